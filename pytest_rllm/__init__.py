@@ -1,0 +1,86 @@
+"""Findings about serving reasoning language models, as pytest tests with verdicts.
+
+Public names are imported when first used, so that an installed but unused plugin costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "findings": ("finding",),
+    "serving": ("Serving",),
+    "workloads": ("Sampling", "Workload", "closed", "gamma", "poisson", "together"),
+    "datasets": ("Prompt",),
+    "experiments": ("Arm",),
+    "claims": ("higher", "lower", "not_higher", "not_lower", "unchanged", "pct", "pp"),
+    "metrics": (
+        "ACCEPTANCE_LENGTH",
+        "ACCEPTANCE_RATE",
+        "ACCURACY",
+        "DELTAS_PER_S",
+        "E2E",
+        "KV_MEAN",
+        "KV_PEAK",
+        "KV_SWING",
+        "OUTPUT_TOKENS",
+        "REASONING_TOKENS",
+        "RUN_TIME",
+        "STRAGGLING",
+        "TBT",
+        "TPS",
+        "TTFT",
+        "TTFVT",
+        "UNFINISHED",
+        "metric",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+if TYPE_CHECKING:
+    from .claims import higher as higher
+    from .claims import lower as lower
+    from .claims import not_higher as not_higher
+    from .claims import not_lower as not_lower
+    from .claims import pct as pct
+    from .claims import pp as pp
+    from .claims import unchanged as unchanged
+    from .datasets import Prompt as Prompt
+    from .experiments import Arm as Arm
+    from .findings import finding as finding
+    from .metrics import ACCEPTANCE_LENGTH as ACCEPTANCE_LENGTH
+    from .metrics import ACCEPTANCE_RATE as ACCEPTANCE_RATE
+    from .metrics import ACCURACY as ACCURACY
+    from .metrics import DELTAS_PER_S as DELTAS_PER_S
+    from .metrics import E2E as E2E
+    from .metrics import KV_MEAN as KV_MEAN
+    from .metrics import KV_PEAK as KV_PEAK
+    from .metrics import KV_SWING as KV_SWING
+    from .metrics import OUTPUT_TOKENS as OUTPUT_TOKENS
+    from .metrics import REASONING_TOKENS as REASONING_TOKENS
+    from .metrics import RUN_TIME as RUN_TIME
+    from .metrics import STRAGGLING as STRAGGLING
+    from .metrics import TBT as TBT
+    from .metrics import TPS as TPS
+    from .metrics import TTFT as TTFT
+    from .metrics import TTFVT as TTFVT
+    from .metrics import UNFINISHED as UNFINISHED
+    from .metrics import metric as metric
+    from .serving import Serving as Serving
+    from .workloads import Sampling as Sampling
+    from .workloads import Workload as Workload
+    from .workloads import closed as closed
+    from .workloads import gamma as gamma
+    from .workloads import poisson as poisson
+    from .workloads import together as together
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'pytest_rllm' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)

@@ -1,0 +1,256 @@
+"""Stored effects and levels, per class of machine and finding: read, compare, change.
+
+A file is ``baselines/<hardware>/<finding>.json``. It stores measurements, not margins: what a
+stored effect says of a claim is derived with the margin in the test. The one judgement it does
+store is the list of claims that are *known* not to hold here, word for word: a claim whose margin
+changes is another claim, and is judged anew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .claims import Claim, Judged
+from .metrics import METRICS
+
+SCHEMA = 1
+DIGITS = 4
+SPREADS = 3.0
+"""A level has drifted when it moved by more than its margin and by more than three spreads."""
+
+WORDS = ("create", "fix", "trim", "update")
+
+
+class BaselineError(ValueError):
+    """A baseline file cannot be used; the message says where it is broken and what to do."""
+
+
+@dataclass
+class Case:
+    """What is stored of one test case.
+
+    Attributes:
+        match: what must be equal for the stored numbers to speak of the same thing.
+        effects: per ``"A vs B: metric"`` estimate, low, high (per cent or points) and n.
+        levels: per ``"arm: metric"`` the value and its spread, in the metric's unit.
+        deviations: claims that are known not to hold here.
+    """
+
+    match: dict[str, str]
+    effects: dict[str, list[float]] = field(default_factory=dict)
+    levels: dict[str, list[float]] = field(default_factory=dict)
+    deviations: list[str] = field(default_factory=list)
+
+
+def fresh_case(match: Mapping[str, str], judged: Sequence[Judged], spreads: Spreads) -> Case:
+    """What would be stored of these verdicts. Levels of timed metrics mean nothing on another day
+    of a CPU that is shared, so there only their effects are stored."""
+    case = Case(dict(match))
+    on_cpu = match["hardware"].startswith("cpu-")
+    for j in judged:
+        if j.estimate is None or j.low is None or j.high is None:
+            continue
+        case.effects[effect_key(j)] = [
+            *(_rounded(j.in_percent(v)) for v in (j.estimate, j.low, j.high)),
+            j.n,
+        ]
+        if j.verdict == "refuted":
+            case.deviations.append(j.claim)
+        if j.levels and not (on_cpu and METRICS[j.metric].timed):
+            for arm, level in zip(j.arms, j.levels, strict=True):
+                key = f"{arm}: {j.metric}"
+                case.levels[key] = [_rounded(level), _rounded(spreads.get(key, 0.0))]
+    return case
+
+
+Spreads = Mapping[str, float]
+"""Standard error of a level over its run blocks, per ``"arm: metric"``."""
+
+
+def effect_key(j: Judged) -> str:
+    """``"A vs B: metric [unit of the effect]"``."""
+    return f"{j.arms[0]} vs {j.arms[1]}: {j.metric} [{'%' if j.scale == 'percent' else 'pp'}]"
+
+
+def stale(stored: Case, fresh: Case) -> list[str]:
+    """What differs of all that must match, said for a person."""
+    return [
+        f"{key} is {fresh.match.get(key, 'unknown')}, the baseline's is {stored.match.get(key)}"
+        for key in sorted(stored.match.keys() | fresh.match.keys())
+        if stored.match.get(key) != fresh.match.get(key)
+    ]
+
+
+def missing(stored: Case, fresh: Case) -> list[str]:
+    """Entries that were measured and are not stored."""
+    return sorted(
+        (fresh.effects.keys() - stored.effects.keys())
+        | (fresh.levels.keys() - stored.levels.keys())
+    )
+
+
+def unclaimed(stored: Case, fresh: Case, claims: Iterable[str]) -> list[str]:
+    """Entries that are stored and were not measured, and deviations that nobody claims."""
+    return sorted(
+        (stored.effects.keys() - fresh.effects.keys())
+        | (stored.levels.keys() - fresh.levels.keys())
+        | (set(stored.deviations) - set(claims))
+    )
+
+
+def drifts(stored: Case, fresh: Case, claims: Sequence[tuple[Claim, Judged]]) -> list[str]:
+    """Levels that moved by more than their margin and by more than the spread explains."""
+    found = []
+    for claim, j in claims:
+        for arm in j.arms:
+            key = f"{arm}: {j.metric}"
+            if key not in stored.levels or key not in fresh.levels:
+                continue
+            (was, was_spread), (now, now_spread) = stored.levels[key], fresh.levels[key]
+            margin = claim.margin.size / 100 * (abs(was) if j.scale == "percent" else 1.0)
+            allowed = max(margin, SPREADS * math.hypot(was_spread, now_spread))
+            if abs(now - was) > allowed:
+                found.append(f"{key} went from {was:g} to {now:g}, more than {allowed:.2g}")
+    return list(dict.fromkeys(found))
+
+
+@dataclass
+class Baselines:
+    """The stored cases of one folder, read when asked for, changed as told, written at the end.
+
+    Attributes:
+        root: the folder ``baselines``.
+        words: which of WORDS were asked for.
+        written: files that were changed.
+    """
+
+    root: Path
+    words: frozenset[str] = frozenset()
+    written: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        unknown = self.words - set(WORDS)
+        if unknown:
+            raise BaselineError(
+                f"--rllm-baseline takes {', '.join(WORDS)} (joined by commas), "
+                f"not {', '.join(sorted(unknown))}"
+            )
+
+    def path(self, hardware: str, finding: str) -> Path:
+        return self.root / hardware / f"{finding}.json"
+
+    def cases(self, hardware: str, finding: str) -> dict[str, Case]:
+        """Stored cases by id; empty when there is no file.
+
+        Raises:
+            BaselineError: broken, of another finding, or of a newer schema.
+        """
+        path = self.path(hardware, finding)
+        if not path.is_file():
+            return {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            schema = content["schema"]
+            if schema > SCHEMA:
+                raise BaselineError(
+                    f"{path}: schema {schema}, this version reads up to {SCHEMA}: "
+                    "update pytest-rllm"
+                )
+            return {name: Case(**case) for name, case in content["cases"].items()}
+        except BaselineError:
+            raise
+        except json.JSONDecodeError as error:
+            raise BaselineError(
+                f"{path}:{error.lineno}: broken JSON ({error.msg}); mend it, or take it back from "
+                "version control"
+            ) from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BaselineError(
+                f"{path}: not a baseline ({type(error).__name__}: {error}); mend it, or take it "
+                "back from version control"
+            ) from error
+
+    def change(self, hardware: str, finding: str, case_id: str, fresh: Case) -> Case | None:
+        """Store what the words allow of a fresh case; returns the case as it is stored now."""
+        cases = self.cases(hardware, finding)
+        before = cases.get(case_id)
+        after = _changed(before, fresh, self.words)
+        if after is None or after == before:
+            return before
+        cases[case_id] = after
+        self._write(hardware, finding, cases)
+        return after
+
+    def trim(self, hardware: str, finding: str, ran: Iterable[str]) -> list[str]:
+        """Drop stored cases that no longer exist; only right when every case of it ran."""
+        cases = self.cases(hardware, finding)
+        gone = sorted(cases.keys() - set(ran))
+        if gone:
+            self._write(hardware, finding, {k: v for k, v in cases.items() if k not in gone})
+        return gone
+
+    def _write(self, hardware: str, finding: str, cases: Mapping[str, Case]) -> None:
+        path = self.path(hardware, finding)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = dump(finding, cases)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as f:
+            f.write(text)
+        os.replace(f.name, path)
+        if path not in self.written:
+            self.written.append(path)
+
+
+def _changed(before: Case | None, fresh: Case, words: frozenset[str]) -> Case | None:
+    if before is None:
+        return fresh if "create" in words else None
+    if "fix" in words and "trim" in words:
+        return fresh
+    after = Case(
+        dict(before.match), dict(before.effects), dict(before.levels), [*before.deviations]
+    )
+    for old, new in ((after.effects, fresh.effects), (after.levels, fresh.levels)):
+        for key, value in new.items():
+            if (key in old and "fix" in words) or (key not in old and "create" in words):
+                old[key] = value
+        if "trim" in words:
+            for key in old.keys() - new.keys():
+                del old[key]
+    if "fix" in words:
+        after.match, after.deviations = dict(fresh.match), [*fresh.deviations]
+    elif "trim" in words:
+        after.deviations = [d for d in after.deviations if d in fresh.deviations]
+    return after
+
+
+def dump(finding: str, cases: Mapping[str, Case]) -> str:
+    """The file's text: schema first, keys sorted, one line per entry, four significant digits."""
+    lines = ["{", f' "schema": {SCHEMA},', f' "finding": {json.dumps(finding)},', ' "cases": {']
+    for i, (name, case) in enumerate(sorted(cases.items())):
+        lines.append(f"  {json.dumps(name)}: {{")
+        parts: list[tuple[str, Mapping[str, Any]]] = [
+            ("effects", case.effects),
+            ("levels", case.levels),
+            ("match", case.match),
+        ]
+        lines.append(f'   "deviations": {json.dumps(sorted(case.deviations), ensure_ascii=False)},')
+        for j, (title, entries) in enumerate(parts):
+            lines.append(f'   "{title}": {{')
+            lines += [
+                f"    {json.dumps(key, ensure_ascii=False)}: {json.dumps(value)}"
+                + ("," if k < len(entries) - 1 else "")
+                for k, (key, value) in enumerate(sorted(entries.items()))
+            ]
+            lines.append("   }" + ("," if j < len(parts) - 1 else ""))
+        lines.append("  }" + ("," if i < len(cases) - 1 else ""))
+    return "\n".join([*lines, " }", "}"]) + "\n"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

@@ -1,0 +1,66 @@
+"""A finding: one sentence about serving, with its source, on a test function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+MARK = "finding"
+
+
+def finding(sentence: str, *, cite: str) -> pytest.MarkDecorator:
+    """Mark a test function as the test of one sentence of a source.
+
+    Args:
+        sentence: what is claimed, in words.
+        cite: where it is claimed.
+    """
+    for name, text in (("sentence", sentence), ("cite", cite)):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"@finding needs a {name}, got {text!r}")
+    mark: pytest.MarkDecorator = getattr(pytest.mark, MARK)(sentence=sentence, cite=cite)
+    return mark
+
+
+def finding_id(item: pytest.Item) -> str:
+    """``tests_findings/test_kv_quant.py`` is the finding ``kv-quant``."""
+    return Path(item.path).stem.removeprefix("test_").replace("_", "-")
+
+
+def case_id(item: pytest.Item) -> str:
+    """The test's parameters, as pytest names them; with the function where a file has several."""
+    name = item.name.removeprefix("test_")
+    function, _, parameters = name.partition("[")
+    own = function.replace("_", "-")
+    parameters = parameters.removesuffix("]")
+    if own == finding_id(item):
+        return parameters or own
+    return f"{own}-{parameters}" if parameters else own
+
+
+def records_of(item: pytest.Item) -> Path:
+    """Where a case's records lie, relative to the session's."""
+    return Path(finding_id(item)) / case_id(item).replace("/", "_")
+
+
+def check(items: Iterable[pytest.Item]) -> None:
+    """Refuse findings that could pass by silence.
+
+    Raises:
+        pytest.UsageError: a finding without ``compare``, or two that share an id and case.
+    """
+    seen: dict[tuple[str, str], pytest.Item] = {}
+    for item in items:
+        if item.get_closest_marker(MARK) is None:
+            continue
+        if "compare" not in getattr(item, "fixturenames", ()):
+            raise pytest.UsageError(f"{item.nodeid}: a @finding must use the fixture 'compare'")
+        key = (finding_id(item), case_id(item))
+        other = seen.setdefault(key, item)
+        if other is not item:
+            raise pytest.UsageError(
+                f"{item.nodeid} and {other.nodeid} are one finding and case, {key[0]} [{key[1]}]: "
+                "their records and baselines would overwrite each other; rename one"
+            )

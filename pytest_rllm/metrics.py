@@ -1,0 +1,301 @@
+"""Numbers from a run. A metric is one decorated function, with its unit and direction."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .grading import grade
+from .samples import Run, Sample
+
+Better = Literal["higher", "lower", "neither"]
+
+
+class MetricUnavailable(LookupError):
+    """A run does not hold what a metric needs; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named number of a run.
+
+    Attributes:
+        name: the field's term.
+        unit: of the value; ``share`` is of 1, shown as a percentage.
+        better: direction, declared once and never guessed.
+        per: ``question``: a number per question, and the question is the replicate (answers do
+            not depend on the machine's mood); ``run``: one number, and the run block is.
+        of: the function: Run to ``{question id: number}`` or to one number.
+        timed: depends on the speed of the machine; its level means nothing on another day of a
+            noisy one.
+        fixed_length: is a verdict about speed only between runs of equal output lengths.
+    """
+
+    name: str
+    unit: str
+    better: Better
+    per: Literal["question", "run"]
+    of: Callable[[Run], dict[str, float] | float]
+    timed: bool = False
+    fixed_length: bool = False
+
+    def of_run(self, run: Run) -> float:
+        """One number for a run; the mean over questions where the metric has one per question.
+
+        Raises:
+            MetricUnavailable: the run does not hold what it takes.
+        """
+        value = self.of(run)
+        if isinstance(value, dict):
+            if not value:
+                raise MetricUnavailable(f"{self.name}: the run holds no finished request")
+            return statistics.fmean(value.values())
+        return value
+
+    def of_questions(self, run: Run) -> dict[str, float]:
+        """A number per question, repeats of a question averaged."""
+        value = self.of(run)
+        assert isinstance(value, dict), f"{self.name} is a metric of a run, not of a question"
+        return value
+
+    def __str__(self) -> str:
+        return self.name
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def metric(
+    name: str,
+    unit: str,
+    *,
+    better: Better,
+    per: Literal["question", "run"] = "run",
+    timed: bool = False,
+    fixed_length: bool = False,
+) -> Callable[[Callable[[Run], dict[str, float] | float]], Metric]:
+    """Make a function the metric ``name``; see :class:`Metric` for the words."""
+
+    def register(function: Callable[[Run], dict[str, float] | float]) -> Metric:
+        if name in METRICS:
+            raise ValueError(f"two metrics are called {name!r}")
+        made = Metric(name, unit, better, per, function, timed, fixed_length)
+        METRICS[name] = made
+        return made
+
+    return register
+
+
+# ---- answers
+
+
+@metric("accuracy", "share", better="higher", per="question")
+def ACCURACY(run: Run) -> dict[str, float]:
+    """Share of right answers per question; truncated, unparsed and empty ones are wrong."""
+    return _per_question(run, lambda s: float(_grade(s) == "right"))
+
+
+@metric("unfinished", "share", better="lower", per="question")
+def UNFINISHED(run: Run) -> dict[str, float]:
+    """Share of answers without a result: truncated, unparsed or empty."""
+    return _per_question(run, lambda s: float(_grade(s) in ("truncated", "unparsed", "empty")))
+
+
+@metric("output tokens", "token", better="neither", per="question")
+def OUTPUT_TOKENS(run: Run) -> dict[str, float]:
+    """Tokens generated per answer, reasoning included, by the engine's count."""
+    return _per_question(run, lambda s: _known(s.output_tokens, "output tokens"))
+
+
+@metric("reasoning tokens", "token", better="neither", per="question")
+def REASONING_TOKENS(run: Run) -> dict[str, float]:
+    """Tokens before the first visible one."""
+    return _per_question(run, lambda s: _known(s.reasoning_tokens, "tokens per delta"))
+
+
+# ---- times
+
+
+@metric("TPS", "token/s", better="higher", timed=True, fixed_length=True)
+def TPS(run: Run) -> float:
+    """Output tokens per second of the run, all requests together."""
+    return sum(_known(s.output_tokens, "output tokens") for s in _finished(run)) / _duration(run)
+
+
+@metric("deltas/s", "1/s", better="higher", timed=True, fixed_length=True)
+def DELTAS_PER_S(run: Run) -> float:
+    """Streamed deltas per second: the TPS of the paper's code. A delta may carry many tokens."""
+    return sum(len(s.deltas) for s in _finished(run)) / _duration(run)
+
+
+@metric("TTFT", "s", better="lower", timed=True)
+def TTFT(run: Run) -> float:
+    """Median seconds from the intended start to the first token of any kind."""
+    return _median(run, lambda s: _since(s, s.first_token_s, "first token"))
+
+
+@metric("TTFVT", "s", better="lower", timed=True)
+def TTFVT(run: Run) -> float:
+    """Mean seconds from the intended start to the first visible token, as in the paper.
+
+    A request that never showed a visible token counts with its whole time: a lower bound.
+    """
+    return statistics.fmean((s.first_visible_s or s.ended_s) - s.intended_s for s in _finished(run))
+
+
+@metric("TBT", "s", better="lower", timed=True, fixed_length=True)
+def TBT(run: Run) -> float:
+    """Seconds between tokens, per request (last - first arrival) / tokens after the first; median.
+
+    Within a delta of several tokens no time is invented: only their number counts.
+    """
+    return _median(run, _tbt)
+
+
+@metric("E2E", "s", better="lower", timed=True)
+def E2E(run: Run) -> float:
+    """Mean seconds from the intended start to the end of the answer."""
+    return statistics.fmean(s.ended_s - s.intended_s for s in _finished(run))
+
+
+@metric("run time", "s", better="lower", timed=True)
+def RUN_TIME(run: Run) -> float:
+    """Seconds from the first intended start to the end of the last answer."""
+    return _duration(run)
+
+
+@metric("straggling", "share", better="lower")
+def STRAGGLING(run: Run) -> float:
+    """Share of a batch's time that is left when three quarters of its requests have ended."""
+    ends = np.array([s.ended_s for s in _finished(run)]) - min(s.intended_s for s in run.samples)
+    return float(1.0 - np.quantile(ends, 0.75) / ends.max())
+
+
+# ---- the engine's telemetry
+
+
+@metric("KV peak", "share", better="lower")
+def KV_PEAK(run: Run) -> float:
+    """Highest KV-cache use of the run, share of the cache."""
+    return float(_while_busy(run).max())
+
+
+@metric("KV mean", "share", better="lower")
+def KV_MEAN(run: Run) -> float:
+    """Mean KV-cache use over the run's readings, share of the cache."""
+    return float(_while_busy(run).mean())
+
+
+@metric("KV swing", "share", better="lower")
+def KV_SWING(run: Run) -> float:
+    """Largest fall of KV-cache use from a high to a later low while requests run."""
+    use = _while_busy(run)
+    return float((np.maximum.accumulate(use) - use).max())
+
+
+@metric("acceptance rate", "share", better="higher")
+def ACCEPTANCE_RATE(run: Run) -> float:
+    """Accepted share of the tokens that speculation proposed."""
+    return counted(run, "accepted_tokens") / _positive(counted(run, "draft_tokens"), "draft tokens")
+
+
+@metric("acceptance length", "token", better="higher")
+def ACCEPTANCE_LENGTH(run: Run) -> float:
+    """Tokens per verified draft: one, and the accepted ones."""
+    drafts = _positive(counted(run, "drafts"), "drafts")
+    return 1.0 + counted(run, "accepted_tokens") / drafts
+
+
+def counted(run: Run, name: str) -> float:
+    """How far a counter of the engine went up during a run.
+
+    Raises:
+        MetricUnavailable: the series was not recorded at the run's start and end.
+    """
+    _, values = run.series.get(name, ([], []))
+    if len(values) < 2:
+        raise MetricUnavailable(_no_series(run, name))
+    return values[-1] - values[0]
+
+
+def _while_busy(run: Run) -> np.ndarray:
+    """Readings of KV use while at least one request ran."""
+    if "kv_use" not in run.series or "running" not in run.series:
+        raise MetricUnavailable(_no_series(run, "kv_use"))
+    use = np.array(run.series["kv_use"][1])
+    busy = use[np.array(run.series["running"][1]) > 0]
+    if busy.size < 3:
+        raise MetricUnavailable(
+            f"KV use was read {busy.size} times while requests ran, 3 are needed: "
+            "the run is too short for its telemetry"
+        )
+    return busy
+
+
+def _no_series(run: Run, name: str) -> str:
+    errors = "; ".join((run.closing or {}).get("telemetry_errors", {}))
+    return (
+        f"the series {name!r} was not recorded; there are {', '.join(sorted(run.series)) or 'none'}"
+        + (f"; telemetry said: {errors}" if errors else "")
+    )
+
+
+def _finished(run: Run) -> list[Sample]:
+    finished = [s for s in run.samples if s.error is None]
+    if not finished:
+        raise MetricUnavailable("no request of the run finished")
+    return finished
+
+
+def _per_question(run: Run, number: Callable[[Sample], float]) -> dict[str, float]:
+    numbers: defaultdict[str, list[float]] = defaultdict(list)
+    for sample in _finished(run):
+        numbers[sample.prompt.id].append(number(sample))
+    return {question: statistics.fmean(values) for question, values in numbers.items()}
+
+
+def _median(run: Run, number: Callable[[Sample], float]) -> float:
+    return statistics.median(number(sample) for sample in _finished(run))
+
+
+def _grade(sample: Sample) -> str:
+    prompt = sample.prompt
+    return grade(sample.answer, prompt.answer, prompt.kind, sample.finish_reason)
+
+
+def _tbt(sample: Sample) -> float:
+    carried = [d for d in sample.deltas if d.tokens]
+    after_first = sum(_known(d.tokens, "tokens per delta") for d in carried[1:])
+    if not after_first:
+        raise MetricUnavailable(f"TBT: the answer to {sample.prompt.id} came in one delta")
+    return (carried[-1].at_s - carried[0].at_s) / after_first
+
+
+def _since(sample: Sample, at_s: float | None, what: str) -> float:
+    if at_s is None:
+        raise MetricUnavailable(f"the answer to {sample.prompt.id} has no {what}")
+    return at_s - sample.intended_s
+
+
+def _known(count: int | None, what: str) -> float:
+    if count is None:
+        raise MetricUnavailable(f"the engine did not report {what}")
+    return float(count)
+
+
+def _positive(value: float, what: str) -> float:
+    if value <= 0:
+        raise MetricUnavailable(f"the engine counted no {what}: speculation was not on")
+    return value
+
+
+def _duration(run: Run) -> float:
+    _finished(run)
+    if run.duration_s <= 0:
+        raise MetricUnavailable("the run took no time")
+    return run.duration_s

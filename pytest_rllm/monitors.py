@@ -1,0 +1,181 @@
+"""Series beside a run that no engine reports: NVIDIA GPUs, read through NVML in the background."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from types import TracebackType
+from typing import Any, Self
+
+THROTTLE_REASONS = {
+    "SwThermalSlowdown": 0x20,
+    "HwSlowdown": 0x08,
+    "HwThermalSlowdown": 0x40,
+    "HwPowerBrakeSlowdown": 0x80,
+}
+"""Bits of NVML's clock event reasons that make a measurement untrue. A power cap is normal."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU: name, memory in GiB, CUDA compute capability as ``(major, minor)``."""
+
+    index: int
+    name: str
+    memory_gib: float
+    capability: tuple[int, int]
+
+
+class Gpu:
+    """The GPUs of this machine, or why there are none.
+
+    Args:
+        nvml: a module with NVML's functions, ``pynvml`` by default.
+    """
+
+    def __init__(self, nvml: Any = None) -> None:
+        self._nvml = nvml
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str | None]:
+        nvml = self._nvml
+        try:
+            nvml = nvml or import_module("pynvml")
+            nvml.nvmlInit()
+            count = nvml.nvmlDeviceGetCount()
+        except ImportError:
+            return None, "no GPU monitoring: install nvidia-ml-py"
+        except nvml.NVMLError as error:
+            return None, f"no NVIDIA GPU: {error}"
+        return nvml, None if count else "no NVIDIA GPU: NVML lists none"
+
+    @property
+    def why_not(self) -> str | None:
+        """Why there is no GPU to measure, None when there is one."""
+        return self._opened[1]
+
+    @cached_property
+    def devices(self) -> tuple[Device, ...]:
+        """All GPUs, empty without any."""
+        nvml, why_not = self._opened
+        if why_not:
+            return ()
+        return tuple(_device(nvml, i) for i in range(nvml.nvmlDeviceGetCount()))
+
+    def missing(
+        self, *, memory_gib: float = 0, count: int = 1, capability: float = 0
+    ) -> str | None:
+        """What of a need this machine lacks, None when it has it all.
+
+        Args:
+            memory_gib: memory per GPU. count: number of GPUs. capability: CUDA's, e.g. 8.9.
+        """
+        if self.why_not:
+            return self.why_not
+        fit = [
+            d
+            for d in self.devices
+            if d.memory_gib >= memory_gib and d.capability >= _version(capability)
+        ]
+        if len(fit) >= count:
+            return None
+        have = "; ".join(
+            f"{d.name}, {d.memory_gib:.0f} GiB, capability {d.capability[0]}.{d.capability[1]}"
+            for d in self.devices
+        )
+        wanted = [f"{count} GPU" + "s" * (count > 1)]
+        wanted += [f"{memory_gib:g} GiB each"] * (memory_gib > 0)
+        wanted += [f"compute capability {capability:g}"] * (capability > 0)
+        return f"needs {', '.join(wanted)}; there is {have}"
+
+    def read(self) -> dict[str, float]:
+        """One reading of all devices: ``gpu0_memory_gib``, ``gpu0_utilisation`` (share of 1),
+        ``gpu0_power_w``, ``gpu0_sm_clock_mhz``, ``gpu0_memory_clock_mhz``, ``gpu0_throttled``
+        (0 or 1), ``gpu0_processes`` (compute processes). What a device cannot tell is left out.
+        """
+        nvml, why_not = self._opened
+        values: dict[str, float] = {}
+        if why_not:
+            return values
+        throttled = sum(THROTTLE_REASONS.values())
+        for device in self.devices:
+            handle = nvml.nvmlDeviceGetHandleByIndex(device.index)
+            readings: Mapping[str, Callable[[Any], float]] = {
+                "memory_gib": lambda h: nvml.nvmlDeviceGetMemoryInfo(h).used / 2**30,
+                "utilisation": lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100,
+                "power_w": lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000,
+                "sm_clock_mhz": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM),
+                "memory_clock_mhz": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_MEM),
+                "throttled": lambda h: float(
+                    bool(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(h) & throttled)
+                ),
+                "processes": lambda h: len(nvml.nvmlDeviceGetComputeRunningProcesses(h)),
+            }
+            for name, read in readings.items():
+                try:
+                    values[f"gpu{device.index}_{name}"] = float(read(handle))
+                except nvml.NVMLError:
+                    continue  # this device does not tell; the series is absent, never invented
+        return values
+
+
+class Watch:
+    """Reads a monitor in a thread until left; a context manager.
+
+    Args:
+        read: one reading, values by name.
+        every_s: seconds between readings.
+        clock: monotonic seconds.
+
+    Attributes:
+        points: ``(time of the clock, values)`` in their order.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], dict[str, float]],
+        every_s: float = 0.1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.points: list[tuple[float, dict[str, float]]] = []
+        self._read, self._every_s, self._clock = read, every_s, clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="rllm-monitor", daemon=True)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self.points.append((self._clock(), self._read()))
+
+    def __enter__(self) -> Self:
+        self.points.append((self._clock(), self._read()))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def _device(nvml: Any, index: int) -> Device:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    name = nvml.nvmlDeviceGetName(handle)
+    return Device(
+        index,
+        name.decode() if isinstance(name, bytes) else name,
+        nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30,
+        tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
+    )
+
+
+def _version(number: float) -> tuple[int, int]:
+    major, _, minor = f"{number:.1f}".partition(".")
+    return int(major), int(minor)

@@ -1,0 +1,92 @@
+"""Hooks and options of pytest-rllm. Imports pytest only, and hands over in two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from .findings import MARK, check, records_of
+from .fixtures import (
+    BENCH,
+    TRIAL,
+    bench_of,
+    compare,
+    dataset,
+    engine,
+    gpu,
+    measure,
+    model,
+    workload,
+)
+from .options import OPTIONS
+
+__all__ = ["compare", "dataset", "engine", "gpu", "measure", "model", "workload"]
+
+PROPERTY = "rllm"
+"""Name under which a case's row travels in ``user_properties``, as one JSON string."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("rllm", "findings about serving reasoning language models")
+    for name, (metavar, help_text) in OPTIONS.items():
+        group.addoption(f"--rllm-{name}", metavar=metavar, help=help_text)
+        parser.addini(f"rllm_{name}", help=help_text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", f"{MARK}(sentence, cite): a finding, see pytest_rllm.finding"
+    )
+    config.addinivalue_line(
+        "markers", "gpu(memory_gib=0, count=1, capability=0): needs NVIDIA GPUs of that size"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker(MARK) and "model" in metafunc.fixturenames:
+        from .models.cases import cases
+        from .options import model_names
+
+        names = model_names(metafunc.config)
+        metafunc.parametrize("model", cases(names), indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    check(items)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("gpu"):
+        missing = bench_of(item.config).lacks(records_of(item), mark.kwargs)
+        if missing:
+            pytest.skip(missing)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    if item.get_closest_marker(MARK) is None:
+        return (yield)
+    from .endings import ended
+
+    with ended(item, item.stash.get(TRIAL, None), PROPERTY):
+        yield
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    if report.when == "call" and report.failed and ("rllm_error", True) in report.user_properties:
+        return "error", "E", "ERROR"
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    from .endings import summarise
+
+    summarise(terminalreporter, PROPERTY)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    bench = session.config.stash.get(BENCH, None)
+    if bench is not None:
+        bench.close()

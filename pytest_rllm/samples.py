@@ -1,0 +1,251 @@
+"""One request (Sample), one run of requests with the series beside it (Run), and their record.
+
+A record is a JSONL file that is written while the run goes on: a header, a line per sample and per
+point of a series, and a closing line. Everything that judges reads records and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from .datasets import Prompt
+from .streams import Delta
+
+SCHEMA = 1
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+class RecordError(ValueError):
+    """A record cannot be read; the message says where and what to do."""
+
+
+@dataclass
+class Sample:
+    """One request and all that came back. Times are seconds from the start of the run.
+
+    Attributes:
+        prompt: what was asked, with its key.
+        intended_s: when the workload wanted it sent; latency counts from here.
+        sent_s: when it was sent. The difference is the client's lateness.
+        ended_s: when the response ended, or failed.
+        deltas: streamed deltas in their order of arrival.
+        usage: the engine's own count at the end (``completion_tokens`` ...).
+        finish_reason: ``stop``, ``length``, or None.
+        error: why it failed, None when it did not. What had arrived is in ``deltas``.
+    """
+
+    prompt: Prompt
+    intended_s: float
+    sent_s: float
+    ended_s: float
+    deltas: list[Delta]
+    usage: dict[str, Any] = field(default_factory=dict)
+    finish_reason: str | None = None
+    error: str | None = None
+
+    @cached_property
+    def _answer_from(self) -> int:
+        """Index in the concatenated ``content`` where inline reasoning ends; 0 without any."""
+        content = "".join(d.text for d in self.deltas if d.field == "content")
+        close = content.find(_CLOSE)
+        if close >= 0:
+            return close + len(_CLOSE)
+        return len(content) if content.lstrip().startswith(_OPEN) else 0
+
+    @cached_property
+    def answer(self) -> str:
+        """The visible answer: ``content`` after any inline ``<think> ... </think>``."""
+        content = "".join(d.text for d in self.deltas if d.field == "content")
+        return content[self._answer_from :]
+
+    @property
+    def reasoned(self) -> bool:
+        """Whether any reasoning arrived, in a field of its own or inline."""
+        return self._answer_from > 0 or any(d.field.startswith("reasoning") for d in self.deltas)
+
+    @cached_property
+    def first_token_s(self) -> float | None:
+        """Arrival of the first token of any kind; an event with a role alone is none."""
+        return next((d.at_s for d in self.deltas if d.tokens or d.text), None)
+
+    @cached_property
+    def first_visible_s(self) -> float | None:
+        """Arrival of the first token of the visible answer that is more than white space."""
+        for delta, visible in self._visible():
+            if visible.strip():
+                return delta.at_s
+        return None
+
+    @property
+    def output_tokens(self) -> int | None:
+        """Tokens generated, by the engine's count; None when it did not say."""
+        if isinstance(self.usage.get("completion_tokens"), int):
+            return int(self.usage["completion_tokens"])
+        counts = [d.tokens for d in self.deltas]
+        return None if None in counts else sum(c for c in counts if c is not None)
+
+    @cached_property
+    def reasoning_tokens(self) -> int | None:
+        """Tokens before the first visible one; all of them when none is visible."""
+        if any(d.tokens is None for d in self.deltas):
+            return None
+        first = self.first_visible_s
+        return sum(d.tokens or 0 for d in self.deltas if first is None or d.at_s < first)
+
+    def _visible(self) -> Iterator[tuple[Delta, str]]:
+        """Each ``content`` delta with the part of its text that belongs to the answer."""
+        at = 0
+        for delta in self.deltas:
+            if delta.field == "content":
+                yield delta, delta.text[max(0, self._answer_from - at) :]
+                at += len(delta.text)
+
+
+@dataclass
+class Run:
+    """A block of requests to one server, with the series that were sampled beside it.
+
+    Attributes:
+        about: the header of the record: finding, arm, serving, workload, environment ...
+        samples: one per request, in the order in which they ended.
+        series: per name (``kv_use``, ``running`` ...) times in s and values, same length.
+        closing: what was known at the end (lag of the client, telemetry errors); None when the
+            record was cut short.
+    """
+
+    about: dict[str, Any]
+    samples: list[Sample] = field(default_factory=list)
+    series: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    closing: dict[str, Any] | None = None
+
+    def add_point(self, at_s: float, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            times, points = self.series.setdefault(name, ([], []))
+            times.append(at_s)
+            points.append(value)
+
+    @property
+    def duration_s(self) -> float:
+        """From the first intended start to the end of the last response, in seconds."""
+        if not self.samples:
+            return 0.0
+        return max(s.ended_s for s in self.samples) - min(s.intended_s for s in self.samples)
+
+
+class RunWriter:
+    """Writes a Run as it happens and keeps it in memory; a context manager.
+
+    Every sample and point is flushed to the file when it is known, so a process that dies loses
+    nothing that had ended. The closing line is written by :meth:`close` only.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.run = Run(about)
+        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+        self._line({"kind": "run", "schema": SCHEMA, **about})
+
+    def sample(self, sample: Sample) -> None:
+        """Keep one finished (or failed) request."""
+        self.run.samples.append(sample)
+        self._line({"kind": "sample", **_to_json(sample)})
+
+    def point(self, at_s: float, values: Mapping[str, float]) -> None:
+        """Keep one reading of series, ``at_s`` seconds from the start of the run."""
+        self.run.add_point(at_s, values)
+        self._line({"kind": "point", "at_s": round(at_s, 6), "values": dict(values)})
+
+    def close(self, closing: Mapping[str, Any]) -> Run:
+        """Write the closing line and return the finished run."""
+        self.run.closing = dict(closing)
+        self._line({"kind": "end", "samples": len(self.run.samples), **closing})
+        return self.run
+
+    def _line(self, content: dict[str, Any]) -> None:
+        self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def read_run(path: Path) -> Run:
+    """Read a record; a record cut short is read as far as it goes and has no ``closing``.
+
+    Raises:
+        RecordError: no record, a newer schema, or a broken line that is not the last.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); was it recorded?") from error
+    run: Run | None = None
+    for number, line in enumerate(lines, 1):
+        try:
+            content = json.loads(line)
+            kind = content.pop("kind")
+            if run is None:
+                if kind != "run":
+                    raise RecordError(f"{path}: the first line is no header of a run")
+                schema = content.pop("schema")
+                if schema > SCHEMA:
+                    raise RecordError(
+                        f"{path}: recorded with schema {schema}, this version reads up to "
+                        f"{SCHEMA}; update pytest-rllm"
+                    )
+                run = Run(content)
+            elif kind == "sample":
+                run.samples.append(_from_json(content))
+            elif kind == "point":
+                run.add_point(content["at_s"], content["values"])
+            elif kind == "end":
+                content.pop("samples")
+                run.closing = content
+            else:
+                raise KeyError(f"unknown kind {kind!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, RecordError):
+                raise
+            if number == len(lines) and not line.endswith("\n") and run is not None:
+                break  # The process died while it wrote this line.
+            raise RecordError(f"{path}:{number}: broken line ({error}); record it anew") from error
+    if run is None:
+        raise RecordError(f"{path}: empty; record it anew")
+    return run
+
+
+def _to_json(sample: Sample) -> dict[str, Any]:
+    p = sample.prompt
+    return {
+        "prompt": [p.id, p.text, p.answer, p.tier, p.kind, p.template, p.repeat],
+        "intended_s": round(sample.intended_s, 6),
+        "sent_s": round(sample.sent_s, 6),
+        "ended_s": round(sample.ended_s, 6),
+        "finish_reason": sample.finish_reason,
+        "error": sample.error,
+        "usage": sample.usage,
+        "deltas": [[round(d.at_s, 6), d.field, d.tokens, d.text] for d in sample.deltas],
+    }
+
+
+def _from_json(content: dict[str, Any]) -> Sample:
+    prompt = Prompt(*content.pop("prompt"))
+    deltas = [Delta(*delta) for delta in content.pop("deltas")]
+    return Sample(prompt=prompt, deltas=deltas, **content)

@@ -1,0 +1,125 @@
+"""From the bytes of a streamed chat completion to deltas. Pure: the clock was read elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+TEXT_FIELDS = ("reasoning", "reasoning_content", "content")
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One streamed event that carried tokens or text.
+
+    Attributes:
+        at_s: arrival, seconds from the start of the run (monotonic).
+        field: ``reasoning``, ``reasoning_content``, ``content``, or ``""`` for tokens without text.
+        tokens: how many tokens it carried; None when the engine did not say.
+        text: the text it carried, possibly empty.
+    """
+
+    at_s: float
+    field: str
+    tokens: int | None
+    text: str
+
+
+@dataclass(slots=True)
+class Stream:
+    """All that one response said."""
+
+    deltas: list[Delta] = field(default_factory=list)
+    finish_reason: str | None = None
+    usage: dict[str, Any] = field(default_factory=dict)
+    fields: set[str] = field(default_factory=set)
+    error: str | None = None
+
+
+def events(chunks: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
+    """Data of server-sent events, each with the arrival of the chunk that completed it.
+
+    One chunk may hold many events, one event may span many chunks. A last event without its
+    closing blank line is not yielded: it did not arrive.
+    """
+    rest = b""
+    for at_s, chunk in chunks:
+        rest += chunk
+        if b"\r" in rest:
+            # A \r at the end of a chunk may be half of a \r\n: left until the rest arrives.
+            held = rest[-1:] if rest.endswith(b"\r") else b""
+            rest = (
+                rest[: len(rest) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+            )
+        *whole, rest = rest.split(b"\n\n")
+        for event in whole:
+            data = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
+            if data:
+                yield at_s, b"\n".join(data)
+
+
+def parse(chunks: Iterable[tuple[float, bytes]]) -> Stream:
+    """Read a whole response; what arrived before an error is kept, and the error says what it was.
+
+    Tokens of a delta come from the running usage (``continuous_usage_stats``), else from
+    ``token_ids``, else they are None.
+    """
+    stream = Stream()
+    counted = 0
+    done = False
+    for at_s, data in events(chunks):
+        if data == b"[DONE]":
+            done = True
+            continue
+        try:
+            event = json.loads(data)
+            if not isinstance(event, dict):
+                raise TypeError("an event is not an object")
+            if event.get("error"):
+                stream.error = f"error in the stream: {_message(event['error'])}"
+                break
+            usage = event.get("usage") or {}
+            stream.usage.update({k: v for k, v in usage.items() if v is not None})
+            for choice in event.get("choices") or ():
+                delta = choice.get("delta") or {}
+                stream.fields.update(delta)
+                tokens = _tokens(usage, choice, counted)
+                counted += tokens or 0
+                stream.deltas.extend(_deltas(at_s, delta, tokens))
+                stream.finish_reason = choice.get("finish_reason") or stream.finish_reason
+        except (ValueError, TypeError, AttributeError) as error:
+            stream.error = f"malformed event {data[:200]!r}: {error}"
+            break
+    if stream.error is None and stream.finish_reason is None:
+        stream.error = "the stream ended without a finish reason" + (
+            "" if done else " and without [DONE]: it was closed early"
+        )
+    return stream
+
+
+def _tokens(usage: dict[str, Any], choice: dict[str, Any], counted: int) -> int | None:
+    if isinstance(usage.get("completion_tokens"), int):
+        return max(0, int(usage["completion_tokens"]) - counted)
+    if isinstance(choice.get("token_ids"), list):
+        return len(choice["token_ids"])
+    return None
+
+
+def _deltas(at_s: float, delta: dict[str, Any], tokens: int | None) -> Iterator[Delta]:
+    """Deltas of one event. An engine that fills two names with one text said it once."""
+    texts = {name: delta[name] for name in TEXT_FIELDS if delta.get(name)}
+    if texts.get("reasoning") == texts.get("reasoning_content"):
+        texts.pop("reasoning_content", None)
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise TypeError(f"{name} is not a text")
+        yield Delta(at_s, name, tokens, text)
+        tokens = 0 if tokens is not None else None
+    if not texts and tokens:
+        yield Delta(at_s, "", tokens, "")
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)

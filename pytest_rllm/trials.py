@@ -1,0 +1,143 @@
+"""One test case: the comparisons it made, and how it ends when its function has returned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import baselines
+from .baselines import Case
+from .bench import Bench
+from .datasets import Prompt
+from .experiments import Arm, Comparison, compare
+from .models import ModelPair
+from .outcomes import Outcome, decide
+from .reports.row import Row
+from .samples import Run
+from .serving import Serving
+from .workloads import Sampling, Workload
+
+BLOCKS = 6
+"""Pairs of run blocks when a finding does not say: the t interval of fewer is very wide."""
+
+
+@dataclass
+class Trial:
+    """What the fixtures ``compare`` and ``measure`` do for one test case.
+
+    ``folder`` is where its records lie, relative to the session's.
+    """
+
+    finding: str
+    case: str
+    sentence: str
+    cite: str
+    bench: Bench
+    pair: ModelPair
+    folder: Path
+    comparisons: list[Comparison] = field(default_factory=list)
+
+    def compare(
+        self,
+        first: Serving | Arm,
+        *,
+        against: Serving | Arm,
+        prompts: Sequence[Prompt] | None = None,
+        workload: Workload | None = None,
+        sampling: Sampling | None = None,
+        blocks: int = BLOCKS,
+    ) -> Comparison:
+        """Measure two arms, interleaved; judge them with ``.shows(...)``.
+
+        Args:
+            first, against: the arms: whole ones, or servings that share all else.
+            prompts: what is asked, split over the blocks; needed with servings.
+            workload: when it is asked; needed with servings.
+            sampling: the paper's, with the pair's generous budget, by default.
+            blocks: pairs of runs; the replicate of everything timed.
+        """
+        first, second = (
+            arm if isinstance(arm, Arm) else self._arm(arm, prompts, workload, sampling)
+            for arm in (first, against)
+        )
+        comparison = compare(
+            self.bench.source(self.pair),
+            first,
+            second,
+            blocks=blocks,
+            where=self.folder / str(len(self.comparisons)),
+            about=self._about(),
+        )
+        self.comparisons.append(comparison)
+        return comparison
+
+    def measure(self, arm: Arm, name: str = "run") -> Run:
+        """One run of an arm, recorded under ``name``; what no claim is judged on."""
+        source = self.bench.source(self.pair)
+        source.prepare([arm])
+        about = self._about() | arm.about() | {"arm": name, "where": self.finding, "blocks": 1}
+        return source.run(arm, self.folder / f"{name}.jsonl", about)
+
+    def conclude(self) -> Row:
+        """Decide how the case ends; stores what the baseline words allow.
+
+        Raises:
+            ValueError: a comparison was made and nothing was claimed of it.
+        """
+        if not self.comparisons:
+            raise ValueError("the test compared nothing: call compare(...).shows(...)")
+        if any(not comparison.judged for comparison in self.comparisons):
+            raise ValueError("compare(...) without .shows(...): nothing was claimed of it")
+        claims = [pair for comparison in self.comparisons for pair in comparison.judged]
+        spreads: dict[str, float] = {}
+        if not any(j.verdict == "invalid" for _, j in claims):
+            for comparison in self.comparisons:
+                spreads |= comparison.spreads()
+        fresh = baselines.fresh_case(self._match(), [j for _, j in claims], spreads)
+        stored = self._stored(
+            fresh, storable=all(j.verdict in ("holds", "refuted") for _, j in claims)
+        )
+        outcome = decide(claims, fresh, stored)
+        return self._row(outcome, [j.to_json() for _, j in claims])
+
+    def _stored(self, fresh: Case, *, storable: bool) -> Case | None:
+        hardware = fresh.match["hardware"]
+        if storable and self.bench.baselines.words:
+            return self.bench.baselines.change(hardware, self.finding, self.case, fresh)
+        return self.bench.baselines.cases(hardware, self.finding).get(self.case)
+
+    def _match(self) -> dict[str, str]:
+        """What a baseline must agree on: what served, and what exactly was measured."""
+        first = self.comparisons[0].blocks[0][0].about
+        match: dict[str, str] = dict(first["match"])
+        prints = [r.about["fingerprint"] for c in self.comparisons for r in c.blocks[0]]
+        return match | {"arms": " ".join(dict.fromkeys(prints))}
+
+    def _arm(
+        self,
+        serving: Serving,
+        prompts: Sequence[Prompt] | None,
+        workload: Workload | None,
+        sampling: Sampling | None,
+    ) -> Arm:
+        if prompts is None or workload is None:
+            raise TypeError("compare(Serving, ...) needs prompts= and workload=")
+        return Arm(serving, prompts, workload, sampling or Sampling(self.pair.generous))
+
+    def _about(self) -> dict[str, Any]:
+        return {"finding": self.finding, "case": self.case, "pair": self.pair.name}
+
+    def _row(self, outcome: Outcome, judged: list[dict[str, Any]]) -> Row:
+        return Row(
+            finding=self.finding,
+            case=self.case,
+            sentence=self.sentence,
+            cite=self.cite,
+            ending=outcome.ending,
+            claims=judged,
+            standings=outcome.standings,
+            notes=outcome.notes,
+            records=str(self.bench.records / self.folder),
+        )

@@ -1,0 +1,132 @@
+"""Reasons why runs cannot be judged: they make a verdict INVALID, no pass and no regression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .claims import Claim
+from .metrics import MetricUnavailable, counted
+from .samples import Run
+
+FAILED_SHARE = 0.01
+"""More failed requests than this, and what is left is no fair sample."""
+LENGTHS_APART = 0.02
+LATE_SHARE = 0.1
+LATE_S = 0.05
+"""The client is saturated when its p99 lateness exceeds 50 ms and a tenth of the median E2E."""
+CAPACITY_GROWTH = 1.5
+"""An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
+FAR_OFF = 2.0
+"""Mean change of a token's log probability beyond which quantised numerics are implausible."""
+
+
+def problems(blocks: Sequence[tuple[Run, Run]], claims: Sequence[Claim]) -> list[str]:
+    """Every reason why these blocks cannot carry these claims, each said once."""
+    found = [
+        *(reason for pair in blocks for run in pair for reason in _of_run(run)),
+        *_lengths(blocks, claims),
+        *_numerics(blocks),
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _of_run(run: Run) -> Iterator[str]:
+    arm = run.about["arm"]
+    if run.closing is None:
+        yield f"{arm}: the record was cut short after {len(run.samples)} requests"
+        return
+    failed = [s for s in run.samples if s.error]
+    if len(failed) > FAILED_SHARE * run.closing["planned"]:
+        yield f"{arm}: {len(failed)} of {len(run.samples)} requests failed: {failed[0].error}"
+    if not run.samples or len(failed) == len(run.samples):
+        return
+    if run.closing["planned"] != len(run.samples):
+        yield f"{arm}: {len(run.samples)} of {run.closing['planned']} requests were recorded"
+    yield from _client(run, arm)
+    yield from _really_on(run, arm)
+    for name in run.series:
+        values = run.series[name][1]
+        if name.endswith("_throttled") and any(values):
+            yield f"{arm}: {name.removesuffix('_throttled')} was throttled"
+
+
+def _client(run: Run, arm: str) -> Iterator[str]:
+    assert run.closing is not None
+    late = float(np.quantile([s.sent_s - s.intended_s for s in run.samples], 0.99))
+    lag = run.closing["loop_lag_p99_s"]
+    median = float(np.median([s.ended_s - s.intended_s for s in run.samples]))
+    worst = max(late, lag)
+    if worst > LATE_S and worst > LATE_SHARE * median:
+        yield (
+            f"{arm}: the client was saturated: p99 lateness {late * 1e3:.0f} ms, "
+            f"event-loop lag {lag * 1e3:.0f} ms, at a median E2E of {median:.2f} s"
+        )
+
+
+def _really_on(run: Run, arm: str) -> Iterator[str]:
+    """An optimisation that was asked for and ignored."""
+    serving = run.about["serving"]
+    wanted = []
+    if serving["speculative"]:
+        wanted.append(("drafts", "speculation"))
+    if serving["prefix_caching"] and run.about["repeats"]:
+        wanted.append(("prefix_hits", "prefix caching"))
+    for series, what in wanted:
+        try:
+            if counted(run, series) <= 0:
+                yield f"{arm}: {what} was not really on: {series} stayed at 0"
+        except MetricUnavailable as error:
+            yield f"{arm}: whether {what} was on is unknown: {error}"
+    if serving["model"] == "reasoning" and not any(s.reasoned for s in run.samples):
+        assert run.closing is not None
+        yield (
+            f"{arm}: no reasoning in any answer; fields of the stream's deltas were "
+            f"{', '.join(run.closing['delta_fields'])}: was one renamed?"
+        )
+
+
+def _lengths(blocks: Sequence[tuple[Run, Run]], claims: Sequence[Claim]) -> Iterator[str]:
+    speed = [str(claim.metric) for claim in claims if claim.metric.fixed_length]
+    if not speed:
+        return
+    first, second = (
+        sum(s.output_tokens or 0 for pair in blocks for s in pair[i].samples) for i in (0, 1)
+    )
+    if abs(first - second) > LENGTHS_APART * max(first, second):
+        yield (
+            f"output lengths apart: {first} against {second} tokens; {', '.join(speed)} can be "
+            "compared only between equal lengths (Sampling(ignore_eos=True))"
+        )
+
+
+def _numerics(blocks: Sequence[tuple[Run, Run]]) -> Iterator[str]:
+    """Quantisation shows in three signs: more room, other numerics, and not far off."""
+    first, second = blocks[0][0], blocks[0][1]
+    one, other = first.about["serving"], second.about["serving"]
+    if one["model"] != other["model"]:
+        return
+    arm = first.about["arm"]
+    for kind in ("kv_cache_dtype", "quantization"):
+        if one[kind] == other[kind]:
+            continue
+        change = _change(first.about["signature"], second.about["signature"])
+        if change == 0:
+            yield f"{arm}: {kind} was not really on: log probabilities are bit for bit the same"
+        elif change > FAR_OFF:
+            yield f"{arm}: {kind} broke the model: a token's log probability moves by {change:.1f}"
+    if one["kv_cache_dtype"] and not other["kv_cache_dtype"]:
+        rooms = [run.series.get("kv_capacity_tokens", ([], []))[1] for run in (first, second)]
+        if not all(rooms):
+            yield f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
+        elif rooms[0][0] < CAPACITY_GROWTH * rooms[1][0]:
+            yield (
+                f"{arm}: kv_cache_dtype was not really on: room for {rooms[0][0]:.0f} tokens "
+                f"against {rooms[1][0]:.0f}"
+            )
+
+
+def _change(first: Sequence[float], second: Sequence[float]) -> float:
+    """Mean absolute difference of log probabilities at the same prompt's tokens."""
+    return float(np.abs(np.array(first) - np.array(second)).mean())

@@ -1,0 +1,23 @@
+"""Optimisation: automatic prefix caching."""
+
+from pytest_rllm import ACCURACY, TTFT, Serving, finding, lower, not_lower, pct, pp
+
+
+@finding(
+    "Prefix caching makes serving faster and keeps accuracy.",
+    cite="Li et al., ICLR 2026 (arXiv 2510.18672), prefix caching",
+)
+def test_prefix_cache(compare, dataset, workload):
+    """As in the paper every question is asked three times, so two of three prompts can be reused.
+
+    What a prefix cache saves is prefill, so it is TTFT that has to fall, by at least 3 %.
+    """
+    compare(
+        Serving(prefix_caching=True),
+        against=Serving(),
+        prompts=dataset("medium", n=60, repeats=3),
+        workload=workload.closed(8),
+    ).shows(
+        lower(TTFT, by=pct(3)),
+        not_lower(ACCURACY, by_more_than=pp(10)),
+    )
