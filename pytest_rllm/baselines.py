@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +162,8 @@ class Baselines:
                     f"{path}: schema {schema}, this version reads up to {SCHEMA}: "
                     "update pytest-rllm"
                 )
+            if content["finding"] != finding:
+                raise BaselineError(f"{path}: holds the finding {content['finding']!r}")
             return {name: Case(**case) for name, case in content["cases"].items()}
         except BaselineError:
             raise
@@ -171,7 +172,7 @@ class Baselines:
                 f"{path}:{error.lineno}: broken JSON ({error.msg}); mend it, or take it back from "
                 "version control"
             ) from error
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             raise BaselineError(
                 f"{path}: not a baseline ({type(error).__name__}: {error}); mend it, or take it "
                 "back from version control"
@@ -182,10 +183,12 @@ class Baselines:
         cases = self.cases(hardware, finding)
         before = cases.get(case_id)
         after = _changed(before, fresh, self.words)
-        if after is None or after == before:
-            return before
+        if after is None:
+            return None
         cases[case_id] = after
-        self._write(hardware, finding, cases)
+        outdated = "update" in self.words and self._text(hardware, finding) != dump(finding, cases)
+        if after != before or outdated:
+            self._write(hardware, finding, cases)
         return after
 
     def trim(self, hardware: str, finding: str, ran: Iterable[str]) -> list[str]:
@@ -196,13 +199,20 @@ class Baselines:
             self._write(hardware, finding, {k: v for k, v in cases.items() if k not in gone})
         return gone
 
+    def _text(self, hardware: str, finding: str) -> str | None:
+        path = self.path(hardware, finding)
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
     def _write(self, hardware: str, finding: str, cases: Mapping[str, Case]) -> None:
         path = self.path(hardware, finding)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = dump(finding, cases)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as f:
-            f.write(text)
-        os.replace(f.name, path)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         if path not in self.written:
             self.written.append(path)
 
@@ -210,14 +220,14 @@ class Baselines:
 def _changed(before: Case | None, fresh: Case, words: frozenset[str]) -> Case | None:
     if before is None:
         return fresh if "create" in words else None
-    if "fix" in words and "trim" in words:
-        return fresh
+    # Under another match nothing new is stored: it would stand beside numbers of something else.
+    create = "create" in words and ("fix" in words or before.match == fresh.match)
     after = Case(
         dict(before.match), dict(before.effects), dict(before.levels), [*before.deviations]
     )
     for old, new in ((after.effects, fresh.effects), (after.levels, fresh.levels)):
         for key, value in new.items():
-            if (key in old and "fix" in words) or (key not in old and "create" in words):
+            if (key in old and "fix" in words) or (key not in old and create):
                 old[key] = value
         if "trim" in words:
             for key in old.keys() - new.keys():

@@ -75,6 +75,7 @@ class Bench:
         if self.replaying:
             return Replay(self.records)
         if pair.name not in self._live:
+            link_latest(self.records)
             self._live[pair.name] = Live(
                 self.engine, pair, self.pool, self.gpu, self.records, self.say
             )
@@ -87,16 +88,20 @@ class Bench:
 
 
 def fresh_records(root: Path) -> Path:
-    """A new folder for this session's records, with ``latest`` beside it pointing there."""
-    folder = root / time.strftime("%Y%m%d-%H%M%S")
-    number = 1
+    """Where this session's records go: a name in ``root`` that is not taken yet."""
+    stem, number = time.strftime("%Y%m%d-%H%M%S"), 1
+    folder = root / stem
     while folder.exists():
         number += 1
-        folder = folder.with_name(f"{folder.name.split('.')[0]}.{number}")
-    folder.mkdir(parents=True)
-    latest = root / "latest"
+        folder = root / f"{stem}.{number}"
+    return folder
+
+
+def link_latest(records: Path) -> None:
+    """Make the folder of records, and ``latest`` beside it that points to it."""
+    records.mkdir(parents=True, exist_ok=True)
+    latest = records.parent / "latest"
     with suppress(OSError):  # no links on this file system: the folder's own name is enough
         if latest.is_symlink():
             latest.unlink()
-        os.symlink(folder.name, latest)
-    return folder
+        os.symlink(records.name, latest)

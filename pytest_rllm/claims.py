@@ -17,6 +17,7 @@ from .stats import Interval, mean_interval, share_interval
 
 Verdict = Literal["holds", "refuted", "inconclusive", "invalid"]
 Verb = Literal["lower", "higher", "not_lower", "not_higher", "unchanged"]
+_DOWNWARD = ("lower", "not_lower", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,18 @@ class Claim:
     metric: Metric
     margin: Margin
 
+    def __post_init__(self) -> None:
+        if self.margin.scale == "points" and self.metric.unit != "share":
+            raise ValueError(
+                f"{self.metric} is in {self.metric.unit}: percentage points (pp) are for shares, "
+                "give its margin in per cent (pct)"
+            )
+        if self.verb in _DOWNWARD:
+            self.margin.down()
+
     def verdict(self, low: float, high: float) -> Verdict:
         """What an interval of the effect says, and nothing else."""
-        up, down = self.margin.up(), self.margin.down() if self.verb != "higher" else 0.0
+        up, down = self.margin.up(), self.margin.down() if self.verb in _DOWNWARD else 0.0
         match self.verb:
             case "lower":
                 holds, refuted = high < down, low > down

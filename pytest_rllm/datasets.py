@@ -91,8 +91,13 @@ def choose(
     Raises:
         ValueError: an unknown tier, or a data set that holds too few questions.
     """
-    if not wanted or n < len(wanted):
-        raise ValueError(f"ask for at least one question of each tier, not n={n} of {wanted}")
+    if not wanted or n < len(wanted) or repeats < 1:
+        raise ValueError(
+            "ask for at least one question of each tier, at least once, "
+            f"not n={n} of {wanted} with repeats={repeats}"
+        )
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"a tier is named twice in {wanted}: its questions would be the same ones")
     shares = []
     for i, tier in enumerate(wanted):
         if tier not in tiers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,29 @@ import pytest
 from . import reports
 from .baselines import BaselineError
 from .engines.base import EngineError, MetricMissing
-from .findings import case_id, finding_id
 from .fixtures import bench_of
 from .options import value
 from .reports.row import Row
 from .reports.table import of_one
 from .reports.table import render as render_table
 from .samples import RecordError
-from .trials import Trial
+from .trials import ClaimsNothing, Trial
 
 ERRORS = (EngineError, RecordError, BaselineError, MetricMissing)
 """Said in a sentence of their own: a traceback would hide it."""
 
 
 @contextmanager
-def ended(item: pytest.Item, trial: Trial | None, name: str) -> Iterator[None]:
+def ended(item: pytest.Item, trial: Trial, name: str) -> Iterator[None]:
     """Run a finding's body, then end it as its verdicts and baselines say."""
-    bench = bench_of(item.config)
+    bench = trial.bench
     try:
         yield
-        if trial is None:
-            pytest.fail("the finding compared nothing: call compare(...).shows(...)", pytrace=False)
         row = trial.conclude()
+    except ClaimsNothing as nothing:
+        pytest.fail(str(nothing), pytrace=False)
     except ERRORS as error:
-        _tell(item, name, _broken(item, trial, str(error)))
+        _tell(item, name, _broken(trial, str(error)))
         item.user_properties.append(("rllm_error", True))
         pytest.fail(str(error), pytrace=False)
     finally:
@@ -61,34 +60,23 @@ def _tell(item: pytest.Item, name: str, row: Row) -> None:
     item.user_properties.append((name, row.to_json()))
 
 
-def _broken(item: pytest.Item, trial: Trial | None, why: str) -> Row:
+def _broken(trial: Trial, why: str) -> Row:
     return Row(
-        finding=finding_id(item),
-        case=case_id(item),
-        sentence=trial.sentence if trial else "",
-        cite=trial.cite if trial else "",
+        finding=trial.finding,
+        case=trial.case,
+        sentence=trial.sentence,
+        cite=trial.cite,
         ending="error",
         claims=[],
         standings=[],
         notes=[why.splitlines()[0]],
-        records=str(trial.bench.records / trial.folder) if trial else "",
+        records=str(trial.bench.records / trial.folder),
     )
 
 
-def summarise(terminal: Any, name: str) -> None:
+def summarise(terminal: Any, told: Sequence[str]) -> None:
     """Print the table of findings, write the report that was asked for, say where records lie."""
-    told = [
-        Row.from_json(text)
-        for kind in terminal.stats.values()
-        for report in kind
-        for key, text in getattr(report, "user_properties", ())
-        if key == name and getattr(report, "when", "") == "call"
-    ]
-    if not told:
-        return
-    rows = sorted(
-        {(r.finding, r.case): r for r in told}.values(), key=lambda r: (r.finding, r.case)
-    )
+    rows = sorted(map(Row.from_json, told), key=lambda row: (row.finding, row.case))
     bench = bench_of(terminal.config)
     terminal.section("findings")
     terminal.write_line(render_table(rows))

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import statistics
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from . import datasets, environment
 from .claims import Claim, Judged, judge
 from .datasets import Prompt
 from .engines.base import MODEL_NAME, Engine, EngineError
-from .engines.pool import Pool, Server
+from .engines.pool import Pool, Server, ask
 from .loadgen import Request, Scrape, drive
 from .models import ModelPair
 from .monitors import Gpu
@@ -98,6 +97,7 @@ class Live:
     folder: Path
     say: Say
     _signatures: dict[int, list[float]] = field(default_factory=dict)
+    _up: dict[Serving, Server] = field(default_factory=dict)
 
     def prepare(self, arms: Sequence[Arm]) -> None:
         """Have the arms' servers up, each warmed by a block that is thrown away."""
@@ -105,6 +105,7 @@ class Live:
         for arm in arms:
             server = self.pool.serve(arm.serving, self.pair, beside=first)
             first = first or server
+            self._up[arm.serving] = server
             if server.number not in self._signatures:
                 self._signatures[server.number] = self._signature(server)
             prompts = [replace(p, text=f"Warm-up. {p.text}") for p in arm.prompts]
@@ -113,12 +114,12 @@ class Live:
             self._drive(server, warm, self.folder / "warm-up.jsonl", {})
 
     def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
-        """One block on the arm's server.
+        """One block on the server that :meth:`prepare` made ready.
 
         Raises:
             EngineError: the server died meanwhile; the samples so far are in the record.
         """
-        server = self.pool.serve(arm.serving, self.pair)
+        server = self._up[arm.serving]
         about |= {
             "server": server.number,
             "server_started_in_s": round(server.started_in_s, 1),
@@ -127,14 +128,14 @@ class Live:
             "versions": environment.versions(),
         }
         record = self.folder / path
-        try:
-            run = self._drive(server, arm, record, about)
-        except Exception as error:
-            if server.alive:
-                raise
-            raise self._died(server, record) from error
-        if not server.alive:
-            raise self._died(server, record)
+        run = self._drive(server, arm, record, about)
+        if any(s.error for s in run.samples) and not server.answers(self.engine.health_path):
+            server.stop()
+            raise EngineError(
+                f"{self.engine.name} died in the middle of a run, status "
+                f"{server.process.returncode}; {len(run.samples)} requests so far, finished or "
+                f"not, are in {record}\n{server.last_words()}"
+            )
         return run
 
     @cached_property
@@ -147,14 +148,6 @@ class Live:
             "hardware": environment.hardware_id(self.gpu, on_cpu=self.engine.on_cpu),
             "models": " ".join(self.pair.revision(role) for role in roles),
         }
-
-    def _died(self, server: Server, record: Path) -> EngineError:
-        kept = len(read_run(record).samples) if record.is_file() else 0
-        return EngineError(
-            f"{self.engine.name} died in the middle of a run, status "
-            f"{server.process.poll()}; {kept} samples so far are in {record}\n"
-            f"{server.last_words()}"
-        )
 
     def _drive(self, server: Server, arm: Arm, record: Path, about: dict[str, Any]) -> Run:
         requests = [Request(p, self.engine.body(p, arm.sampling)) for p in arm.prompts]
@@ -192,10 +185,7 @@ class Live:
             "ignore_eos": True,
             "logprobs": True,
         }
-        url, kind = f"{server.url}/v1/chat/completions", {"Content-Type": "application/json"}
-        request = urllib.request.Request(url, json.dumps(body).encode(), kind)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - our own server
-            answer = json.load(response)
+        answer = json.loads(ask(f"{server.url}/v1/chat/completions", body))
         return [token["logprob"] for token in answer["choices"][0]["logprobs"]["content"]]
 
 

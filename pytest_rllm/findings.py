@@ -45,8 +45,8 @@ def records_of(item: pytest.Item) -> Path:
     return Path(finding_id(item)) / case_id(item).replace("/", "_")
 
 
-def check(items: Iterable[pytest.Item]) -> None:
-    """Refuse findings that could pass by silence.
+def check(items: Iterable[pytest.Item]) -> int:
+    """Refuse findings that could pass by silence; returns how many there are.
 
     Raises:
         pytest.UsageError: a finding without ``compare``, or two that share an id and case.
@@ -64,3 +64,4 @@ def check(items: Iterable[pytest.Item]) -> None:
                 f"{item.nodeid} and {other.nodeid} are one finding and case, {key[0]} [{key[1]}]: "
                 "their records and baselines would overwrite each other; rename one"
             )
+    return len(seen)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
 from functools import lru_cache
 from typing import Literal
 
 Grade = Literal["right", "wrong", "unparsed", "truncated", "empty"]
 
-_ANSWER_IS = re.compile(r"answer is:?\s*\**([^\s*.]+)", re.IGNORECASE)
+_ANSWER_IS = re.compile(r"answer is:?\s*\**([^\s*]*[^\s*.,;!])", re.IGNORECASE)
+_AS_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
+TIMEOUT_S = 5
+"""An answer such as 9^9^9^9 would be computed for ever; it is wrong."""
 
 
 def grade(answer: str, key: str, kind: str, finish_reason: str | None) -> Grade:
@@ -26,14 +30,14 @@ def grade(answer: str, key: str, kind: str, finish_reason: str | None) -> Grade:
             return "truncated"
         return "unparsed" if answer.strip() else "empty"
     if kind == "word":
-        same = found.casefold() == key.strip().casefold()
+        same = _AS_TEXT.sub(r"\1", found).strip().casefold() == key.strip().casefold()
     else:
         same = found == key.strip() or _same_mathematics(found, key)
     return "right" if same else "wrong"
 
 
 def final_answer(text: str) -> str | None:
-    """What the last ``\\boxed{...}`` holds, else what follows ``answer is``, else None."""
+    """What the last ``\\boxed{...}`` holds, else what follows ``answer is``; None for nothing."""
     start = text.rfind("\\boxed{")
     if start < 0:
         stated = _ANSWER_IS.findall(text)
@@ -42,7 +46,7 @@ def final_answer(text: str) -> str | None:
     for i in range(start + len("\\boxed"), len(text)):
         depth += {"{": 1, "}": -1}.get(text[i], 0)
         if depth == 0:
-            return text[start + len("\\boxed{") : i].strip()
+            return text[start + len("\\boxed{") : i].strip() or None
     return None
 
 
@@ -50,5 +54,7 @@ def final_answer(text: str) -> str | None:
 def _same_mathematics(found: str, key: str) -> bool:
     from math_verify import parse, verify
 
-    gold, answer = (parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (key, found))
-    return bool(verify(gold, answer, timeout_seconds=None))
+    # The time limit is an alarm, which only the main thread can set.
+    limit = TIMEOUT_S if threading.current_thread() is threading.main_thread() else None
+    gold, answer = (parse(f"\\boxed{{{text}}}", parsing_timeout=limit) for text in (key, found))
+    return bool(verify(gold, answer, timeout_seconds=limit))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 LAG_EVERY_S = 0.02
+SCRAPE_WITHIN_S = 10.0
+"""A page that takes longer has failed; the next reading is tried."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def drive(
         closing = asyncio.run(client.drive(requests))
     for at_s, values in watch.points if watch else ():
         writer.point(at_s - client.start, values)
-    return writer.close(closing)
+    return writer.close(closing | {"monitor_error": watch.error if watch else None})
 
 
 @dataclass
@@ -107,7 +109,8 @@ class _Client:
         self._fields: set[str] = set()
         self._total, self._done = len(requests), 0
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=self.stall_s)
-        connector = aiohttp.TCPConnector(limit=0, force_close=False)
+        # Servers close idle connections (uvicorn: after 5 s); one that is about to be is not used.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             self._session = session
             cpu = time.process_time()
@@ -130,6 +133,7 @@ class _Client:
             "client_cpu_s": round(time.process_time() - cpu, 6),
             "loop_lag_p99_s": round(lags[min(len(lags) - 1, int(0.99 * len(lags)))], 6),
             "loop_lag_max_s": round(lags[-1], 6),
+            "loop_lag_share": round(sum(lags) / max(self._now(), LAG_EVERY_S), 6),
             "delta_fields": sorted(self._fields),
             "telemetry_errors": self._scrape_errors,
         }
@@ -154,6 +158,8 @@ class _Client:
                 group.create_task(lane(free_s))
 
     async def _send_at(self, intended_s: float, request: Request) -> Sample:
+        import aiohttp
+
         delay = intended_s - self._now()
         if delay > 0:
             await asyncio.sleep(delay)
@@ -161,12 +167,12 @@ class _Client:
         sent_s, error = self._now(), None
         try:
             error = await self._stream(request.body, chunks)
-        except TimeoutError:
+        except aiohttp.SocketTimeoutError:
             error = f"stalled: nothing arrived for {self.stall_s:g} s"
         except Exception as failure:  # noqa: BLE001 - any failure is this request's outcome
             error = f"{type(failure).__name__}: {failure}"
         ended_s = chunks[-1][0] if chunks and error is None else self._now()
-        stream = parse(chunks)
+        stream = parse(chunks, error)
         self._fields |= stream.fields
         sample = Sample(
             prompt=request.prompt,
@@ -176,7 +182,7 @@ class _Client:
             deltas=stream.deltas,
             usage=stream.usage,
             finish_reason=stream.finish_reason,
-            error=error or stream.error,
+            error=stream.error,
         )
         self.writer.sample(sample)
         self._done += 1
@@ -199,13 +205,14 @@ class _Client:
         if self.scrape is None:
             return
         try:
-            async with self._session.get(self.scrape.url) as response:
-                response.raise_for_status()
-                page = await response.text()
+            async with asyncio.timeout(SCRAPE_WITHIN_S), self._session.get(self.scrape.url) as got:
+                got.raise_for_status()
+                page = await got.text()
             values = self.scrape.read(page)
             self.writer.point(self._now() if at_s is None else at_s, values)
         except Exception as error:  # noqa: BLE001 - counted by cause, and judged by its reader
-            cause = f"{type(error).__name__}: {error}"
+            said = str(error) or f"no page within {SCRAPE_WITHIN_S:g} s"
+            cause = f"{type(error).__name__}: {said}"
             self._scrape_errors[cause] = self._scrape_errors.get(cause, 0) + 1
 
     async def _repeat_telemetry(self, every_s: float) -> None:

@@ -145,7 +145,10 @@ def TTFVT(run: Run) -> float:
 
     A request that never showed a visible token counts with its whole time: a lower bound.
     """
-    return statistics.fmean((s.first_visible_s or s.ended_s) - s.intended_s for s in _finished(run))
+    return statistics.fmean(
+        (s.ended_s if s.first_visible_s is None else s.first_visible_s) - s.intended_s
+        for s in _finished(run)
+    )
 
 
 @metric("TBT", "s", better="lower", timed=True, fixed_length=True)
@@ -217,16 +220,22 @@ def counted(run: Run, name: str) -> float:
     Raises:
         MetricUnavailable: the series was not recorded at the run's start and end.
     """
-    _, values = run.series.get(name, ([], []))
-    if len(values) < 2:
+    times, values = run.series.get(name, ([], []))
+    if not values:
         raise MetricUnavailable(_no_series(run, name))
+    if times[0] > 0 or times[-1] < max((s.ended_s for s in run.samples), default=0.0):
+        raise MetricUnavailable(
+            f"the counter {name!r} was not read at both ends of the run, but from {times[0]:.2f} s "
+            f"to {times[-1]:.2f} s"
+        )
     return values[-1] - values[0]
 
 
 def _while_busy(run: Run) -> np.ndarray:
     """Readings of KV use while at least one request ran."""
-    if "kv_use" not in run.series or "running" not in run.series:
-        raise MetricUnavailable(_no_series(run, "kv_use"))
+    for name in ("kv_use", "running"):
+        if name not in run.series:
+            raise MetricUnavailable(_no_series(run, name))
     use = np.array(run.series["kv_use"][1])
     busy = use[np.array(run.series["running"][1]) > 0]
     if busy.size < 3:
@@ -269,11 +278,11 @@ def _grade(sample: Sample) -> str:
 
 
 def _tbt(sample: Sample) -> float:
-    carried = [d for d in sample.deltas if d.tokens]
-    after_first = sum(_known(d.tokens, "tokens per delta") for d in carried[1:])
-    if not after_first:
+    counts = [(d.at_s, _known(d.tokens, "tokens per delta")) for d in sample.deltas]
+    carried = [(at_s, tokens) for at_s, tokens in counts if tokens]
+    if len(carried) < 2:
         raise MetricUnavailable(f"TBT: the answer to {sample.prompt.id} came in one delta")
-    return (carried[-1].at_s - carried[0].at_s) / after_first
+    return (carried[-1][0] - carried[0][0]) / sum(tokens for _, tokens in carried[1:])
 
 
 def _since(sample: Sample, at_s: float | None, what: str) -> float:

@@ -80,6 +80,14 @@ def make_bench(config: pytest.Config) -> Bench:
     data = value(config, "data")
     if data and not Path(data).is_dir():
         raise ValueError(f"--rllm-data: there is no folder {data}")
+    report = value(config, "report")
+    if report:
+        from .reports import render_named
+
+        form, _, path = report.partition(":")
+        render_named(form)
+        if not path:
+            raise ValueError(f"--rllm-report takes FORMAT:PATH, not {report!r}")
     records = Path(replay or record or "") if replay or record else None
     return Bench(
         engine_name=engine,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -69,12 +70,15 @@ def _standing(claim: Claim, j: Judged, stored: Case | None) -> str:
 
 def _said(claim: Claim, effect: Sequence[float]) -> str:
     """The verdict of a stored effect under the margin of today."""
-    import math
-
     _, low, high, _ = effect
     if claim.margin.scale == "percent":
-        return claim.verdict(math.log1p(low / 100), math.log1p(high / 100))
+        return claim.verdict(_log_ratio(low), _log_ratio(high))
     return claim.verdict(low / 100, high / 100)
+
+
+def _log_ratio(percent: float) -> float:
+    """Of a stored bound; one that was rounded to -100 % lies below every margin."""
+    return math.log1p(percent / 100) if percent > -100 else -math.inf
 
 
 def _ending(standings: Sequence[str], notes: Sequence[str]) -> Ending:

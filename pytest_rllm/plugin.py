@@ -20,7 +20,7 @@ from .fixtures import (
     model,
     workload,
 )
-from .options import OPTIONS
+from .options import OPTIONS, model_names, value
 
 __all__ = ["compare", "dataset", "engine", "gpu", "measure", "model", "workload"]
 
@@ -42,19 +42,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "gpu(memory_gib=0, count=1, capability=0): needs NVIDIA GPUs of that size"
     )
+    if value(config, "model"):
+        model_names(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.get_closest_marker(MARK) and "model" in metafunc.fixturenames:
         from .models.cases import cases
-        from .options import model_names
 
         names = model_names(metafunc.config)
         metafunc.parametrize("model", cases(names), indirect=True, scope="session")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    check(items)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if check(items):
+        bench_of(config)  # an impossible option is refused before anything is measured
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -66,12 +68,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    if item.get_closest_marker(MARK) is None:
+    if TRIAL not in item.stash:
         return (yield)
     from .endings import ended
 
-    with ended(item, item.stash.get(TRIAL, None), PROPERTY):
-        yield
+    with ended(item, item.stash[TRIAL], PROPERTY):
+        return (yield)
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -81,9 +83,17 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    from .endings import summarise
+    told = {
+        text: None
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == PROPERTY
+    }
+    if told:
+        from .endings import summarise
 
-    summarise(terminalreporter, PROPERTY)
+        summarise(terminalreporter, list(told))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -78,10 +78,7 @@ class Sample:
     @cached_property
     def first_visible_s(self) -> float | None:
         """Arrival of the first token of the visible answer that is more than white space."""
-        for delta, visible in self._visible():
-            if visible.strip():
-                return delta.at_s
-        return None
+        return None if self._first_visible is None else self.deltas[self._first_visible].at_s
 
     @property
     def output_tokens(self) -> int | None:
@@ -96,16 +93,18 @@ class Sample:
         """Tokens before the first visible one; all of them when none is visible."""
         if any(d.tokens is None for d in self.deltas):
             return None
-        first = self.first_visible_s
-        return sum(d.tokens or 0 for d in self.deltas if first is None or d.at_s < first)
+        return sum(d.tokens or 0 for d in self.deltas[: self._first_visible])
 
-    def _visible(self) -> Iterator[tuple[Delta, str]]:
-        """Each ``content`` delta with the part of its text that belongs to the answer."""
+    @cached_property
+    def _first_visible(self) -> int | None:
+        """Index of the first delta that holds more than white space of the answer."""
         at = 0
-        for delta in self.deltas:
+        for i, delta in enumerate(self.deltas):
             if delta.field == "content":
-                yield delta, delta.text[max(0, self._answer_from - at) :]
+                if delta.text[max(0, self._answer_from - at) :].strip():
+                    return i
                 at += len(delta.text)
+        return None
 
 
 @dataclass
@@ -150,7 +149,10 @@ class RunWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.run = Run(about)
-        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+        # surrogatepass: an engine may split a character over two deltas, half a pair in each.
+        self._file = open(  # noqa: SIM115 - closed in __exit__
+            path, "w", encoding="utf-8", errors="surrogatepass"
+        )
         self._line({"kind": "run", "schema": SCHEMA, **about})
 
     def sample(self, sample: Sample) -> None:
@@ -193,7 +195,8 @@ def read_run(path: Path) -> Run:
         RecordError: no record, a newer schema, or a broken line that is not the last.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # Bytes: text has more ends of line than \n, and may be cut short inside a character.
+        lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); was it recorded?") from error
     run: Run | None = None
@@ -223,7 +226,7 @@ def read_run(path: Path) -> Run:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, RecordError):
                 raise
-            if number == len(lines) and not line.endswith("\n") and run is not None:
+            if number == len(lines) and not line.endswith(b"\n") and run is not None:
                 break  # The process died while it wrote this line.
             raise RecordError(f"{path}:{number}: broken line ({error}); record it anew") from error
     if run is None:

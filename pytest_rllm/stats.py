@@ -12,6 +12,8 @@ CONFIDENCE = 0.95
 """Two-sided: with the true effect on a margin, "holds" comes out at most 2.5 % of the time."""
 
 POWER = 0.8
+ROUNDING = 1e-12
+"""Effects that differ by a smaller share of their size differ by rounding only: no spread."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Interval:
             return math.inf
         from scipy import stats
 
-        half = self.high - self.estimate
+        half = (self.high - self.low) / 2
         return half * (1 + stats.t.ppf(POWER, self.df) / _quantile(self.df))
 
     def further(self, margin: float) -> int | None:
@@ -66,7 +68,7 @@ def mean_interval(effects: Sequence[float]) -> Interval:
     if x.size < 2:
         return _unknown(x, f"{x.size} block(s): an error bar needs at least two")
     spread = float(x.std(ddof=1))
-    if spread == 0:
+    if np.ptp(x) <= ROUNDING * np.abs(x).max():
         return _unknown(x, f"all {x.size} blocks gave exactly the same effect: no error bar")
     df = x.size - 1
     half = _quantile(df) * spread / math.sqrt(x.size)
@@ -80,7 +82,8 @@ def share_interval(differences: Sequence[float], clusters: Sequence[Hashable]) -
     One pair of pseudo-differences, +1 and -1, is added (Bonett and Price, Psychological Methods
     2012: for single answers this is their adjusted Wald interval of paired proportions), so equal
     answers everywhere do not make an error bar of zero. The variance is robust to questions of one
-    cluster being alike (sandwich estimator, t with clusters - 1 degrees of freedom).
+    cluster being alike (sandwich estimator, t with clusters - 1 degrees of freedom, where the
+    pseudo-differences count as no cluster). One cluster alone has no error bar.
 
     Args:
         differences: per question, mean over its repeats.
@@ -91,15 +94,18 @@ def share_interval(differences: Sequence[float], clusters: Sequence[Hashable]) -
         raise ValueError(f"{x.size} differences and {len(clusters)} clusters")
     if x.size < 2:
         return _unknown(x, f"{x.size} question(s): an error bar needs at least two")
-    padded = np.concatenate([x, [1.0, -1.0]])
     names = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    if len(names) < 2:
+        return _unknown(x, f"all {x.size} questions share a template: no error bar")
+    padded = np.concatenate([x, [1.0, -1.0]])
     groups = np.array([names[c] for c in clusters] + [len(names), len(names) + 1])
     centre = float(padded.mean())
     sums = np.bincount(groups, weights=padded - centre)
     g = sums.size
     error = math.sqrt(float((sums**2).sum()) * g / (g - 1)) / padded.size
-    half = _quantile(g - 1) * error
-    return Interval(float(x.mean()), centre - half, centre + half, x.size, g - 1)
+    df = len(names) - 1
+    half = _quantile(df) * error
+    return Interval(float(x.mean()), centre - half, centre + half, x.size, df)
 
 
 def _quantile(df: int) -> float:

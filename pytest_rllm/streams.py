@@ -60,8 +60,11 @@ def events(chunks: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes
                 yield at_s, b"\n".join(data)
 
 
-def parse(chunks: Iterable[tuple[float, bytes]]) -> Stream:
+def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> Stream:
     """Read a whole response; what arrived before an error is kept, and the error says what it was.
+
+    ``failure`` is how the connection failed, None when it ended well. An error that the stream
+    itself told is the cause, and is named instead.
 
     Tokens of a delta come from the running usage (``continuous_usage_stats``), else from
     ``token_ids``, else they are None.
@@ -84,14 +87,17 @@ def parse(chunks: Iterable[tuple[float, bytes]]) -> Stream:
             stream.usage.update({k: v for k, v in usage.items() if v is not None})
             for choice in event.get("choices") or ():
                 delta = choice.get("delta") or {}
+                if not isinstance(delta, dict):
+                    raise TypeError("a delta is not an object")
                 stream.fields.update(delta)
                 tokens = _tokens(usage, choice, counted)
                 counted += tokens or 0
                 stream.deltas.extend(_deltas(at_s, delta, tokens))
                 stream.finish_reason = choice.get("finish_reason") or stream.finish_reason
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             stream.error = f"malformed event {data[:200]!r}: {error}"
             break
+    stream.error = stream.error or failure
     if stream.error is None and stream.finish_reason is None:
         stream.error = "the stream ended without a finish reason" + (
             "" if done else " and without [DONE]: it was closed early"

@@ -23,6 +23,10 @@ BLOCKS = 6
 """Pairs of run blocks when a finding does not say: the t interval of fewer is very wide."""
 
 
+class ClaimsNothing(Exception):
+    """A finding's body ended without a claim on everything that it compared."""
+
+
 @dataclass
 class Trial:
     """What the fixtures ``compare`` and ``measure`` do for one test case.
@@ -84,12 +88,12 @@ class Trial:
         """Decide how the case ends; stores what the baseline words allow.
 
         Raises:
-            ValueError: a comparison was made and nothing was claimed of it.
+            ClaimsNothing: no comparison was made, or nothing was claimed of one.
         """
         if not self.comparisons:
-            raise ValueError("the test compared nothing: call compare(...).shows(...)")
+            raise ClaimsNothing("the finding compared nothing: call compare(...).shows(...)")
         if any(not comparison.judged for comparison in self.comparisons):
-            raise ValueError("compare(...) without .shows(...): nothing was claimed of it")
+            raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
         claims = [pair for comparison in self.comparisons for pair in comparison.judged]
         spreads: dict[str, float] = {}
         if not any(j.verdict == "invalid" for _, j in claims):

@@ -15,7 +15,8 @@ FAILED_SHARE = 0.01
 LENGTHS_APART = 0.02
 LATE_SHARE = 0.1
 LATE_S = 0.05
-"""The client is saturated when its p99 lateness exceeds 50 ms and a tenth of the median E2E."""
+"""The client is saturated when its p99 lateness exceeds 50 ms and a tenth of the median E2E, or
+when its event loop was blocked for a tenth of the run."""
 CAPACITY_GROWTH = 1.5
 """An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
 FAR_OFF = 2.0
@@ -40,10 +41,12 @@ def _of_run(run: Run) -> Iterator[str]:
     failed = [s for s in run.samples if s.error]
     if len(failed) > FAILED_SHARE * run.closing["planned"]:
         yield f"{arm}: {len(failed)} of {len(run.samples)} requests failed: {failed[0].error}"
-    if not run.samples or len(failed) == len(run.samples):
-        return
     if run.closing["planned"] != len(run.samples):
         yield f"{arm}: {len(run.samples)} of {run.closing['planned']} requests were recorded"
+    if len(failed) == len(run.samples):
+        return
+    if run.closing["monitor_error"]:
+        yield f"{arm}: the monitor stopped: {run.closing['monitor_error']}"
     yield from _client(run, arm)
     yield from _really_on(run, arm)
     for name in run.series:
@@ -57,11 +60,12 @@ def _client(run: Run, arm: str) -> Iterator[str]:
     late = float(np.quantile([s.sent_s - s.intended_s for s in run.samples], 0.99))
     lag = run.closing["loop_lag_p99_s"]
     median = float(np.median([s.ended_s - s.intended_s for s in run.samples]))
+    blocked = run.closing["loop_lag_share"]
     worst = max(late, lag)
-    if worst > LATE_S and worst > LATE_SHARE * median:
+    if blocked > LATE_SHARE or (worst > LATE_S and worst > LATE_SHARE * median):
         yield (
-            f"{arm}: the client was saturated: p99 lateness {late * 1e3:.0f} ms, "
-            f"event-loop lag {lag * 1e3:.0f} ms, at a median E2E of {median:.2f} s"
+            f"{arm}: the client was saturated: p99 lateness {late * 1e3:.0f} ms, event-loop lag "
+            f"{lag * 1e3:.0f} ms and {blocked:.0%} of the run, at a median E2E of {median:.2f} s"
         )
 
 
@@ -107,26 +111,38 @@ def _numerics(blocks: Sequence[tuple[Run, Run]]) -> Iterator[str]:
     one, other = first.about["serving"], second.about["serving"]
     if one["model"] != other["model"]:
         return
-    arm = first.about["arm"]
     for kind in ("kv_cache_dtype", "quantization"):
         if one[kind] == other[kind]:
             continue
+        arm = (first if one[kind] else second).about["arm"]
         change = _change(first.about["signature"], second.about["signature"])
-        if change == 0:
+        if change is None:
+            yield f"{arm}: whether {kind} is on is unknown: the engine told no log probabilities"
+        elif change == 0:
             yield f"{arm}: {kind} was not really on: log probabilities are bit for bit the same"
         elif change > FAR_OFF:
             yield f"{arm}: {kind} broke the model: a token's log probability moves by {change:.1f}"
     if one["kv_cache_dtype"] and not other["kv_cache_dtype"]:
-        rooms = [run.series.get("kv_capacity_tokens", ([], []))[1] for run in (first, second)]
-        if not all(rooms):
-            yield f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
-        elif rooms[0][0] < CAPACITY_GROWTH * rooms[1][0]:
-            yield (
-                f"{arm}: kv_cache_dtype was not really on: room for {rooms[0][0]:.0f} tokens "
-                f"against {rooms[1][0]:.0f}"
-            )
+        yield from _room(first, second)
+    if other["kv_cache_dtype"] and not one["kv_cache_dtype"]:
+        yield from _room(second, first)
 
 
-def _change(first: Sequence[float], second: Sequence[float]) -> float:
+def _room(small: Run, own: Run) -> Iterator[str]:
+    """A KV cache of a smaller type has to hold more tokens than one of the model's own type."""
+    arm = small.about["arm"]
+    rooms = [run.series.get("kv_capacity_tokens", ([], []))[1] for run in (small, own)]
+    if not all(rooms):
+        yield f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
+    elif rooms[0][0] < CAPACITY_GROWTH * rooms[1][0]:
+        yield (
+            f"{arm}: kv_cache_dtype was not really on: room for {rooms[0][0]:.0f} tokens "
+            f"against {rooms[1][0]:.0f}"
+        )
+
+
+def _change(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Mean absolute difference of log probabilities at the same prompt's tokens."""
+    if not first or len(first) != len(second):
+        return None
     return float(np.abs(np.array(first) - np.array(second)).mean())

@@ -28,7 +28,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise ValueError(f"Sampling.max_tokens is at least 1, not {self.max_tokens}")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if not (0 <= self.temperature < math.inf and 0 < self.top_p <= 1):
             raise ValueError(
                 "Sampling wants temperature >= 0 and 0 < top_p <= 1, "
                 f"not {self.temperature} and {self.top_p}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -44,6 +45,10 @@ class Server:
     @property
     def alive(self) -> bool:
         return self.process.poll() is None
+
+    def answers(self, path: str) -> bool:
+        """Whether it is alive and says so at ``path``."""
+        return self.alive and _healthy(self.url + path)
 
     def last_words(self) -> str:
         """The command and the last lines of the log, for messages."""
@@ -88,7 +93,7 @@ class Pool:
     started: int = 0
 
     def serve(self, serving: Serving, pair: ModelPair, *, beside: Server | None = None) -> Server:
-        """The running server for a serving, started when there is none.
+        """The running server for a serving, started when there is none, or when it has died.
 
         Args:
             serving: how to serve.
@@ -96,14 +101,12 @@ class Pool:
             beside: a server that must stay up.
 
         Raises:
-            EngineError: it did not come up, or had died since; with its command and last words.
+            EngineError: it did not come up; with its command and last words.
             ValueError: the engine cannot serve so.
         """
         key = (pair.name, serving.key)
         server = self.servers.pop(key, None)
-        if server is not None and not server.alive:
-            raise EngineError(f"the server for {serving} has died\n{server.last_words()}")
-        if server is None:
+        if server is None or not server.alive:
             self._make_room(beside)
             server = self._start(serving, pair)
         self.servers[key] = server  # last used comes last
@@ -149,7 +152,7 @@ class Pool:
                     f"{self.engine.name} ended with status {server.process.returncode} "
                     f"after {waited:.0f} s, before it was healthy\n{server.last_words()}"
                 )
-            if _healthy(server.url + self.engine.health_path):
+            if server.answers(self.engine.health_path):
                 return
             if waited > self.start_s:
                 raise EngineError(
@@ -187,9 +190,20 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def ask(url: str, body: dict[str, Any] | None = None, timeout_s: float = 60) -> bytes:
+    """GET, or POST as JSON, from a server on this machine: never through a proxy."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
+    with _DIRECT.open(request, timeout=timeout_s) as response:
+        return bytes(response.read())
+
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def _healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own server
-            return bool(response.status == 200)
+        ask(url, timeout_s=5)
+        return True
     except (urllib.error.URLError, OSError):
         return False

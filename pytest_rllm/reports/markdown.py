@@ -11,7 +11,11 @@ from .row import COLUMNS, Row
 
 def render(rows: Sequence[Row]) -> str:
     """One table, a line per claim."""
-    body = [(row.title, *line) for row in rows for line in row.lines()]
+    body = [
+        (row.title, *line)
+        for row in rows
+        for line in row.lines() or [("",) * (len(COLUMNS) - 1) + (row.ending,)]
+    ]
     table = tabulate(body, headers=("finding", *COLUMNS), tablefmt="github", disable_numparse=True)
     reasons = [f"- {row.title}: {reason}" for row in rows for reason in row.reasons()]
     return "\n".join([table, "", *reasons, ""]) if reasons else table + "\n"

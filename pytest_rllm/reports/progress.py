@@ -22,6 +22,7 @@ class Progress:
     width: int = 80
     clock: Callable[[], float] = time.monotonic
     _begun: tuple[float, float] | None = None
+    _last: float = 0.0
     _shown: bool = False
 
     def __call__(self, text: str, done: float | None = None) -> None:
@@ -30,7 +31,8 @@ class Progress:
             return
         left = self._seconds_left(done)
         if left is not None:
-            text += f", {left // 60:.0f}:{left % 60:02.0f} left"
+            minutes, seconds = divmod(round(left), 60)
+            text += f", {minutes}:{seconds:02} left"
         self.out.write("\r\x1b[K" + text[: self.width - 1])
         self.out.flush()
         self._shown = True
@@ -46,7 +48,8 @@ class Progress:
         if not done:
             return None
         now = self.clock()
-        if self._begun is None or done < self._begun[1]:
+        if self._begun is None or done < self._last:  # less than before is another comparison
             self._begun = (now, done)
+        self._last = done
         begun, before = self._begun
         return (now - begun) / (done - before) * (1 - done) if done > before else None

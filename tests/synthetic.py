@@ -1,0 +1,129 @@
+"""Synthetic samples, runs and verdicts: what an engine would have left behind, without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pytest_rllm.claims import Claim, Judged, Verdict
+from pytest_rllm.datasets import Prompt
+from pytest_rllm.metrics import Metric
+from pytest_rllm.samples import Run, Sample
+from pytest_rllm.serving import Serving
+from pytest_rllm.streams import Delta
+
+VALUE = Metric("value", "s", "lower", "run", lambda run: run.about["value"])
+"""A metric that is whatever the header of the run says."""
+SHARE = Metric("share", "share", "higher", "run", lambda run: run.about["value"])
+
+
+def sample(
+    question: str = "q0",
+    answer: str = r"\boxed{7}",
+    *,
+    key: str = "7",
+    template: str | None = None,
+    repeat: int = 0,
+    intended_s: float = 0.0,
+    late_s: float = 0.0,
+    first_s: float = 0.25,
+    ended_s: float = 1.0,
+    tokens: int = 9,
+    thought: str = "hm",
+    deltas: Sequence[Delta] | None = None,
+    finish_reason: str | None = "stop",
+    error: str | None = None,
+) -> Sample:
+    """A request that thinks one token long at ``first_s`` and answers when it ends."""
+    if deltas is None:
+        deltas = [
+            Delta(first_s, "reasoning" if thought else "", 1, thought),
+            Delta(ended_s, "content", tokens - 1, answer),
+        ]
+    return Sample(
+        prompt=Prompt(question, f"{question}?", key, "easy", "math", template or question, repeat),
+        intended_s=intended_s,
+        sent_s=intended_s + late_s,
+        ended_s=ended_s,
+        deltas=list(deltas),
+        usage={"completion_tokens": sum(d.tokens or 0 for d in deltas)},
+        finish_reason=finish_reason,
+        error=error,
+    )
+
+
+def run(
+    *samples: Sample,
+    arm: str = "A",
+    serving: Serving | None = None,
+    series: Mapping[str, Sequence[float]] | None = None,
+    closing: Mapping[str, Any] | None = None,
+    **about: Any,
+) -> Run:
+    """A finished run of these samples; each series is read evenly from 0 to the last end."""
+    end_s = max((s.ended_s for s in samples), default=1.0)
+    header = {
+        "arm": arm,
+        "serving": asdict(serving or Serving()),
+        "repeats": False,
+        "signature": [-0.5, -0.25] if arm == "A" else [-0.5, -0.5],
+    }
+    return Run(
+        header | about,
+        list(samples),
+        {
+            name: ([i * end_s / max(1, len(values) - 1) for i in range(len(values))], list(values))
+            for name, values in (series or {}).items()
+        },
+        {
+            "planned": len(samples),
+            "loop_lag_p99_s": 0.001,
+            "loop_lag_share": 0.001,
+            "monitor_error": None,
+            "delta_fields": ["content", "role"],
+            "telemetry_errors": {},
+            **(closing or {}),
+        },
+    )
+
+
+def valued(value: float) -> Run:
+    """A run whose ``VALUE`` and ``SHARE`` are this number."""
+    return run(sample(), value=value)
+
+
+def answers(*right: bool, first: int = 0, arm: str = "A") -> Run:
+    """A run that answers the questions ``q<first>`` ... right or wrong."""
+    return run(
+        *(
+            sample(f"q{i}", r"\boxed{7}" if is_right else r"\boxed{8}")
+            for i, is_right in enumerate(right, first)
+        ),
+        arm=arm,
+    )
+
+
+def judged(
+    claim: Claim,
+    verdict: Verdict,
+    effect: tuple[float, float, float] | None = (0.2, 0.3, 0.4),
+    levels: tuple[float, float] | None = (0.75, 0.5),
+) -> Judged:
+    """A verdict on ``claim`` with an effect as low, estimate, high on the claim's own scale."""
+    low, estimate, high = effect or (None, None, None)
+    return Judged(
+        claim=str(claim),
+        metric=claim.metric.name,
+        scale=claim.margin.scale,
+        verdict=verdict,
+        why=None,
+        arms=("reasoning", "plain"),
+        levels=levels,
+        estimate=estimate,
+        low=low,
+        high=high,
+        n=6,
+        replicate="blocks",
+        detectable=0.05,
+    )

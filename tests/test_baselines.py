@@ -1,0 +1,344 @@
+"""The stored format is reviewable and strict, and changes only as its four words say."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import judged
+
+from pytest_rllm.baselines import (
+    SCHEMA,
+    WORDS,
+    BaselineError,
+    Baselines,
+    Case,
+    drifts,
+    dump,
+    fresh_case,
+    missing,
+    stale,
+    unclaimed,
+)
+from pytest_rllm.claims import Claim, higher, lower, not_lower, pct, pp
+from pytest_rllm.metrics import ACCURACY, TPS
+
+GPU = {"hardware": "gpu-x-1x", "engine": "vllm"}
+CPU = {"hardware": "cpu-x-2c", "engine": "vllm"}
+FASTER = higher(TPS, by=pct(10))
+RIGHT = not_lower(ACCURACY, by_more_than=pp(3))
+
+STORED = Case(
+    match={"engine": "vllm", "hardware": "cpu-x-2c"},
+    effects={
+        "b vs a: TPS [%]": [34.99, 22.14, 49.18, 6],
+        "a vs b: accuracy [pp]": [0.0, -1.5, 1.5, 64],
+    },
+    levels={"é: accuracy": [0.6667, 0.0125]},
+    deviations=["TPS higher by 50 %", "TPS higher by 40 %"],
+)
+TEXT = """\
+{
+ "schema": 1,
+ "finding": "speculative_decoding",
+ "cases": {
+  "draft": {
+   "deviations": [],
+   "effects": {
+   },
+   "levels": {
+   },
+   "match": {
+   }
+  },
+  "ngram": {
+   "deviations": ["TPS higher by 40 %", "TPS higher by 50 %"],
+   "effects": {
+    "a vs b: accuracy [pp]": [0.0, -1.5, 1.5, 64],
+    "b vs a: TPS [%]": [34.99, 22.14, 49.18, 6]
+   },
+   "levels": {
+    "é: accuracy": [0.6667, 0.0125]
+   },
+   "match": {
+    "engine": "vllm",
+    "hardware": "cpu-x-2c"
+   }
+  }
+ }
+}
+"""
+
+
+# ---- the format
+
+
+def test_a_file_is_sorted_with_its_schema_first_and_a_line_per_entry() -> None:
+    assert dump("speculative_decoding", {"ngram": STORED, "draft": Case({})}) == TEXT
+
+
+numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=4)
+cases = st.builds(
+    Case,
+    st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3),
+    st.dictionaries(st.text(max_size=4), numbers, max_size=3),
+    st.dictionaries(st.text(max_size=4), numbers, max_size=3),
+    st.lists(st.text(max_size=4), max_size=3).map(sorted),
+)
+
+
+@given(st.dictionaries(st.text(max_size=4), cases, max_size=3))
+def test_what_is_written_is_read_back_and_written_the_same(
+    tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, Case]
+) -> None:
+    stored = Baselines(tmp_path_factory.getbasetemp() / "baselines")
+    stored._write("cpu", "f", wanted)
+    assert stored.cases("cpu", "f") == wanted
+    assert dump("f", stored.cases("cpu", "f")) == dump("f", wanted)
+
+
+def put(root: Path, text: str | bytes) -> Baselines:
+    path = root / "cpu" / "f.json"
+    path.parent.mkdir()
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Baselines(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (json.dumps({"schema": SCHEMA + 1, "cases": 7}), "schema 2, .*: update pytest-rllm"),
+        (TEXT, "holds the finding 'speculative_decoding'"),
+        ('{\n "schema": 1,\n "finding" "f"\n}', r"f\.json:3: broken JSON"),
+        ("", r"f\.json:1: broken JSON"),
+        ('{"finding": "f", "cases": {}}', "not a baseline .*'schema'"),
+        ('{"schema": 1, "finding": "f"}', "not a baseline .*'cases'"),
+        ('{"schema": 1, "finding": "f", "cases": []}', "not a baseline"),
+        ('{"schema": 1, "finding": "f", "cases": {"a": {"mach": {}}}}', "not a baseline .*mach"),
+        ("[]", "not a baseline"),
+        (b'{"schema": "\xff"}', "not a baseline"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_where_and_why(
+    tmp_path: Path, text: str | bytes, message: str
+) -> None:
+    with pytest.raises(BaselineError, match=message):
+        put(tmp_path, text).cases("cpu", "f")
+
+
+def test_nothing_is_stored_where_there_is_no_file(tmp_path: Path) -> None:
+    assert Baselines(tmp_path).cases("cpu", "f") == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_word_names_the_four() -> None:
+    with pytest.raises(BaselineError, match=r"takes create, fix, trim, update .* not creat$"):
+        Baselines(Path(), frozenset({"creat", "fix"}))
+
+
+# ---- what is stored of fresh verdicts
+
+
+def test_effects_are_stored_in_per_cent_and_points_with_four_digits() -> None:
+    ratio = judged(FASTER, "holds", (math.log(1.1), math.log(1.23456), math.log(1.5)))
+    points = judged(RIGHT, "holds", (-0.012345, 0.0, 0.02))
+    assert fresh_case(CPU, [ratio, points], {}).effects == {
+        "reasoning vs plain: TPS [%]": [23.46, 10.0, 50.0, 6],
+        "reasoning vs plain: accuracy [pp]": [0.0, -1.234, 2.0, 6],
+    }
+
+
+def test_a_refuted_claim_is_stored_as_a_deviation() -> None:
+    made = fresh_case(CPU, [judged(FASTER, "refuted"), judged(RIGHT, "holds")], {})
+    assert made.deviations == ["TPS higher by 10 %"]
+
+
+@pytest.mark.parametrize(("match", "timed"), [(GPU, True), (CPU, False)], ids=["GPU", "CPU"])
+def test_levels_of_times_are_not_stored_on_a_cpu(match: dict[str, str], timed: bool) -> None:
+    verdicts = [judged(FASTER, "holds"), judged(RIGHT, "holds", levels=(0.666666, 0.5))]
+    levels = fresh_case(match, verdicts, {"plain: accuracy": 0.0123456}).levels
+    assert levels["reasoning: accuracy"] == [0.6667, 0.0]
+    assert levels["plain: accuracy"] == [0.5, 0.01235]
+    assert ("reasoning: TPS" in levels) is timed
+
+
+def test_nothing_is_stored_of_a_verdict_without_an_effect() -> None:
+    made = fresh_case(CPU, [judged(FASTER, "invalid", None, None)], {})
+    assert (made.effects, made.levels, made.deviations) == ({}, {}, [])
+
+
+# ---- comparing
+
+
+def test_whatever_of_the_match_differs_is_stale() -> None:
+    stored, fresh = (
+        Case({"engine": "a", "gone": "x", "same": "s"}),
+        Case({"engine": "b", "new": "y"}),
+    )
+    fresh.match["same"] = "s"
+    assert stale(stored, fresh) == [
+        "engine is b, the baseline's is a",
+        "gone is unknown, the baseline's is x",
+        "new is y, the baseline's is None",
+    ]
+    assert stale(stored, stored) == []
+
+
+def test_the_union_of_entries_is_walked() -> None:
+    one = Case({}, {"e": [1, 1, 1, 1], "both": [1, 1, 1, 1]}, {"l": [1, 1]}, ["claimed", "dropped"])
+    other = Case({}, {"both": [2, 2, 2, 2]}, {})
+    assert missing(other, one) == ["e", "l"]
+    assert unclaimed(one, other, ["claimed"]) == ["dropped", "e", "l"]
+    assert missing(one, one) == unclaimed(one, one, one.deviations) == []
+
+
+@pytest.mark.parametrize(
+    ("claim", "was", "now", "spread", "drifted"),
+    [
+        (lower(TPS, by=pct(10)), 100.0, 109.0, 0.0, False),
+        (lower(TPS, by=pct(10)), 100.0, 111.0, 0.0, True),
+        (lower(TPS, by=pct(10)), 100.0, 89.0, 0.0, True),
+        (lower(TPS, by=pct(10)), 100.0, 125.0, 10.0, False),  # 3 * hypot(10, 10) is 42
+        (lower(TPS, by=pct(10)), 100.0, 145.0, 10.0, True),
+        (RIGHT, 0.50, 0.52, 0.0, False),
+        (RIGHT, 0.50, 0.54, 0.0, True),
+    ],
+)
+def test_a_level_drifts_beyond_its_margin_and_its_spread(
+    claim: Claim, was: float, now: float, spread: float, drifted: bool
+) -> None:
+    key = f"plain: {claim.metric}"
+    stored, fresh = (Case(GPU, levels={key: [level, spread]}) for level in (was, now))
+    told = drifts(stored, fresh, [(claim, judged(claim, "holds"))] * 2)
+    assert [t.partition(",")[0] for t in told] == (
+        [f"{key} went from {was:g} to {now:g}"] if drifted else []
+    )
+
+
+# ---- changing
+
+
+OLD = Case(GPU, {"kept": [1, 1, 1, 1], "gone": [1, 1, 1, 1]}, {"kept": [1, 0]}, ["a", "gone"])
+NEW = Case(GPU, {"kept": [2, 2, 2, 2], "new": [2, 2, 2, 2]}, {"new": [2, 0]}, ["a", "new"])
+
+
+def with_words(root: Path, *words: str) -> Baselines:
+    return Baselines(root, frozenset(words))
+
+
+def change(root: Path, *words: str, before: Case | None = OLD, fresh: Case = NEW) -> Case | None:
+    if before is not None:
+        with_words(root, "create").change("gpu", "f", "c", before)
+    stored = with_words(root, *words)
+    after = stored.change("gpu", "f", "c", fresh)
+    assert stored.cases("gpu", "f").get("c") == after
+    assert stored.written == ([] if after == before else [root / "gpu" / "f.json"])
+    return after
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_missing_case_is_stored_by_create_only(tmp_path: Path, word: str) -> None:
+    assert change(tmp_path, word, before=None) == (NEW if word == "create" else None)
+
+
+@pytest.mark.parametrize(
+    ("words", "effects", "levels", "deviations"),
+    [
+        ([], {"kept": 1, "gone": 1}, {"kept": 1}, ["a", "gone"]),
+        (["update"], {"kept": 1, "gone": 1}, {"kept": 1}, ["a", "gone"]),
+        (["create"], {"kept": 1, "gone": 1, "new": 2}, {"kept": 1, "new": 2}, ["a", "gone"]),
+        (["fix"], {"kept": 2, "gone": 1}, {"kept": 1}, ["a", "new"]),
+        (["trim"], {"kept": 1}, {}, ["a"]),
+        (["fix", "trim"], {"kept": 2}, {}, ["a", "new"]),
+        (["create", "trim"], {"kept": 1, "new": 2}, {"new": 2}, ["a"]),
+        (["create", "fix", "trim"], {"kept": 2, "new": 2}, {"new": 2}, ["a", "new"]),
+    ],
+    ids=lambda words: ",".join(words) if isinstance(words, list) else "",
+)
+def test_each_word_changes_what_it_names(
+    tmp_path: Path,
+    words: list[str],
+    effects: dict[str, int],
+    levels: dict[str, int],
+    deviations: list[str],
+) -> None:
+    after = change(tmp_path, *words)
+    assert after is not None
+    assert {k: v[0] for k, v in after.effects.items()} == effects
+    assert {k: v[0] for k, v in after.levels.items()} == levels
+    assert after.deviations == deviations
+
+
+@pytest.mark.parametrize(
+    ("words", "engine", "created"),
+    [(["create"], "vllm", False), (["fix"], "sglang", False), (["create", "fix"], "sglang", True)],
+    ids=["create", "fix", "create,fix"],
+)
+def test_nothing_new_is_stored_beside_numbers_of_another_engine(
+    tmp_path: Path, words: list[str], engine: str, created: bool
+) -> None:
+    fresh = Case(GPU | {"engine": "sglang"}, NEW.effects, NEW.levels, NEW.deviations)
+    after = change(tmp_path, *words, fresh=fresh)
+    assert after is not None
+    assert after.match["engine"] == engine
+    assert ("new" in after.effects) is created
+
+
+def test_other_cases_of_the_file_are_left_alone(tmp_path: Path) -> None:
+    for case_id in ("b", "a"):
+        with_words(tmp_path, "create").change("gpu", "f", case_id, OLD)
+    with_words(tmp_path, "fix").change("gpu", "f", "b", NEW)
+    assert with_words(tmp_path).cases("gpu", "f")["a"] == OLD
+
+
+@pytest.mark.parametrize("word", ["create", "fix", "trim", "update"])
+def test_a_file_in_another_representation_is_rewritten_by_update_only(
+    tmp_path: Path, word: str
+) -> None:
+    with_words(tmp_path, "create").change("gpu", "f", "c", OLD)
+    path = tmp_path / "gpu" / "f.json"
+    canonical = path.read_text()
+    path.write_text(json.dumps(json.loads(canonical)))
+    stored = with_words(tmp_path, word)
+    assert stored.change("gpu", "f", "c", OLD) == OLD
+    assert (path.read_text() == canonical) is (word == "update")
+    assert bool(stored.written) is (word == "update")
+
+
+def test_cases_that_no_longer_exist_are_trimmed(tmp_path: Path) -> None:
+    stored = with_words(tmp_path, "create")
+    for case_id in ("a", "b", "c"):
+        stored.change("gpu", "f", case_id, OLD)
+    assert stored.trim("gpu", "f", ["b", "new"]) == ["a", "c"]
+    assert list(stored.cases("gpu", "f")) == ["b"]
+    assert stored.trim("gpu", "f", ["b"]) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_write_leaves_the_old_file_or_the_new_one_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    with_words(tmp_path, "create").change("gpu", "f", "c", OLD)
+    path = tmp_path / "gpu" / "f.json"
+    before, mode = path.read_text(), path.stat().st_mode
+    stored = with_words(tmp_path, "fix")
+    if fails:
+
+        def full(*_: object) -> None:
+            raise OSError("disk full")
+
+        monkeypatch.setattr(os, "replace", full)
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match="disk full"):
+            stored.change("gpu", "f", "c", NEW)
+    else:
+        stored.change("gpu", "f", "c", NEW)
+    assert list(path.parent.iterdir()) == [path]
+    assert (path.read_text() == before) is fails
+    assert path.stat().st_mode == mode
+    assert mode & 0o044  # others may read what is committed

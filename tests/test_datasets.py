@@ -1,0 +1,242 @@
+"""Data sets: loaded as their owners publish them, pinned, and chosen in a fixed order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_rllm import datasets
+from pytest_rllm.datasets import BOXED, Prompt, choose, dataset, load, revision
+
+GPQA_ROW = {
+    "Question": "Which one? ",
+    "Correct Answer": " this ",
+    "Incorrect Answer 1": "that",
+    "Incorrect Answer 2": "those",
+    "Incorrect Answer 3": "none",
+    "Subdomain": "logic",
+}
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "gsm8k": [
+        {"question": "How many?", "answer": "He has 3 and 4.\n#### 1,207"},
+        {"question": "How much?", "answer": "Nothing #### -3"},
+    ],
+    "math500": [
+        {
+            "problem": "Add.",
+            "solution": r"\boxed{\frac{1}{2}}",
+            "answer": r"\frac{1}{2}",
+            "subject": "Algebra",
+            "level": 2,
+            "unique_id": "test/algebra/1.json",
+        }
+    ],
+    "aime2024": [
+        {
+            "id": 60,
+            "problem": "Hard.",
+            "solution": "...",
+            "answer": "204",
+            "url": "",
+            "year": "2024",
+        }
+    ],
+    "gpqa": [GPQA_ROW | {"Question": f"Which one of {i}?"} for i in range(12)],
+}
+WANTED = {
+    "gsm8k": Prompt("gsm8k-0", "How many?" + BOXED, "1207", "easy", "math", "gsm8k-0"),
+    "math500": Prompt(
+        "test/algebra/1.json",
+        "Add." + BOXED,
+        r"\frac{1}{2}",
+        "medium",
+        "math",
+        "test/algebra/1.json",
+    ),
+    "aime2024": Prompt("aime-60", "Hard." + BOXED, "204", "hard", "math", "aime-60"),
+}
+TIERS = {tier: f"bundled-{tier}" for tier in ("easy", "medium", "hard", "knowledge")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for ``--rllm-data``, with the library's cache beside it and no network."""
+    import datasets as library
+    import huggingface_hub
+
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(library.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def write(folder: Path, name: str, rows: Iterable[dict[str, Any]]) -> None:
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_a_published_row_becomes_a_prompt(folder: Path, name: str) -> None:
+    write(folder, name, ROWS[name])
+    prompts = load(name, folder)
+    assert prompts[0] == WANTED[name]
+    assert len(prompts) == len(ROWS[name])
+
+
+def test_an_answer_of_gsm8k_follows_its_last_mark(folder: Path) -> None:
+    write(folder, "gsm8k", [{"question": "?", "answer": "#### is a mark #### -3 "}])
+    assert load("gsm8k", folder)[0].answer == "-3"
+
+
+def test_options_of_gpqa_are_in_a_seeded_order_and_keyed_by_letter(folder: Path) -> None:
+    write(folder, "gpqa", ROWS["gpqa"])
+    prompts = load("gpqa", folder)
+    for prompt in prompts:
+        question, *options, asked = prompt.text.split("\n")
+        assert question.startswith("Which one of")
+        assert [option[:3] for option in options] == ["A. ", "B. ", "C. ", "D. "]
+        assert {option[3:] for option in options} == {"this", "that", "those", "none"}
+        assert f"{prompt.answer}. this" in options
+        assert r"\boxed{}" in asked
+    assert {prompt.answer for prompt in prompts} == set("ABCD")
+    datasets._load.cache_clear()
+    assert load("gpqa", folder) == prompts
+    assert {(p.tier, p.kind) for p in prompts} == {("knowledge", "word")}
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("gsm8k", "answer"),
+        ("math500", "unique_id"),
+        ("aime2024", "problem"),
+        ("gpqa", "Incorrect Answer 2"),
+    ],
+)
+def test_a_missing_column_is_named_beside_those_there_are(
+    folder: Path, name: str, column: str
+) -> None:
+    rows = [{k: v for k, v in row.items() if k != column} for row in ROWS[name]]
+    write(folder, name, rows)
+    with pytest.raises(ValueError, match=f"{name}.*without '{column}'; its columns are ") as told:
+        load(name, folder)
+    assert all(key in str(told.value) for key in rows[0])
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["missing", "broken"])
+def test_a_data_set_that_cannot_be_read_says_what_to_do(folder: Path, broken: bool) -> None:
+    if broken:
+        (folder / "aime2024.jsonl").write_text("{no json")
+    with pytest.raises(
+        ValueError, match=r"'aime2024' .* could not be loaded: .*put aime2024\.jsonl.*--rllm-data"
+    ):
+        load("aime2024", folder)
+
+
+def test_an_unknown_data_set_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match="unknown data set 'gsm9k'; there are aime2024, bundled-"):
+        load("gsm9k")
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, list[Prompt]], None]]:
+    """Registers prompts under a name for one test."""
+    monkeypatch.setattr(datasets, "_LOADERS", dict(datasets._LOADERS))
+
+    def register(name: str, prompts: list[Prompt]) -> None:
+        dataset(name)(lambda _folder: prompts)
+
+    yield register
+    datasets._load.cache_clear()
+
+
+def numbered(tier: str, n: int) -> list[Prompt]:
+    return [Prompt(f"{tier}-{i}", f"{i}?", str(i), tier, "math", f"{tier}-{i}") for i in range(n)]
+
+
+def test_a_name_belongs_to_one_data_set(
+    registered: Callable[[str, list[Prompt]], None],
+) -> None:
+    registered("mine", numbered("easy", 2))
+    assert load("mine") == tuple(numbered("easy", 2))
+    with pytest.raises(ValueError, match="two data sets are called 'mine'"):
+        registered("mine", [])
+
+
+def test_a_question_belongs_into_a_data_set_once(
+    registered: Callable[[str, list[Prompt]], None],
+) -> None:
+    registered("twice", numbered("easy", 2) * 2)
+    with pytest.raises(ValueError, match="'twice' holds one id twice"):
+        load("twice")
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_bundled_questions_have_a_key_and_a_template(tier: str) -> None:
+    prompts = load(f"bundled-{tier}")
+    assert len(prompts) == 500
+    assert {p.kind for p in prompts} == {"word" if tier == "knowledge" else "math"}
+    assert all(p.answer and p.tier == tier and p.repeat == 0 for p in prompts)
+    assert 1 < len({p.template for p in prompts}) < 500
+
+
+@pytest.mark.parametrize(
+    ("tiers", "n", "ids"),
+    [
+        (["easy"], 2, ["easy-0", "easy-1"]),
+        (["easy", "hard"], 4, ["easy-0", "hard-0", "easy-1", "hard-1"]),
+        (["hard", "easy"], 3, ["hard-0", "easy-0", "hard-1"]),
+    ],
+)
+def test_tiers_are_interleaved_in_equal_shares(
+    registered: Callable[[str, list[Prompt]], None], tiers: list[str], n: int, ids: list[str]
+) -> None:
+    table = {"easy": "mine-easy", "hard": "mine-hard"}
+    for tier, name in table.items():
+        registered(name, numbered(tier, 3))
+    assert [p.id for p in choose(table, *tiers, n=n)] == ids
+
+
+def test_repeats_come_one_round_after_the_other() -> None:
+    once = choose(TIERS, "easy", "hard", n=4)
+    thrice = choose(TIERS, "easy", "hard", n=4, repeats=3)
+    assert thrice == [replace(p, repeat=k) for k in range(3) for p in once]
+
+
+@pytest.mark.parametrize(
+    ("tiers", "n", "repeats", "message"),
+    [
+        (["esay"], 3, 1, "unknown tier 'esay'; there are easy, medium, hard, knowledge"),
+        (["easy"], 501, 1, "501 questions of 'bundled-easy' were asked for, it has 500"),
+        (["easy", "hard"], 1, 1, "at least one question of each tier"),
+        ([], 5, 1, "at least one question of each tier"),
+        (["easy"], 0, 1, "at least one question of each tier"),
+        (["easy"], 5, 0, "repeats=0"),
+        (["easy", "easy"], 4, 1, "named twice"),
+    ],
+)
+def test_what_cannot_be_chosen_is_said(
+    tiers: list[str], n: int, repeats: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        choose(TIERS, *tiers, n=n, repeats=repeats)
+
+
+def test_the_revision_is_that_of_what_is_asked() -> None:
+    prompts = numbered("easy", 3)
+    pinned = revision(prompts)
+    assert len(pinned) == 12
+    assert pinned == revision(tuple(numbered("easy", 3)))
+    others = [
+        prompts[:2],
+        prompts[::-1],
+        [replace(prompts[0], text="0 ?"), *prompts[1:]],
+        [replace(prompts[0], answer="1"), *prompts[1:]],
+        [replace(prompts[0], repeat=1), *prompts[1:]],
+        [replace(prompts[0], kind="word"), *prompts[1:]],
+    ]
+    assert len({pinned, *map(revision, others)}) == len(others) + 1

@@ -1,0 +1,205 @@
+"""Each metric on a run small enough to compute by hand."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic import run, sample
+
+from pytest_rllm import metrics
+from pytest_rllm.metrics import (
+    ACCEPTANCE_LENGTH,
+    ACCEPTANCE_RATE,
+    ACCURACY,
+    DELTAS_PER_S,
+    E2E,
+    KV_MEAN,
+    KV_PEAK,
+    KV_SWING,
+    METRICS,
+    OUTPUT_TOKENS,
+    REASONING_TOKENS,
+    RUN_TIME,
+    STRAGGLING,
+    TBT,
+    TPS,
+    TTFT,
+    TTFVT,
+    UNFINISHED,
+    Metric,
+    MetricUnavailable,
+    counted,
+    metric,
+)
+from pytest_rllm.samples import Run
+from pytest_rllm.streams import Delta
+
+# Three requests, intended at 0, 0 and 1 s; the last one thinks to its end and shows nothing.
+RUN = run(
+    sample("q0", first_s=0.5, ended_s=2.5, tokens=5),
+    sample("q1", r"\boxed{8}", first_s=1.0, ended_s=4.0, tokens=7),
+    sample(
+        "q2",
+        intended_s=1.0,
+        late_s=0.25,
+        ended_s=5.0,
+        deltas=[Delta(3.0, "reasoning", 2, "so"), Delta(5.0, "reasoning", 10, "...")],
+        finish_reason="length",
+    ),
+    sample("q3", ended_s=4.5, error="HTTP 500"),
+    series={
+        "kv_use": [0.9, 0.1, 0.6, 0.2, 0.5],
+        "running": [0, 1, 3, 2, 1],
+        "draft_tokens": [10, 20, 50],
+        "accepted_tokens": [4, 8, 14],
+        "drafts": [3, 5, 23],
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        (ACCURACY, 1 / 3),
+        (UNFINISHED, 1 / 3),
+        (OUTPUT_TOKENS, (5 + 7 + 12) / 3),
+        (REASONING_TOKENS, (1 + 1 + 12) / 3),
+        (TPS, 24 / 5),
+        (DELTAS_PER_S, 6 / 5),
+        (TTFT, 1.0),  # the median of 0.5, 1.0 and 3.0 - 1.0
+        (TTFVT, (2.5 + 4.0 + 4.0) / 3),
+        (TBT, 0.5),  # the median of 2.0 / 4, 3.0 / 6 and 2.0 / 10
+        (E2E, (2.5 + 4.0 + 4.0) / 3),
+        (RUN_TIME, 5.0),
+        (STRAGGLING, 1 - 4.5 / 5),
+        (KV_PEAK, 0.6),
+        (KV_MEAN, 0.35),
+        (KV_SWING, 0.4),
+        (ACCEPTANCE_RATE, 10 / 40),
+        (ACCEPTANCE_LENGTH, 1 + 10 / 20),
+    ],
+    ids=str,
+)
+def test_value(measured: Metric, expected: float) -> None:
+    assert measured.of_run(RUN) == pytest.approx(expected)
+
+
+def test_every_metric_is_tested_above() -> None:
+    mark = next(mark for mark in test_value.pytestmark)  # type: ignore[attr-defined]
+    assert {tested.name for tested, _ in mark.args[1]} == METRICS.keys()
+
+
+def test_time_between_tokens_is_over_the_tokens_after_the_first_delta() -> None:
+    deltas = [
+        Delta(1.0, "content", 4, "a"),
+        Delta(1.5, "content", 0, ""),
+        Delta(2.0, "content", 2, "b"),
+        Delta(4.0, "content", 3, "c"),
+    ]
+    assert TBT.of_run(run(sample(deltas=deltas))) == pytest.approx(3.0 / 5)
+
+
+def test_repeats_of_a_question_are_averaged_before_the_questions() -> None:
+    answers = [r"\boxed{7}", r"\boxed{8}", r"\boxed{8}", r"\boxed{7}"]
+    repeated = run(
+        *(sample("q0", answer, repeat=i) for i, answer in enumerate(answers)), sample("q1")
+    )
+    assert ACCURACY.of_questions(repeated) == {"q0": 0.5, "q1": 1.0}
+    assert ACCURACY.of_run(repeated) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("answer", "finish_reason", "unfinished"),
+    [
+        (r"\boxed{7}", "stop", 0),
+        (r"\boxed{8}", "stop", 0),
+        ("7", "stop", 1),
+        ("7", "length", 1),
+        ("", "stop", 1),
+    ],
+)
+def test_a_wrong_answer_is_finished(answer: str, finish_reason: str, unfinished: int) -> None:
+    assert UNFINISHED.of_run(run(sample("q", answer, finish_reason=finish_reason))) == unfinished
+
+
+UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
+
+
+@pytest.mark.parametrize(
+    ("measured", "of", "message"),
+    [
+        (TPS, run(sample(error="refused")), "no request of the run finished"),
+        (ACCURACY, run(), "no request of the run finished"),
+        (TTFT, run(sample(deltas=[])), "the answer to q0 has no first token"),
+        (TBT, run(sample(deltas=[Delta(1.0, "content", 9, "a")])), "q0 came in one delta"),
+        (TBT, run(sample(deltas=UNKNOWN)), "the engine did not report tokens per delta"),
+        (
+            REASONING_TOKENS,
+            run(sample(deltas=UNKNOWN)),
+            "the engine did not report tokens per delta",
+        ),
+        (RUN_TIME, run(sample(ended_s=0.0)), "the run took no time"),
+        (KV_PEAK, run(sample()), r"'kv_use' was not recorded; there are none$"),
+        (
+            KV_MEAN,
+            run(sample(), series={"kv_use": [0.1] * 4, "waiting": [0] * 4}),
+            "'running' was not recorded; there are kv_use, waiting",
+        ),
+        (
+            KV_PEAK,
+            run(sample(), closing={"telemetry_errors": {"HTTP 404": 3}}),
+            "telemetry said: HTTP 404",
+        ),
+        (
+            KV_SWING,
+            run(sample(), series={"kv_use": [0.1] * 4, "running": [0, 1, 1, 0]}),
+            "KV use was read 2 times while requests ran, 3 are needed",
+        ),
+        (ACCEPTANCE_RATE, run(sample()), "'accepted_tokens' was not recorded"),
+        (
+            ACCEPTANCE_RATE,
+            run(sample(), series={"accepted_tokens": [1, 1], "draft_tokens": [1, 1]}),
+            "the engine counted no draft tokens: speculation was not on",
+        ),
+        (
+            ACCEPTANCE_LENGTH,
+            run(sample(), series={"accepted_tokens": [1, 1], "drafts": [1, 1]}),
+            "the engine counted no drafts: speculation was not on",
+        ),
+        (
+            ACCEPTANCE_LENGTH,
+            run(sample(), series={"drafts": [1]}),
+            "the counter 'drafts' was not read at both ends of the run, but from 0.00 s to 0.00 s",
+        ),
+    ],
+)
+def test_what_a_run_does_not_hold_is_said(measured: Metric, of: Run, message: str) -> None:
+    with pytest.raises(MetricUnavailable, match=message):
+        measured.of_run(of)
+
+
+def test_output_tokens_that_nobody_counted_are_unknown() -> None:
+    told = sample(deltas=UNKNOWN)
+    told.usage = {}
+    for measured in (TPS, OUTPUT_TOKENS):
+        with pytest.raises(MetricUnavailable, match="did not report output tokens"):
+            measured.of_run(run(told))
+
+
+def test_a_counter_is_how_far_it_went() -> None:
+    assert counted(run(series={"drafts": [100, 105, 130]}), "drafts") == 30
+
+
+def test_a_metric_is_registered_under_a_name_of_its_own() -> None:
+    before = dict(METRICS)
+    with pytest.raises(ValueError, match="two metrics are called 'TPS'"):
+        metric("TPS", "token/s", better="higher")(lambda _: 1.0)
+    assert before == METRICS
+
+
+def test_a_new_metric_takes_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "METRICS", {})
+    requests = metric("requests", "1", better="neither")(lambda of: float(len(of.samples)))
+    assert (str(requests), requests.unit, requests.better) == ("requests", "1", "neither")
+    assert requests.of_run(RUN) == 4
+    with pytest.raises(AssertionError, match="requests is a metric of a run, not of a question"):
+        requests.of_questions(RUN)

@@ -1,0 +1,80 @@
+"""Model pairs: found by name or made from paths, and refused before a server is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_rllm.models import PAIRS, ModelPair, pair_named
+from pytest_rllm.models.cases import cases
+
+
+def checkpoint(folder: Path, name: str, weights: bytes = b"w") -> str:
+    path = folder / name
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    (path / "model.safetensors").write_bytes(weights)
+    return str(path)
+
+
+def made(folder: Path, draft: bool = True) -> ModelPair:
+    names = ["thinker", "talker", *(["drafter"] if draft else [])]
+    return pair_named(":".join(checkpoint(folder, name) for name in names))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_has_its_name_and_budgets_that_grow(name: str) -> None:
+    pair = pair_named(name)
+    assert pair.name == name
+    assert pair.short < pair.enough < pair.generous < pair.max_model_len
+    assert set(pair.tiers) == {"easy", "medium", "hard", "knowledge"}
+
+
+def test_an_unknown_pair_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"'tinny'; there are tiny, .*REASONING:PLAIN:DRAFT"):
+        pair_named("tinny")
+
+
+def test_a_pair_may_be_made_from_folders(tmp_path: Path) -> None:
+    pair = made(tmp_path)
+    assert pair.name == "thinker-talker"
+    assert pair.path("reasoning") == str(tmp_path / "thinker")
+    assert pair.path("plain") == str(tmp_path / "talker")
+    assert pair.path("draft") == str(tmp_path / "drafter")
+
+
+def test_a_pair_may_be_made_from_model_ids() -> None:
+    pair = pair_named("org/thinker:org/talker")
+    assert (pair.name, pair.path("reasoning")) == ("thinker-talker", "org/thinker")
+    assert pair.revision("plain") == "org/talker"
+    assert pair.gpu_memory_gib > 0
+
+
+def test_a_pair_without_a_draft_model_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'thinker-talker' has no draft model"):
+        made(tmp_path, draft=False).path("draft")
+
+
+@pytest.mark.parametrize("name", ["./absent", "~/absent", "/absent"])
+def test_a_folder_that_is_no_checkpoint_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"reasoning model .*absent holds no config\.json"):
+        pair_named(f"{name}:org/talker").path("reasoning")
+
+
+def test_a_revision_changes_with_any_file_of_a_checkpoint(tmp_path: Path) -> None:
+    pair = made(tmp_path)
+    first = pair.revision("reasoning")
+    assert len(first) == 12
+    assert first == pair.revision("plain") == pair.revision("reasoning")
+    (tmp_path / "thinker" / "config.json").write_text('{"a": 1}')
+    second = pair.revision("reasoning")
+    (tmp_path / "thinker" / "chat_template.jinja").write_text("")
+    assert len({first, second, pair.revision("reasoning")}) == 3
+
+
+def test_a_case_is_marked_with_what_it_needs() -> None:
+    tiny, large = cases(["tiny", "r1-distill-qwen-32b"])
+    assert (tiny.id, tiny.values, list(tiny.marks)) == ("tiny", ("tiny",), [])
+    (mark,) = large.marks
+    assert (mark.name, mark.kwargs) == ("gpu", {"memory_gib": 76, "count": 2})

@@ -1,0 +1,170 @@
+"""The plugin as pytest sees it: what it loads, what it offers, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pytest_rllm.options import OPTIONS
+
+ARGS = ("-p", "no:cacheprovider")
+
+
+def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
+    text = pytester.runpytest_inprocess("--help").stdout.str()
+    assert len(OPTIONS) <= 10
+    for name in OPTIONS:
+        assert f"--rllm-{name}" in text
+        assert f"rllm_{name}" in text
+
+
+def test_an_unused_plugin_imports_pytest_and_its_own_doors_only(tmp_path) -> None:
+    (tmp_path / "test_nothing.py").write_text("def test_nothing(): pass\n")
+    script = (
+        "import json, sys, pytest\n"
+        "before = set(sys.modules)\n"
+        "import pytest_rllm.plugin\n"
+        "loaded = set(sys.modules) - before\n"
+        "code = pytest.main(['-q', '-p', 'pytest_rllm.plugin', '-p', 'no:cacheprovider'])\n"
+        "heavy = {'numpy', 'scipy', 'aiohttp', 'psutil', 'pynvml', 'datasets', 'tabulate'}\n"
+        "ours = sorted(m for m in sys.modules if m.startswith('pytest_rllm'))\n"
+        "print(json.dumps([int(code), sorted(loaded), ours, sorted(heavy & set(sys.modules))]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, loaded, ours, heavy = json.loads(done.stdout.splitlines()[-1])
+    doors = ["", ".findings", ".fixtures", ".options", ".plugin"]
+    assert code == 0
+    assert ours == [f"pytest_rllm{door}" for door in doors]
+    assert set(loaded) == set(ours), "the plugin pulls in a module of its own"
+    assert heavy == []
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--rllm-engine", "wllm"), "*unknown engine 'wllm'; there are vllm*"),
+        (("--rllm-model", "huge"), "*unknown model pair 'huge'; there are tiny*"),
+        (("--rllm-inconclusive", "pass"), "*--rllm-inconclusive: fail or skip, not 'pass'*"),
+        (("--rllm-replay", "nowhere"), "*there is no folder nowhere*"),
+        (("--rllm-replay", ".", "--rllm-record", "x"), "*choose one*"),
+        (("--rllm-baseline", "crate"), "*takes create, fix, trim, update*not crate*"),
+        (("--rllm-data", "nowhere"), "*--rllm-data: there is no folder nowhere*"),
+        (("--rllm-report", "pdf:x"), "*unknown report 'pdf'; there are json, markdown, table*"),
+        (("--rllm-report", "json"), "*--rllm-report*FORMAT:PATH*"),
+    ],
+)
+def test_an_impossible_option_is_refused_with_the_possible_ones(pytester, args, message) -> None:
+    pytester.makepyfile(
+        """
+        from pytest_rllm import finding
+
+        @finding("A sentence.", cite="a source")
+        def test_it(compare):
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess(*ARGS, *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_ini_settings_are_the_options_twins(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nrllm_engine = wllm\n")
+    pytester.makepyfile("def test_it(engine): pass")
+    result = pytester.runpytest_inprocess(*ARGS)
+    result.stdout.fnmatch_lines(["*unknown engine 'wllm'*"])
+    pytester.runpytest_inprocess(*ARGS, "--rllm-engine", "vllm").assert_outcomes(passed=1)
+
+
+def test_a_finding_must_compare(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from pytest_rllm import finding
+
+        @finding("A sentence.", cite="a source")
+        def test_it():
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess(*ARGS)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_it: a @finding must use the fixture 'compare'*"])
+
+
+@pytest.mark.parametrize("given", ['"", cite="x"', '"x", cite=" "', 'None, cite="x"'])
+def test_a_finding_has_a_sentence_and_a_source(pytester: pytest.Pytester, given: str) -> None:
+    pytester.makepyfile(
+        f"from pytest_rllm import finding\n@finding({given})\ndef test_it(compare): pass"
+    )
+    result = pytester.runpytest_inprocess(*ARGS)
+    result.stdout.fnmatch_lines(["*ValueError: @finding needs a *"])
+
+
+def test_a_finding_that_compares_nothing_fails(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from pytest_rllm import finding
+
+        @finding("A sentence.", cite="a source")
+        def test_it(compare, model):
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess(*ARGS, "--rllm-model", "tiny")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*compared nothing*"])
+
+
+def test_two_findings_of_one_name_are_refused(pytester: pytest.Pytester) -> None:
+    body = """
+        from pytest_rllm import finding
+
+        @finding("A sentence.", cite="a source")
+        def test_it(compare):
+            pass
+    """
+    pytester.mkpydir("a").joinpath("test_it.py").write_text(_dedent(body))
+    pytester.mkpydir("b").joinpath("test_it.py").write_text(_dedent(body))
+    result = pytester.runpytest_inprocess(*ARGS, "--rllm-model", "tiny")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*are one finding and case, it *rename one*"])
+
+
+def test_gpu_cases_skip_with_what_is_missing(pytester: pytest.Pytester, monkeypatch) -> None:
+    from pytest_rllm.monitors import Gpu
+
+    monkeypatch.setattr(Gpu, "why_not", "no NVIDIA GPU: none here")
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_rllm import finding
+
+        @finding("A sentence.", cite="a source")
+        def test_it(compare, model):
+            raise AssertionError("must not run")
+
+        @pytest.mark.gpu(memory_gib=16)
+        def test_other():
+            raise AssertionError("must not run")
+        """
+    )
+    result = pytester.runpytest_inprocess(*ARGS, "-rs", "-m", "gpu")
+    assert result.parseoutcomes()["skipped"] >= 6
+    assert "failed" not in result.parseoutcomes()
+    result.stdout.fnmatch_lines(["*no NVIDIA GPU: none here*"])
+
+
+def _dedent(text: str) -> str:
+    from textwrap import dedent
+
+    return dedent(text)

@@ -1,0 +1,173 @@
+"""The vLLM engine: flags, metrics by version, and the contract of the real thing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pytest_rllm.datasets import choose
+from pytest_rllm.engines.base import EngineError, MetricMissing
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine
+from pytest_rllm.experiments import Arm, Live
+from pytest_rllm.metrics import KV_PEAK, counted
+from pytest_rllm.models import PAIRS
+from pytest_rllm.monitors import Gpu
+from pytest_rllm.reports.progress import Progress
+from pytest_rllm.samples import Run, read_run
+from pytest_rllm.serving import Serving
+from pytest_rllm.workloads import Sampling, closed
+
+TINY = PAIRS["tiny"]
+
+
+def flags(serving: Serving, port: int = 1234) -> list[str]:
+    return list(VllmEngine().launch(serving, TINY, port).argv)
+
+
+def after(argv: list[str], flag: str) -> str:
+    return argv[argv.index(flag) + 1]
+
+
+def test_the_base_is_bare() -> None:
+    argv = flags(Serving())
+    assert after(argv, "--model") == TINY.reasoning
+    assert after(argv, "--host") == "127.0.0.1"
+    assert after(argv, "--port") == "1234"
+    assert "--no-enable-prefix-caching" in argv
+    assert not {"--kv-cache-dtype", "--quantization", "--speculative-config"} & set(argv)
+
+
+def test_the_plain_model_is_served_without_a_reasoning_parser() -> None:
+    assert after(flags(Serving()), "--reasoning-parser") == "deepseek_r1"
+    assert "--reasoning-parser" not in flags(Serving(model="plain"))
+
+
+def test_optimisations_become_flags() -> None:
+    argv = flags(Serving(kv_cache_dtype="fp8", prefix_caching=True, flags=("--seed", "7")))
+    assert after(argv, "--kv-cache-dtype") == "fp8"
+    assert "--enable-prefix-caching" in argv
+    assert argv[-2:] == ["--seed", "7"]
+    draft = json.loads(after(flags(Serving(speculative="draft")), "--speculative-config"))
+    assert draft["method"] == "draft_model"
+    assert draft["model"] == TINY.draft
+    ngram = json.loads(after(flags(Serving(speculative="ngram")), "--speculative-config"))
+    assert ngram["method"] == "ngram"
+    assert ngram["num_speculative_tokens"] == 3
+
+
+def test_a_pair_without_a_draft_model_cannot_speculate_with_one() -> None:
+    with pytest.raises(ValueError, match="'tiny' has no draft model"):
+        VllmEngine().launch(Serving(speculative="draft"), replace(TINY, draft=None), 1)
+
+
+def page(names: dict[str, tuple[str, ...]], age: int = 0) -> str:
+    lines = [f'{theirs[age % len(theirs)]}{{engine="0"}} 2.0' for theirs in names.values()]
+    return "\n".join(["# HELP of something", *lines, 'vllm:cache_config_info{a="b"} 1.0'])
+
+
+@pytest.mark.parametrize("age", [0, 1])
+def test_old_and_new_names_of_metrics_are_read(age: int) -> None:
+    values = VllmEngine().read_metrics(page(ALWAYS, age), Serving())
+    assert values["kv_use"] == 2.0
+    assert values.keys() == ALWAYS.keys()
+
+
+def test_replicas_are_added_up_and_the_capacity_is_read() -> None:
+    two = page(ALWAYS) + '\nvllm:num_requests_running{engine="1"} 3.0'
+    two += '\nvllm:cache_config_info{kv_cache_size_tokens="6400",x="1"} 1.0'
+    values = VllmEngine().read_metrics(two, Serving())
+    assert values["running"] == 5.0
+    assert values["kv_capacity_tokens"] == 6400
+
+
+def test_a_missing_metric_is_an_error_that_prints_what_was_there() -> None:
+    text = page(ALWAYS).replace("vllm:kv_cache_usage_perc", "vllm:cache_fill_ratio")
+    with pytest.raises(MetricMissing, match="kv_use: none of vllm:kv_cache_usage_perc") as caught:
+        VllmEngine().read_metrics(text, Serving())
+    assert "vllm:cache_fill_ratio" in str(caught.value)
+
+
+def test_speculation_must_have_its_counters() -> None:
+    with pytest.raises(MetricMissing, match="drafts"):
+        VllmEngine().read_metrics(page(ALWAYS), Serving(speculative="ngram"))
+    both = VllmEngine().read_metrics(page(ALWAYS | WITH_SPECULATION), Serving(speculative="ngram"))
+    assert both["accepted_tokens"] == 2.0
+
+
+# ---- the real engine
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("records")
+    with Pool(VllmEngine(), folder / "servers") as pool:
+        yield Live(VllmEngine(), TINY, pool, Gpu(), folder, Progress(None))
+
+
+def asked(serving: Serving, n: int = 8, tokens: int = 24) -> Arm:
+    prompts = choose(TINY.tiers, "hard", n=n)
+    return Arm(serving, prompts, closed(4), Sampling(tokens, ignore_eos=True))
+
+
+def measured(live: Live, arm: Arm, name: str) -> Run:
+    live.prepare([arm])
+    return live.run(arm, Path(f"{name}.jsonl"), arm.about() | {"arm": name, "where": name})
+
+
+@pytest.mark.engine
+def test_contract_of_the_stream_and_the_metrics(live: Live) -> None:
+    run = measured(live, asked(Serving(), tokens=120), "contract")
+    assert [s.error for s in run.samples] == [None] * 8
+    for sample in run.samples:
+        assert sample.finish_reason == "length"
+        assert sum(d.tokens for d in sample.deltas) == sample.output_tokens == 120
+        assert {d.field for d in sample.deltas} <= {"reasoning", "content", ""}
+        assert sample.reasoned
+        assert sample.intended_s <= sample.sent_s < sample.first_token_s <= sample.ended_s
+        assert sample.usage["completion_tokens_details"].keys() >= {"reasoning_tokens"}
+    assert run.closing["telemetry_errors"] == {}
+    assert counted(run, "generation_tokens") == 8 * 120
+    assert 0 < KV_PEAK.of_run(run) <= 1
+    assert run.series["kv_capacity_tokens"][1][0] == 6400
+    assert run.about["match"]["engine_version"] == VllmEngine().version()
+
+
+@pytest.mark.engine
+def test_an_engine_killed_in_mid_run_leaves_its_samples_and_no_process(live: Live) -> None:
+    arm = asked(Serving(), n=40, tokens=64)
+    live.prepare([arm])
+    server = live.pool.serve(arm.serving, TINY)
+    (api,) = psutil.Process(server.process.pid).children()
+    processes = [api, *api.children(recursive=True)]
+
+    def kill_after_eight(text: str, done: float | None = None) -> None:
+        if ", 8 of 40" in text:
+            api.kill()
+
+    deadly = replace(live, say=kill_after_eight)
+    with pytest.raises(EngineError, match="died in the middle of a run") as caught:
+        deadly.run(arm, Path("killed.jsonl"), arm.about() | {"arm": "A", "where": "killed"})
+    run = read_run(live.folder / "killed.jsonl")
+    finished = [s for s in run.samples if s.error is None]
+    assert len(run.samples) == 40
+    assert 8 <= len(finished) < 40
+    assert all("Connect" in s.error or "Server" in s.error or "Client" in s.error
+               for s in run.samples if s.error)  # fmt: skip
+    assert "40 requests so far" in str(caught.value)
+    assert "last lines" in str(caught.value)
+    assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.engine
+def test_a_model_that_is_no_model_shows_what_vllm_said(live: Live, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no_such_model"}')
+    broken = replace(TINY, name="broken", reasoning=str(tmp_path))
+    with pytest.raises(EngineError, match="ended with status 1") as caught:
+        live.pool.serve(Serving(), broken)
+    assert "no_such_model" in str(caught.value)

@@ -1,0 +1,250 @@
+"""A server that streams chat completions on a seeded schedule and tells when it really sent what.
+
+Client and server read one clock, the monotonic one, so tests compare a record with the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+# Characters of one to four bytes, and one that str.splitlines takes for the end of a line.
+WORDS = ("so", " 42", " naïve", " 答案", " 🙂", " line\u2028break", ' "q"\n', " \\boxed{7}")
+
+
+@dataclass(frozen=True)
+class Said:
+    """One delta as it was sent; ``at`` is when its last byte was handed to the socket."""
+
+    at: float
+    field: str
+    tokens: int
+    text: str
+    visible: bool
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is answered to one request, and when: the same for equal scripts.
+
+    Attributes:
+        style: how reasoning is told apart from the answer.
+        counts: how the number of tokens is told: running usage, token ids, or not at all.
+        reasoning, answer: number of deltas of each.
+        first_s, gap_s, think_s: seconds before the first delta, between deltas (mean), and
+            between reasoning and answer.
+        events_per_write, writes_per_event: how events are packed; one of them is 1.
+    """
+
+    style: Literal["reasoning", "reasoning_content", "think"] = "reasoning"
+    counts: Literal["usage", "token_ids"] | None = "usage"
+    reasoning: int = 7
+    answer: int = 4
+    first_s: float = 0.02
+    gap_s: float = 0.005
+    think_s: float = 0.0
+    events_per_write: int = 1
+    writes_per_event: int = 1
+    seed: int = 0
+
+    def deltas(self) -> list[Said]:
+        """The deltas to come, with no time yet."""
+        rng = random.Random(self.seed)
+        inside = "content" if self.style == "think" else self.style
+
+        def some(n: int, name: str, visible: bool) -> list[Said]:
+            return [Said(0, name, rng.randint(1, 4), rng.choice(WORDS), visible) for _ in range(n)]
+
+        said = some(self.reasoning, inside, False)
+        if self.style == "think" and self.reasoning:
+            opened, closed = ("<think>\n", "\n</think>\n\n")
+            said = [Said(0, inside, 1, opened, False), *said, Said(0, inside, 1, closed, False)]
+        return said + some(self.answer, "content", True)
+
+
+@dataclass
+class Reply:
+    """One response on its way: what hostile answers are made of."""
+
+    server: TimingServer
+    writer: asyncio.StreamWriter
+    prompt: str
+    open: bool = True
+    chunked: bool = True
+    said: list[Said] = field(default_factory=list)
+
+    def head(self, status: str = "200 OK", kind: str = "text/event-stream", *more: str) -> None:
+        """Status line and headers."""
+        framing = "Transfer-Encoding: chunked" if self.chunked else "Connection: close"
+        lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", framing, *more]
+        self.writer.write("\r\n".join([*lines, "", ""]).encode())
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes of the body to the socket."""
+        self.writer.write(b"%x\r\n%s\r\n" % (len(data), data) if self.chunked else data)
+
+    def event(self, content: object) -> None:
+        self.write(_event(content))
+
+    async def play(self, script: Script, upto: int | None = None) -> None:
+        """Send the script's deltas, or only the first ones, on its schedule."""
+        rng = random.Random(script.seed + 1)
+        self.event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
+        pause, counted = script.first_s, 0
+        events: list[tuple[Said, bytes]] = []
+        for said in script.deltas()[:upto]:
+            counted += said.tokens
+            events.append((said, _event(_chunk(said, script.counts, counted))))
+        for i in range(0, len(events), script.events_per_write):
+            group = events[i : i + script.events_per_write]
+            if group[0][0].visible and i and not events[i - 1][0].visible:
+                pause += script.think_s
+            data = b"".join(piece for _, piece in group)
+            cuts = sorted(rng.sample(range(1, len(data)), script.writes_per_event - 1))
+            for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+                await asyncio.sleep(pause)
+                now = time.monotonic()
+                if end == len(data):
+                    self.said += [replace(said, at=now) for said, _ in group]
+                    self.server.tokens += sum(said.tokens for said, _ in group)
+                self.write(data[start:end])
+                pause = 0.002
+            pause = rng.uniform(0, 2 * script.gap_s)
+
+    def finish(self, reason: str | None = "stop") -> None:
+        """End the response as an engine does; with no reason, end the body and say nothing."""
+        self.server.ended(self)
+        if reason:
+            self.event({"choices": [{"delta": {}, "finish_reason": reason}]})
+            self.write(b"data: [DONE]\n\n")
+        if self.chunked:
+            self.writer.write(b"0\r\n\r\n")
+        else:
+            self.open = False
+
+
+Answer = Script | Callable[[Reply], Awaitable[None]]
+
+
+class TimingServer:
+    """Serves on a loopback port in a thread of its own; a context manager.
+
+    Args:
+        default: the answer to prompts that have none in ``answers``.
+        slots: requests that are answered at a time; others wait.
+
+    Attributes:
+        answers: answer by prompt.
+        said: per prompt, the truth: what was sent and when.
+        in_flight, most_in_flight: requests that have arrived and not ended.
+        tokens: sent so far, over all requests; the counter on ``/metrics``.
+        pages: how often ``/metrics`` was read.
+        page_status: status with which ``/metrics`` answers its n-th reading; None: it never does.
+    """
+
+    def __init__(self, default: Answer | None = None, slots: int = 1000) -> None:
+        self.default = default or Script()
+        self.answers: dict[str, Answer] = {}
+        self.said: dict[str, list[Said]] = {}
+        self.most_in_flight = self.tokens = self.pages = 0
+        self.page_status: Callable[[int], str | None] = lambda _number: "200 OK"
+        self._active: set[int] = set()
+        self._slots = slots
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._active)
+
+    def ended(self, reply: Reply) -> None:
+        self._active.discard(id(reply))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._free = asyncio.Semaphore(self._slots)
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.add(task)
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
+                await self._serve(reader, writer)
+            writer.close()
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"GET /metrics "):
+                self.pages += 1
+                page, status = f"tokens_total {self.tokens}\n", self.page_status(self.pages)
+                if status is None:
+                    await asyncio.Event().wait()
+                writer.write(
+                    f"HTTP/1.1 {status}\r\nContent-Length: {len(page)}\r\n\r\n{page}".encode()
+                )
+                continue
+            assert head.startswith(b"POST /v1/chat/completions "), head
+            length = re.search(rb"(?i)content-length: *(\d+)", head)
+            assert length is not None
+            body = json.loads(await reader.readexactly(int(length[1])))
+            reply = Reply(self, writer, body["messages"][-1]["content"])
+            self.said[reply.prompt] = reply.said
+            self._active.add(id(reply))
+            self.most_in_flight = max(self.most_in_flight, len(self._active))
+            try:
+                async with self._free:
+                    await self._reply(reply)
+                await writer.drain()
+            finally:
+                self.ended(reply)
+            if not reply.open:
+                return
+
+    async def _reply(self, reply: Reply) -> None:
+        answer = self.answers.get(reply.prompt, self.default)
+        if isinstance(answer, Script):
+            reply.head()
+            await reply.play(answer)
+            reply.finish()
+        else:
+            await answer(reply)
+
+
+def _event(content: object) -> bytes:
+    return b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"
+
+
+def _chunk(said: Said, counts: str | None, counted: int) -> dict[str, object]:
+    choice: dict[str, object] = {"index": 0, "delta": {said.field: said.text}}
+    if counts == "token_ids":
+        choice["token_ids"] = list(range(said.tokens))
+    usage = {"usage": {"completion_tokens": counted}} if counts == "usage" else {}
+    return {"object": "chat.completion.chunk", "choices": [choice], **usage}
