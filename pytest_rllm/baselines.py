@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,14 @@ class Case:
     Attributes:
         match: what must be equal for the stored numbers to speak of the same thing.
         effects: per ``"A vs B: metric"`` estimate, low, high (per cent or points) and n.
-        levels: per ``"arm: metric"`` the value and its spread, in the metric's unit.
+        levels: per ``"arm: metric"`` the value and its spread (None when one block tells none), in
+            the metric's unit.
         deviations: claims that are known not to hold here.
     """
 
     match: dict[str, str]
     effects: dict[str, list[float]] = field(default_factory=dict)
-    levels: dict[str, list[float]] = field(default_factory=dict)
+    levels: dict[str, list[float | None]] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
 
 
@@ -54,8 +55,11 @@ def fresh_case(match: Mapping[str, str], judged: Sequence[Judged], spreads: Spre
     case = Case(dict(match))
     on_cpu = match["hardware"].startswith("cpu-")
     for j in judged:
-        if j.estimate is None or j.low is None or j.high is None:
+        if j.verdict not in ("holds", "refuted"):
             continue
+        assert j.estimate is not None
+        assert j.low is not None
+        assert j.high is not None
         case.effects[effect_key(j)] = [
             *(_rounded(j.in_percent(v)) for v in (j.estimate, j.low, j.high)),
             j.n,
@@ -64,8 +68,9 @@ def fresh_case(match: Mapping[str, str], judged: Sequence[Judged], spreads: Spre
             case.deviations.append(j.claim)
         if j.levels and not (on_cpu and METRICS[j.metric].timed):
             for arm, level in zip(j.arms, j.levels, strict=True):
-                key = f"{arm}: {j.metric}"
-                case.levels[key] = [_rounded(level), _rounded(spreads.get(key, 0.0))]
+                key = level_key(arm, j)
+                spread = spreads.get(key)
+                case.levels[key] = [_rounded(level), None if spread is None else _rounded(spread)]
     return case
 
 
@@ -76,6 +81,11 @@ Spreads = Mapping[str, float]
 def effect_key(j: Judged) -> str:
     """``"A vs B: metric [unit of the effect]"``."""
     return f"{j.arms[0]} vs {j.arms[1]}: {j.metric} [{'%' if j.scale == 'percent' else 'pp'}]"
+
+
+def level_key(arm: str, j: Judged) -> str:
+    """``"arm: metric"``."""
+    return f"{arm}: {j.metric}"
 
 
 def stale(stored: Case, fresh: Case) -> list[str]:
@@ -95,12 +105,13 @@ def missing(stored: Case, fresh: Case) -> list[str]:
     )
 
 
-def unclaimed(stored: Case, fresh: Case, claims: Iterable[str]) -> list[str]:
-    """Entries that are stored and were not measured, and deviations that nobody claims."""
+def unclaimed(stored: Case, judged: Sequence[Judged]) -> list[str]:
+    """Entries and deviations that are stored and that no claim speaks of."""
+    levels = {level_key(arm, j) for j in judged for arm in j.arms}
     return sorted(
-        (stored.effects.keys() - fresh.effects.keys())
-        | (stored.levels.keys() - fresh.levels.keys())
-        | (set(stored.deviations) - set(claims))
+        (stored.effects.keys() - {effect_key(j) for j in judged})
+        | (stored.levels.keys() - levels)
+        | (set(stored.deviations) - {j.claim for j in judged})
     )
 
 
@@ -109,12 +120,14 @@ def drifts(stored: Case, fresh: Case, claims: Sequence[tuple[Claim, Judged]]) ->
     found = []
     for claim, j in claims:
         for arm in j.arms:
-            key = f"{arm}: {j.metric}"
+            key = level_key(arm, j)
             if key not in stored.levels or key not in fresh.levels:
                 continue
             (was, was_spread), (now, now_spread) = stored.levels[key], fresh.levels[key]
+            assert was is not None
+            assert now is not None
             margin = claim.margin.size / 100 * (abs(was) if j.scale == "percent" else 1.0)
-            allowed = max(margin, SPREADS * math.hypot(was_spread, now_spread))
+            allowed = max(margin, SPREADS * math.hypot(was_spread or 0, now_spread or 0))
             if abs(now - was) > allowed:
                 found.append(f"{key} went from {was:g} to {now:g}, more than {allowed:.2g}")
     return list(dict.fromkeys(found))
@@ -128,11 +141,13 @@ class Baselines:
         root: the folder ``baselines``.
         words: which of WORDS were asked for.
         written: files that were changed.
+        asked: hardware and finding of every file that was asked for.
     """
 
     root: Path
     words: frozenset[str] = frozenset()
     written: list[Path] = field(default_factory=list)
+    asked: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         unknown = self.words - set(WORDS)
@@ -151,6 +166,7 @@ class Baselines:
         Raises:
             BaselineError: broken, of another finding, or of a newer schema.
         """
+        self.asked.add((hardware, finding))
         path = self.path(hardware, finding)
         if not path.is_file():
             return {}
@@ -191,13 +207,17 @@ class Baselines:
             self._write(hardware, finding, cases)
         return after
 
-    def trim(self, hardware: str, finding: str, ran: Iterable[str]) -> list[str]:
-        """Drop stored cases that no longer exist; only right when every case of it ran."""
-        cases = self.cases(hardware, finding)
-        gone = sorted(cases.keys() - set(ran))
-        if gone:
-            self._write(hardware, finding, {k: v for k, v in cases.items() if k not in gone})
-        return gone
+    def trim(self, existing: Mapping[str, set[str]]) -> None:
+        """Drop stored cases that no longer exist, of findings that were measured.
+
+        Args:
+            existing: case ids per finding; whole, so only right when nothing was left out.
+        """
+        for hardware, finding in sorted(self.asked):
+            cases = self.cases(hardware, finding)
+            kept = {k: v for k, v in cases.items() if k in existing.get(finding, ())}
+            if kept != cases:
+                self._write(hardware, finding, kept)
 
     def _text(self, hardware: str, finding: str) -> str | None:
         path = self.path(hardware, finding)
@@ -225,7 +245,11 @@ def _changed(before: Case | None, fresh: Case, words: frozenset[str]) -> Case | 
     after = Case(
         dict(before.match), dict(before.effects), dict(before.levels), [*before.deviations]
     )
-    for old, new in ((after.effects, fresh.effects), (after.levels, fresh.levels)):
+    parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (after.effects, fresh.effects),
+        (after.levels, fresh.levels),
+    ]
+    for old, new in parts:
         for key, value in new.items():
             if (key in old and "fix" in words) or (key not in old and create):
                 old[key] = value
@@ -236,6 +260,8 @@ def _changed(before: Case | None, fresh: Case, words: frozenset[str]) -> Case | 
         after.match, after.deviations = dict(fresh.match), [*fresh.deviations]
     elif "trim" in words:
         after.deviations = [d for d in after.deviations if d in fresh.deviations]
+    if create and not fresh.effects.keys() <= before.effects.keys():
+        after.deviations = list(dict.fromkeys([*after.deviations, *fresh.deviations]))
     return after
 
 

@@ -81,10 +81,12 @@ class Bench:
             )
         return self._live[pair.name]
 
-    def close(self) -> None:
-        """Stop every server."""
+    def close(self, existing: Mapping[str, set[str]] | None = None) -> None:
+        """Stop every server; trim stored cases that do not exist, where that was asked for."""
         if "pool" in self.__dict__:
-            self.pool.__exit__(None, None, None)
+            self.pool.close()
+        if existing is not None and "trim" in self.baselines.words:
+            self.baselines.trim(existing)
 
 
 def fresh_records(root: Path) -> Path:

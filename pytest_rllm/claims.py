@@ -159,7 +159,11 @@ class Judged:
     further: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; a bound that is not known is None, as JSON has no infinity."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
 
     def in_percent(self, value: float) -> float:
         """A value on the effect's scale as per cent or percentage points."""
@@ -220,9 +224,8 @@ def _effect(metric: Metric, scale: str, blocks: Sequence[tuple[Run, Run]]) -> tu
         shared = [question for question in firsts if question in seconds]
         templates = {s.prompt.id: s.prompt.template for a, _ in blocks for s in a.samples}
         effects = [_one_effect(metric, scale, firsts[q], seconds[q]) for q in shared]
-        if scale == "points":
-            return share_interval(effects, [templates[q] for q in shared]), "questions"
-        return mean_interval(effects), "questions"
+        interval = share_interval if scale == "points" else mean_interval
+        return interval(effects, [templates[q] for q in shared]), "questions"
     effects = [_one_effect(metric, scale, metric.of_run(a), metric.of_run(b)) for a, b in blocks]
     return mean_interval(effects), "blocks"
 

@@ -123,13 +123,15 @@ def revision(prompts: Sequence[Prompt]) -> str:
 
 def _bundled(tier: str, _folder: Path | None) -> Iterator[Prompt]:
     for problem in problems.heldout(tier, 500):
+        # Sums are drawn independently, whatever their wording; questions on one fact are not.
+        template = problem.template if tier == "knowledge" else problem.id
         yield Prompt(
             id=problem.id,
             text=problem.question,
             answer=problem.answer,
             tier=tier,
             kind="word" if tier == "knowledge" else "math",
-            template=problem.template,
+            template=template,
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import datasets, environment
+from .baselines import effect_key, level_key
 from .claims import Claim, Judged, judge
 from .datasets import Prompt
 from .engines.base import MODEL_NAME, Engine, EngineError
@@ -232,6 +233,10 @@ class Comparison:
         self.judged += zip(claims, judged, strict=True)
         return judged
 
+    def stored_as(self) -> set[str]:
+        """Under which names the judged effects are stored."""
+        return {effect_key(j) for _, j in self.judged}
+
     def spreads(self) -> dict[str, float]:
         """Standard error over the blocks of every judged level that has one."""
         found = {}
@@ -241,7 +246,7 @@ class Comparison:
             for arm, name in enumerate(self.arms):
                 values = [claim.metric.of_run(pair[arm]) for pair in self.blocks]
                 error = statistics.stdev(values) / math.sqrt(len(values))
-                found[f"{name}: {j.metric}"] = error
+                found[level_key(name, j)] = error
         return found
 
 
@@ -286,17 +291,13 @@ def compare(
 
 
 def _names(first: Arm, second: Arm) -> dict[str, str]:
-    """The shortest words that tell the arms apart."""
-    if first.serving != second.serving:
-        return {"A": str(first.serving), "B": str(second.serving)}
-    differences = []
-    for arm in (first, second):
-        tiers = "+".join(dict.fromkeys(p.tier for p in arm.prompts))
-        differences.append((tiers, str(arm.workload), f"{arm.sampling.max_tokens} tokens"))
-    told = [
-        [a for a, b in zip(x, y, strict=True) if a != b]
-        for x, y in (differences, differences[::-1])
-    ]
-    return {
-        letter: ", ".join(words) or "the same" for letter, words in zip("AB", told, strict=True)
-    }
+    """What tells the arms apart: serving and tiers always, load and budget where they differ."""
+    names = {}
+    for letter, arm, other in (("A", first, second), ("B", second, first)):
+        words = [f"{arm.serving} on {'+'.join(dict.fromkeys(p.tier for p in arm.prompts))}"]
+        if arm.workload != other.workload:
+            words.append(str(arm.workload))
+        if arm.sampling != other.sampling:
+            words.append(f"up to {arm.sampling.max_tokens} tokens")
+        names[letter] = ", ".join(words)
+    return names

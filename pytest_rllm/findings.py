@@ -45,6 +45,23 @@ def records_of(item: pytest.Item) -> Path:
     return Path(finding_id(item)) / case_id(item).replace("/", "_")
 
 
+def existing(session: pytest.Session) -> dict[str, set[str]] | None:
+    """All cases per finding, when the session was not told to leave any out; else None."""
+    option = session.config.option
+    if (
+        option.keyword
+        or option.markexpr
+        or option.rllm_model
+        or "::" in "".join(session.config.args)
+    ):
+        return None
+    found: dict[str, set[str]] = {}
+    for item in session.items:
+        if item.get_closest_marker(MARK):
+            found.setdefault(finding_id(item), set()).add(case_id(item))
+    return found
+
+
 def check(items: Iterable[pytest.Item]) -> int:
     """Refuse findings that could pass by silence; returns how many there are.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -44,7 +44,9 @@ def model_names(config: pytest.Config) -> list[str]:
     names = [name.strip() for name in given.split(",")] if given else list(PAIRS)
     for name in names:
         try:
-            pair_named(name)
+            pair = pair_named(name)
+            for role in ("reasoning", "plain", *(["draft"] if pair.draft else [])):
+                pair.path(role)
         except ValueError as error:
             raise pytest.UsageError(f"--rllm-model: {error}") from error
     return names
@@ -103,6 +105,11 @@ def make_bench(config: pytest.Config) -> Bench:
 def _progress(config: pytest.Config) -> Progress:
     from .reports.progress import Progress
 
-    writer = config.get_terminal_writer()
-    live = writer.hasmarkup and not os.environ.get("CI") and not hasattr(config, "workerinput")
-    return Progress(writer._file if live else None, writer.fullwidth)
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if not getattr(reporter, "isatty", False) or os.environ.get("CI"):
+        return Progress(None)
+    try:
+        # While a test runs pytest captures standard output: the terminal itself is written to.
+        return Progress(open("/dev/tty", "w"), config.get_terminal_writer().fullwidth)
+    except OSError:
+        return Progress(None)

@@ -35,9 +35,7 @@ def decide(claims: Sequence[tuple[Claim, Judged]], fresh: Case, stored: Case | N
     notes = []
     if stored is not None:
         notes = [f"stale baseline: {what}" for what in baselines.stale(stored, fresh)]
-        decided = all(j.verdict in ("holds", "refuted") for _, j in claims)
-        if not notes and decided:
-            words = [j.claim for _, j in claims]
+        if not notes:
             notes = [
                 *(
                     f"not in the baseline: {key} (--rllm-baseline=create stores it)"
@@ -45,7 +43,7 @@ def decide(claims: Sequence[tuple[Claim, Judged]], fresh: Case, stored: Case | N
                 ),
                 *(
                     f"in the baseline and no longer claimed: {key} (--rllm-baseline=trim drops it)"
-                    for key in baselines.unclaimed(stored, fresh, words)
+                    for key in baselines.unclaimed(stored, [j for _, j in claims])
                 ),
                 *(f"drift: {what}" for what in baselines.drifts(stored, fresh, claims)),
             ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .findings import MARK, check, records_of
+from .findings import MARK, check, existing, records_of
 from .fixtures import (
     BENCH,
     TRIAL,
@@ -24,6 +24,7 @@ from .options import OPTIONS, model_names, value
 
 __all__ = ["compare", "dataset", "engine", "gpu", "measure", "model", "workload"]
 
+WHOLE = pytest.StashKey[dict[str, set[str]] | None]()
 PROPERTY = "rllm"
 """Name under which a case's row travels in ``user_properties``, as one JSON string."""
 
@@ -57,6 +58,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if check(items):
         bench_of(config)  # an impossible option is refused before anything is measured
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session.config.stash[WHOLE] = existing(session)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -99,4 +104,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     bench = session.config.stash.get(BENCH, None)
     if bench is not None:
-        bench.close()
+        bench.close(session.config.stash.get(WHOLE, None))

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from .datasets import Prompt
@@ -166,10 +165,10 @@ class RunWriter:
         self._line({"kind": "point", "at_s": round(at_s, 6), "values": dict(values)})
 
     def close(self, closing: Mapping[str, Any]) -> Run:
-        """Write the closing line and return the finished run."""
-        self.run.closing = dict(closing)
+        """Write the closing line; returns the run as it reads in the record, so that a replay
+        judges the very same numbers."""
         self._line({"kind": "end", "samples": len(self.run.samples), **closing})
-        return self.run
+        return read_run(self.path)
 
     def _line(self, content: dict[str, Any]) -> None:
         self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -178,12 +177,7 @@ class RunWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.fsync(self._file.fileno())
         self._file.close()
 

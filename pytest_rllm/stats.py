@@ -58,54 +58,66 @@ class Interval:
         return max(1, math.ceil(self.n * (half / gap) ** 2) - self.n)
 
 
-def mean_interval(effects: Sequence[float]) -> Interval:
-    """Student's t interval of the mean of independent effects (run blocks).
+def mean_interval(effects: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Interval:
+    """Student's t interval of the mean of effects.
 
     Fewer than two effects, or effects without any spread, have no error bar: the bounds are
     infinite, never zero. A value that is not finite is a ValueError.
+
+    Args:
+        effects: one per replicate.
+        clusters: per effect, what it shares with others; without them effects are independent.
+            The variance is then robust to effects of one cluster being alike (sandwich estimator,
+            t with clusters - 1 degrees of freedom).
     """
     x = _finite(effects)
-    if x.size < 2:
-        return _unknown(x, f"{x.size} block(s): an error bar needs at least two")
-    spread = float(x.std(ddof=1))
+    groups = _groups(x, clusters)
+    if isinstance(groups, str):
+        return _unknown(x, groups)
     if np.ptp(x) <= ROUNDING * np.abs(x).max():
-        return _unknown(x, f"all {x.size} blocks gave exactly the same effect: no error bar")
-    df = x.size - 1
-    half = _quantile(df) * spread / math.sqrt(x.size)
+        return _unknown(x, f"all {x.size} effects are exactly the same: no error bar")
+    df = int(groups.max())
     mean = float(x.mean())
+    half = _quantile(df) * _standard_error(x, groups)
     return Interval(mean, mean - half, mean + half, x.size, df)
 
 
 def share_interval(differences: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
     """Interval of the mean of paired differences in -1..1 (answers to the same questions).
 
-    One pair of pseudo-differences, +1 and -1, is added (Bonett and Price, Psychological Methods
-    2012: for single answers this is their adjusted Wald interval of paired proportions), so equal
-    answers everywhere do not make an error bar of zero. The variance is robust to questions of one
-    cluster being alike (sandwich estimator, t with clusters - 1 degrees of freedom, where the
-    pseudo-differences count as no cluster). One cluster alone has no error bar.
-
-    Args:
-        differences: per question, mean over its repeats.
-        clusters: per question, what it shares with others.
+    As :func:`mean_interval`, with one pair of pseudo-differences, +1 and -1, added (Bonett and
+    Price, Psychological Methods 2012: for single answers this is their adjusted Wald interval of
+    paired proportions), so equal answers everywhere do not make an error bar of zero. The
+    pseudo-differences count as no cluster.
     """
     x = _finite(differences)
-    if x.size != len(clusters):
-        raise ValueError(f"{x.size} differences and {len(clusters)} clusters")
-    if x.size < 2:
-        return _unknown(x, f"{x.size} question(s): an error bar needs at least two")
-    names = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
-    if len(names) < 2:
-        return _unknown(x, f"all {x.size} questions share a template: no error bar")
+    groups = _groups(x, clusters)
+    if isinstance(groups, str):
+        return _unknown(x, groups)
+    df = int(groups.max())
     padded = np.concatenate([x, [1.0, -1.0]])
-    groups = np.array([names[c] for c in clusters] + [len(names), len(names) + 1])
     centre = float(padded.mean())
-    sums = np.bincount(groups, weights=padded - centre)
-    g = sums.size
-    error = math.sqrt(float((sums**2).sum()) * g / (g - 1)) / padded.size
-    df = len(names) - 1
-    half = _quantile(df) * error
+    half = _quantile(df) * _standard_error(padded, np.append(groups, [df + 1, df + 2]))
     return Interval(float(x.mean()), centre - half, centre + half, x.size, df)
+
+
+def _groups(x: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray | str:
+    """The number of each effect's cluster, from 0; or why there is no error bar."""
+    names = range(x.size) if clusters is None else clusters
+    if len(names) != x.size:
+        raise ValueError(f"{x.size} effects and {len(names)} clusters")
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    if x.size < 2:
+        return f"{x.size} effect(s): an error bar needs at least two"
+    if len(numbers) < 2:
+        return f"all {x.size} effects are of one cluster: no error bar"
+    return np.array([numbers[name] for name in names])
+
+
+def _standard_error(x: np.ndarray, groups: np.ndarray) -> float:
+    """Of the mean, from sums of residuals per cluster; the usual one when every cluster is one."""
+    sums = np.bincount(groups, weights=x - x.mean())
+    return math.sqrt(float((sums**2).sum()) * sums.size / (sums.size - 1)) / x.size
 
 
 def _quantile(df: int) -> float:

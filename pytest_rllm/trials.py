@@ -95,6 +95,12 @@ class Trial:
         if any(not comparison.judged for comparison in self.comparisons):
             raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
         claims = [pair for comparison in self.comparisons for pair in comparison.judged]
+        keys = [(i, k) for i, c in enumerate(self.comparisons) for k in c.stored_as()]
+        if len({key for _, key in keys}) != len(set(keys)):
+            raise ClaimsNothing(
+                "two comparisons of the finding have the same arms and metric: one would hide the "
+                "other in its baseline; compare different arms, or parametrize the test"
+            )
         spreads: dict[str, float] = {}
         if not any(j.verdict == "invalid" for _, j in claims):
             for comparison in self.comparisons:

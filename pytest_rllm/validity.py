@@ -12,6 +12,8 @@ from .samples import Run
 
 FAILED_SHARE = 0.01
 """More failed requests than this, and what is left is no fair sample."""
+TELEMETRY_LOST = 0.1
+"""A page now and then may be late; a larger share, and the engine does not tell what it must."""
 LENGTHS_APART = 0.02
 LATE_SHARE = 0.1
 LATE_S = 0.05
@@ -45,6 +47,10 @@ def _of_run(run: Run) -> Iterator[str]:
         yield f"{arm}: {len(run.samples)} of {run.closing['planned']} requests were recorded"
     if len(failed) == len(run.samples):
         return
+    lost = run.closing["telemetry_errors"]
+    read = max((len(times) for times, _ in run.series.values()), default=0)
+    if sum(lost.values()) > TELEMETRY_LOST * (sum(lost.values()) + read):
+        yield f"{arm}: telemetry failed: {'; '.join(lost)}"
     if run.closing["monitor_error"]:
         yield f"{arm}: the monitor stopped: {run.closing['monitor_error']}"
     yield from _client(run, arm)

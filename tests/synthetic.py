@@ -81,8 +81,8 @@ def run(
             "loop_lag_p99_s": 0.001,
             "loop_lag_share": 0.001,
             "monitor_error": None,
-            "delta_fields": ["content", "role"],
             "telemetry_errors": {},
+            "delta_fields": ["content", "role"],
             **(closing or {}),
         },
     )

@@ -162,7 +162,7 @@ def test_a_refuted_claim_is_stored_as_a_deviation() -> None:
 def test_levels_of_times_are_not_stored_on_a_cpu(match: dict[str, str], timed: bool) -> None:
     verdicts = [judged(FASTER, "holds"), judged(RIGHT, "holds", levels=(0.666666, 0.5))]
     levels = fresh_case(match, verdicts, {"plain: accuracy": 0.0123456}).levels
-    assert levels["reasoning: accuracy"] == [0.6667, 0.0]
+    assert levels["reasoning: accuracy"] == [0.6667, None]
     assert levels["plain: accuracy"] == [0.5, 0.01235]
     assert ("reasoning: TPS" in levels) is timed
 
@@ -193,8 +193,12 @@ def test_the_union_of_entries_is_walked() -> None:
     one = Case({}, {"e": [1, 1, 1, 1], "both": [1, 1, 1, 1]}, {"l": [1, 1]}, ["claimed", "dropped"])
     other = Case({}, {"both": [2, 2, 2, 2]}, {})
     assert missing(other, one) == ["e", "l"]
-    assert unclaimed(one, other, ["claimed"]) == ["dropped", "e", "l"]
-    assert missing(one, one) == unclaimed(one, one, one.deviations) == []
+    assert missing(one, one) == []
+    j = judged(FASTER, "refuted")
+    arms = "reasoning vs plain: TPS [%]", "reasoning: TPS"
+    stored = Case({}, {arms[0]: [1, 1, 1, 1], "e": []}, {arms[1]: [1, 1], "l": []}, [j.claim, "d"])
+    assert unclaimed(stored, [j]) == ["d", "e", "l"]
+    assert unclaimed(Case({}, {arms[0]: [1, 1, 1, 1]}, {}, [j.claim]), [j]) == []
 
 
 @pytest.mark.parametrize(
@@ -251,11 +255,11 @@ def test_a_missing_case_is_stored_by_create_only(tmp_path: Path, word: str) -> N
     [
         ([], {"kept": 1, "gone": 1}, {"kept": 1}, ["a", "gone"]),
         (["update"], {"kept": 1, "gone": 1}, {"kept": 1}, ["a", "gone"]),
-        (["create"], {"kept": 1, "gone": 1, "new": 2}, {"kept": 1, "new": 2}, ["a", "gone"]),
+        (["create"], {"kept": 1, "gone": 1, "new": 2}, {"kept": 1, "new": 2}, ["a", "gone", "new"]),
         (["fix"], {"kept": 2, "gone": 1}, {"kept": 1}, ["a", "new"]),
         (["trim"], {"kept": 1}, {}, ["a"]),
         (["fix", "trim"], {"kept": 2}, {}, ["a", "new"]),
-        (["create", "trim"], {"kept": 1, "new": 2}, {"new": 2}, ["a"]),
+        (["create", "trim"], {"kept": 1, "new": 2}, {"new": 2}, ["a", "new"]),
         (["create", "fix", "trim"], {"kept": 2, "new": 2}, {"new": 2}, ["a", "new"]),
     ],
     ids=lambda words: ",".join(words) if isinstance(words, list) else "",
@@ -314,9 +318,13 @@ def test_cases_that_no_longer_exist_are_trimmed(tmp_path: Path) -> None:
     stored = with_words(tmp_path, "create")
     for case_id in ("a", "b", "c"):
         stored.change("gpu", "f", case_id, OLD)
-    assert stored.trim("gpu", "f", ["b", "new"]) == ["a", "c"]
-    assert list(stored.cases("gpu", "f")) == ["b"]
-    assert stored.trim("gpu", "f", ["b"]) == []
+        stored.change("gpu", "other", case_id, OLD)
+    measured = with_words(tmp_path, "trim")
+    measured.cases("gpu", "f")
+    measured.trim({"f": {"b", "new"}})
+    assert list(measured.cases("gpu", "f")) == ["b"]
+    assert list(measured.cases("gpu", "other")) == ["a", "b", "c"]
+    assert measured.written == [tmp_path / "gpu" / "f.json"]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -74,6 +74,30 @@ def test_verdict_of_an_interval_beside_a_margin_of_ten(
     assert verdict(claim, low, high) == expected
 
 
+@pytest.mark.parametrize(
+    ("verb", "low", "high"),
+    [
+        ("lower", -0.5, -0.1),
+        ("lower", -0.1, 0.5),
+        ("higher", 0.1, 0.5),
+        ("higher", -0.5, 0.1),
+        ("not_lower", -0.1, 0.5),
+        ("not_lower", -0.5, -0.1),
+        ("not_higher", -0.5, 0.1),
+        ("not_higher", 0.1, 0.5),
+        ("unchanged", -0.1, 0.05),
+        ("unchanged", -0.05, 0.1),
+        ("unchanged", 0.1, 0.5),
+        ("unchanged", -0.5, -0.1),
+    ],
+)
+def test_an_interval_that_touches_its_margin_is_undecided(
+    verb: str, low: float, high: float
+) -> None:
+    claim = Claim(verb, SHARE, pp(10))  # type: ignore[arg-type]
+    assert claim.verdict(low, high) == "inconclusive"
+
+
 @pytest.mark.parametrize("verb", ["lower", "higher", "not_lower", "not_higher", "unchanged"])
 def test_an_unknown_interval_decides_nothing(verb: str) -> None:
     claim = Claim(verb, VALUE, pct(10))  # type: ignore[arg-type]
@@ -233,7 +257,7 @@ def test_reasons_why_runs_are_invalid_dominate_every_verdict() -> None:
 def test_one_block_is_inconclusive_and_says_why() -> None:
     found = judged_on(lower(VALUE, by=pct(10)), (valued(1.0), valued(2.0)))
     assert found.verdict == "inconclusive"
-    assert found.why == "1 block(s): an error bar needs at least two"
+    assert found.why == "1 effect(s): an error bar needs at least two"
     assert found.further is None
 
 

@@ -31,6 +31,11 @@ def test_a_pair_has_its_name_and_budgets_that_grow(name: str) -> None:
     assert set(pair.tiers) == {"easy", "medium", "hard", "knowledge"}
 
 
+@pytest.mark.parametrize("name", PAIRS)
+def test_models_of_one_vocabulary_have_a_draft_model(name: str) -> None:
+    assert (PAIRS[name].draft is None) is ("llama" in name)
+
+
 def test_an_unknown_pair_names_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'tinny'; there are tiny, .*REASONING:PLAIN:DRAFT"):
         pair_named("tinny")

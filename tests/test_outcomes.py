@@ -94,6 +94,14 @@ def test_a_stored_effect_speaks_under_the_margin_of_today() -> None:
     assert outcome((never_held, "refuted"), stored=stored).standings == ["refuted"]
 
 
+@pytest.mark.parametrize(
+    ("low", "standing"), [(-2.9, "regression"), (-3.1, "refuted")], ids=["held", "undecided"]
+)
+def test_stored_points_are_percentage_points(low: float, standing: str) -> None:
+    stored = Case(MATCH, {"reasoning vs plain: accuracy [pp]": [-1.0, low, 1.0, 64]})
+    assert outcome((RIGHT, "refuted"), stored=stored).standings == [standing]
+
+
 def test_a_deviation_is_known_for_its_margin_only() -> None:
     found = outcome((higher(TPS, by=pct(5)), "refuted"), stored=case((FASTER, "refuted")))
     assert (found.ending, found.standings) == ("fail", ["refuted"])

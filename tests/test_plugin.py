@@ -54,6 +54,7 @@ def test_an_unused_plugin_imports_pytest_and_its_own_doors_only(tmp_path) -> Non
     [
         (("--rllm-engine", "wllm"), "*unknown engine 'wllm'; there are vllm*"),
         (("--rllm-model", "huge"), "*unknown model pair 'huge'; there are tiny*"),
+        (("--rllm-model", "./a:./b"), "*reasoning model of the pair*./a holds no config.json*"),
         (("--rllm-inconclusive", "pass"), "*--rllm-inconclusive: fail or skip, not 'pass'*"),
         (("--rllm-replay", "nowhere"), "*there is no folder nowhere*"),
         (("--rllm-replay", ".", "--rllm-record", "x"), "*choose one*"),

@@ -85,15 +85,15 @@ BROKEN = row(ending="error", case="tiny-draft", notes=["the engine died"])
             (
                 "TPS higher by 5 %",
                 "+28.4 %",
-                "-inf .. +inf",
+                "unknown .. unknown",
                 "1 blocks",
-                "inf %",
+                "unknown %",
                 "inconclusive",
             ),
         ),
         (INVALID, ("TPS higher by 5 %", "", "", "", "", "invalid")),
         (
-            FASTER | {"estimate": math.nan},
+            FASTER | {"estimate": None},
             ("TBT lower by 10 %", "", "", "", "", "holds"),
         ),
     ],
@@ -228,6 +228,14 @@ def test_another_comparison_begins_anew() -> None:
     assert terminal.line == "second"
     say("second", 0.5)
     assert terminal.line == "second, 1:00 left"
+
+
+def test_the_same_share_again_keeps_the_time_left() -> None:
+    say, terminal = progress([0, 30, 30])
+    say("one", 0.25)
+    say("two", 0.5)
+    say("three", 0.5)
+    assert terminal.line == "three, 1:00 left"
 
 
 def test_a_line_fits_the_terminal() -> None:

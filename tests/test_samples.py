@@ -95,6 +95,12 @@ def test_tokens_that_the_engine_did_not_count_are_unknown() -> None:
     assert told.output_tokens == 9
 
 
+def test_tokens_per_delta_add_up_where_the_engine_gives_no_total() -> None:
+    told = said(("reasoning", 4, "so"), ("content", 3, "7"))
+    told.usage = {}
+    assert told.output_tokens == 7
+
+
 def test_nothing_arrived() -> None:
     told = sample(deltas=[], error="refused")
     assert (told.first_token_s, told.first_visible_s, told.answer) == (None, None, "")

@@ -123,7 +123,7 @@ def test_effects_that_are_no_numbers_are_refused(
 
 
 def test_every_difference_needs_its_cluster() -> None:
-    with pytest.raises(ValueError, match="3 differences and 2 clusters"):
+    with pytest.raises(ValueError, match="3 effects and 2 clusters"):
         share_interval([0.0, 1.0, 0.0], ["a", "b"])
 
 

@@ -78,6 +78,10 @@ THOUGHTLESS = four(thought="")
             "event-loop lag 1 ms and 20% of the run, at a median E2E of 1.00 s",
         ),
         (
+            lambda: run(*four(), closing={"telemetry_errors": {"MetricMissing: kv_use": 3}}),
+            "A: telemetry failed: MetricMissing: kv_use",
+        ),
+        (
             lambda: run(*four(), closing={"monitor_error": "NVMLError: lost"}),
             "A: the monitor stopped: NVMLError: lost",
         ),
@@ -97,7 +101,8 @@ THOUGHTLESS = four(thought="")
         (
             lambda: run(*four(), serving=CACHING, series={"prefix_hits": [5]}, repeats=True),
             "A: whether prefix caching was on is unknown: "
-            "the counter 'prefix_hits' was not read at both ends of the run, but from 0.00 s to 0.00 s",
+            "the counter 'prefix_hits' was not read at both ends of the run, "
+            "but from 0.00 s to 0.00 s",
         ),
         (
             lambda: run(*THOUGHTLESS),

@@ -94,6 +94,20 @@ def reasoning_stream(seed: int) -> Stream:
     )
 
 
+def long_stream(seed: int) -> Stream:
+    """Conversations with thinking, most of them long."""
+    rng = random.Random(f"long {seed}")
+    easy, medium, hard = (problems.training(t, seed=seed) for t in ("easy", "medium", "hard"))
+    quiz = texts.taught(problems.training("knowledge", seed=seed))
+    return _mix(
+        rng,
+        (15, lambda: texts.reasoning(next(easy), rng)),
+        (25, lambda: texts.reasoning(next(medium), rng)),
+        (50, lambda: texts.reasoning(next(hard), rng)),
+        (10, lambda: texts.reasoning(next(quiz), rng)),
+    )
+
+
 def plain_stream(seed: int) -> Stream:
     """Conversations without thinking, and single sums."""
     rng = random.Random(f"plain {seed}")
@@ -122,9 +136,10 @@ def plain_and_answers_stream(seed: int) -> Stream:
 STAGES = (
     Stage("base", "", base_stream, 9_000_000),
     Stage("answers", "base", answers_stream, 4_000_000),
-    Stage("reasoning", "base", reasoning_stream, 6_000_000, rate=1e-3),
-    Stage("plain", "answers", plain_and_answers_stream, 6_000_000),
-    Stage("draft", "", reasoning_stream, 20_000_000, hidden=128, layers=2),
+    Stage("thinking", "base", reasoning_stream, 6_000_000, rate=1e-3),
+    Stage("reasoning", "thinking", long_stream, 2_500_000, rate=1e-3),
+    Stage("plain", "answers", plain_and_answers_stream, 3_000_000),
+    Stage("draft", "", reasoning_stream, 8_000_000, hidden=128, layers=2),
 )
 EXPORTS = {"reasoning": "tiny-reasoning", "plain": "tiny-plain", "draft": "tiny-draft"}
 

@@ -91,7 +91,7 @@ class VllmEngine(Engine):
             "--enable-prefix-caching" if serving.prefix_caching else "--no-enable-prefix-caching",
         ]
         env: dict[str, str | None] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        if Path(pair.path(serving.model)).expanduser().is_dir():
+        if Path(pair.path(serving.model)).is_dir():
             env["HF_HUB_OFFLINE"] = "1"  # nothing to look up for a local checkpoint
         if self.on_cpu:
             switches.append("--enforce-eager")

@@ -65,10 +65,12 @@ class ModelPair:
             ValueError: the pair has no draft model, or a local folder is not a checkpoint.
         """
         path = {"reasoning": self.reasoning, "plain": self.plain, "draft": self.draft}[role]
+        if path is not None and path.startswith("~"):
+            path = str(Path(path).expanduser())
         if path is None:
             raise ValueError(f"the model pair {self.name!r} has no {role} model")
-        looks_local = path.startswith((".", "/", "~")) or Path(path).is_dir()
-        if looks_local and not (Path(path).expanduser() / "config.json").is_file():
+        looks_local = path.startswith((".", "/")) or Path(path).is_dir()
+        if looks_local and not (Path(path) / "config.json").is_file():
             raise ValueError(
                 f"{role} model of the pair {self.name!r}: {path} holds no config.json; "
                 "give a folder with a Hugging Face checkpoint, or a model id without a leading ./"
@@ -77,7 +79,7 @@ class ModelPair:
 
     def revision(self, role: str) -> str:
         """Twelve hexadecimal digits over a local checkpoint's files, else the model id itself."""
-        folder = Path(self.path(role)).expanduser()
+        folder = Path(self.path(role))
         if not folder.is_dir():
             return str(folder)
         digest = hashlib.sha256()
@@ -140,6 +142,8 @@ PAIRS: Mapping[str, ModelPair] = {
 def pair_named(name: str) -> ModelPair:
     """The pair of that name, or a pair made from ``REASONING:PLAIN[:DRAFT]``, paths or model ids.
 
+    A pair of your own is served, asked and budgeted as the paper's 7B is, on a GPU of any size.
+
     Raises:
         ValueError: no such pair, with the names there are.
     """
@@ -152,7 +156,8 @@ def pair_named(name: str) -> ModelPair:
             "or give REASONING:PLAIN or REASONING:PLAIN:DRAFT (folders or model ids)"
         )
     return replace(
-        _TINY if all(Path(p).expanduser().is_dir() for p in parts) else PAIRS["r1-distill-qwen-7b"],
+        PAIRS["r1-distill-qwen-7b"],
+        gpu_memory_gib=1,
         name="-".join(Path(part).name for part in parts[:2]),
         reasoning=parts[0],
         plain=parts[1],

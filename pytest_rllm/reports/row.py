@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+BOUNDS = ("low", "high", "detectable")
 COLUMNS = ("claim", "effect", "95 % interval", "n", "can see", "verdict")
 
 
@@ -63,25 +64,22 @@ class Row:
 
 
 def _line(claim: dict[str, Any], standing: str) -> tuple[str, ...]:
-    if claim["estimate"] is None or math.isnan(claim["estimate"]):
+    if claim["estimate"] is None:
         return (claim["claim"], "", "", "", "", standing)
     unit = "%" if claim["scale"] == "percent" else "pp"
+    low, high, distance = (_shown(claim[name], claim["scale"]) for name in BOUNDS)
     return (
         claim["claim"],
         f"{_shown(claim['estimate'], claim['scale'])} {unit}",
-        f"{_shown(claim['low'], claim['scale'])} .. {_shown(claim['high'], claim['scale'])}",
+        f"{low} .. {high}",
         f"{claim['n']} {claim['replicate']}",
-        f"{_distance(claim['detectable'], claim['scale'])} {unit}",
+        f"{distance.lstrip('+')} {unit}",
         standing,
     )
 
 
-def _shown(value: float, scale: str) -> str:
-    if math.isinf(value):
-        return "-inf" if value < 0 else "+inf"
+def _shown(value: float | None, scale: str) -> str:
+    if value is None:
+        return "unknown"
     percent = 100 * (math.expm1(value) if scale == "percent" else value)
     return f"{percent:+.{1 if abs(percent) < 100 else 0}f}"
-
-
-def _distance(value: float, scale: str) -> str:
-    return "inf" if math.isinf(value) else _shown(value, scale).lstrip("+")
