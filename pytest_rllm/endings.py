@@ -83,7 +83,7 @@ def summarise(terminal: Any, told: Sequence[str]) -> None:
     terminal.write_line("")
     counts = {e: sum(r.ending == e for r in rows) for e in dict.fromkeys(r.ending for r in rows)}
     terminal.write_line(", ".join(f"{n} {ending}" for ending, n in counts.items()))
-    terminal.write_line(f"records: {bench.records} (judge them again: --rllm-replay)")
+    terminal.write_line(f"records: {bench.records} (judge them again: --rllm-replay=DIR)")
     for path in bench.baselines.written:
         terminal.write_line(f"baseline written: {path}")
     report = value(terminal.config, "report")

@@ -127,13 +127,14 @@ class _Client:
                 await asyncio.gather(*beside, return_exceptions=True)
             await self._read_telemetry()
         lags = sorted(self._lags) or [0.0]
+        wall_s = self._now()
         return {
             "planned": len(requests),
-            "wall_s": round(self._now(), 6),
+            "wall_s": round(wall_s, 6),
             "client_cpu_s": round(time.process_time() - cpu, 6),
             "loop_lag_p99_s": round(lags[min(len(lags) - 1, int(0.99 * len(lags)))], 6),
             "loop_lag_max_s": round(lags[-1], 6),
-            "loop_lag_share": round(sum(lags) / max(self._now(), LAG_EVERY_S), 6),
+            "loop_lag_share": round(sum(lag for lag in lags if lag > LAG_EVERY_S) / wall_s, 6),
             "delta_fields": sorted(self._fields),
             "telemetry_errors": self._scrape_errors,
         }

@@ -83,14 +83,14 @@ class Dial:
 
 
 TIERS = {
-    "easy": Dial((1, 1, 1, 2, 2, 3), {"shift": 8, "scale": 1}, reach=1, stories=0.5),
+    "easy": Dial((1, 1, 1, 1, 2, 3), {"shift": 8, "scale": 1}, reach=1, stories=0.8),
     "medium": Dial(
-        (4, 5, 6, 7), {"shift": 50, "join": 30, "scale": 14, "teens": 3, "product": 3}, reach=4
+        (4, 5, 6, 7), {"shift": 48, "join": 30, "scale": 13, "teens": 4, "product": 5}, reach=4
     ),
     "hard": Dial(
-        tuple(range(9, 21)),
-        {"shift": 40, "join": 38, "scale": 14, "teens": 4, "product": 4},
-        reach=12,
+        tuple(range(9, 17)),
+        {"shift": 46, "join": 32, "scale": 14, "teens": 4, "product": 4},
+        reach=8,
     ),
 }
 """The held-out tiers of arithmetic."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ def problems(blocks: Sequence[tuple[Run, Run]], claims: Sequence[Claim]) -> list
     """Every reason why these blocks cannot carry these claims, each said once."""
     found = [
         *(reason for pair in blocks for run in pair for reason in _of_run(run)),
+        *_clients(blocks, claims),
         *_lengths(blocks, claims),
         *_numerics(blocks),
     ]
@@ -53,7 +55,6 @@ def _of_run(run: Run) -> Iterator[str]:
         yield f"{arm}: telemetry failed: {'; '.join(lost)}"
     if run.closing["monitor_error"]:
         yield f"{arm}: the monitor stopped: {run.closing['monitor_error']}"
-    yield from _client(run, arm)
     yield from _really_on(run, arm)
     for name in run.series:
         values = run.series[name][1]
@@ -61,12 +62,20 @@ def _of_run(run: Run) -> Iterator[str]:
             yield f"{arm}: {name.removesuffix('_throttled')} was throttled"
 
 
-def _client(run: Run, arm: str) -> Iterator[str]:
-    assert run.closing is not None
+def _clients(blocks: Sequence[tuple[Run, Run]], claims: Sequence[Claim]) -> Iterator[str]:
+    """A late client spoils what is measured in time; what the answers say it does not change."""
+    if any(claim.metric.per == "run" for claim in claims):
+        for pair in blocks:
+            for run in pair:
+                if run.closing is not None and run.samples:
+                    yield from _client(run, run.closing, run.about["arm"])
+
+
+def _client(run: Run, closing: dict[str, Any], arm: str) -> Iterator[str]:
     late = float(np.quantile([s.sent_s - s.intended_s for s in run.samples], 0.99))
-    lag = run.closing["loop_lag_p99_s"]
+    lag = closing["loop_lag_p99_s"]
     median = float(np.median([s.ended_s - s.intended_s for s in run.samples]))
-    blocked = run.closing["loop_lag_share"]
+    blocked = closing["loop_lag_share"]
     worst = max(late, lag)
     if blocked > LATE_SHARE or (worst > LATE_S and worst > LATE_SHARE * median):
         yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,7 @@ def test_thinking(compare, dataset, workload):
         prompts=dataset("easy", "medium", n=24),
         workload=workload.closed(8),
         blocks=3,
-    ).shows(
-        CLAIMS
-    )
+    ).shows(CLAIMS)
 """
 HOLDS = "higher(ACCURACY, by=pp(5)), not_lower(ACCURACY, by_more_than=pp(1))"
 NEVER = "lower(ACCURACY, by=pp(5))"
@@ -67,7 +66,7 @@ def replay(pytester: pytest.Pytester, recorded: Path, monkeypatch: pytest.Monkey
 
     def again(*args: str, claims: str = HOLDS, records: Path = recorded) -> pytest.RunResult:
         write(pytester.path, claims)
-        return pytester.runpytest_inprocess(*ARGS, "--rllm-replay", str(records), *args)
+        return pytester.runpytest_inprocess(*ARGS, f"--rllm-replay={records}", *args)
 
     return again
 
@@ -216,7 +215,7 @@ def test_a_test_that_asks_for_something_else_is_not_judged_on_these_records(
     write(pytester.path)
     path = pytester.path / "test_thinking.py"
     path.write_text(path.read_text().replace("closed(8)", "closed(4)"))
-    result = pytester.runpytest_inprocess(*ARGS, "--rllm-replay", str(recorded))
+    result = pytester.runpytest_inprocess(*ARGS, f"--rllm-replay={recorded}")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*recorded with fingerprint*record it anew*"])
 
@@ -238,8 +237,8 @@ def test_a_record_cut_short_is_invalid_and_keeps_its_samples(replay, tmp_path, r
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (").shows(", ")\n    str(", "*compare(...) without .shows(...)*"),
-        ("        CLAIMS\n", "", "*shows() needs at least one claim*"),
+        (".shows(CLAIMS)", "", "*compare(...) without .shows(...)*"),
+        ("CLAIMS", "", "*shows() needs at least one claim*"),
         ("blocks=3", "blocks=0", "*at least one block*"),
         ("blocks=3", "blocks=99", "*24 questions cannot fill 99 blocks*"),
     ],
@@ -248,7 +247,7 @@ def test_a_finding_that_claims_nothing_fails(pytester, recorded, old, new, messa
     (pytester.path / "test_thinking.py").write_text(
         FINDING.replace(old, new).replace("CLAIMS", HOLDS)
     )
-    result = pytester.runpytest_inprocess(*ARGS, "--rllm-replay", str(recorded))
+    result = pytester.runpytest_inprocess(*ARGS, f"--rllm-replay={recorded}")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([message])
 
@@ -256,7 +255,7 @@ def test_a_finding_that_claims_nothing_fails(pytester, recorded, old, new, messa
 def test_workers_may_replay_but_not_measure(pytester, recorded) -> None:
     write(pytester.path)
     args = (*ARGS, "-n", "2")
-    result = pytester.runpytest_subprocess(*args, "--rllm-replay", str(recorded))
+    result = pytester.runpytest_subprocess(*args, f"--rllm-replay={recorded}")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*accuracy higher by 5 pp * holds (paper)"])
     result = pytester.runpytest_subprocess(*args)
@@ -266,4 +265,5 @@ def test_workers_may_replay_but_not_measure(pytester, recorded) -> None:
 
 def test_reports_are_written_as_asked(replay, pytester) -> None:
     replay("--rllm-report", "markdown:out.md").assert_outcomes(passed=1)
-    assert "| thinking [tiny] | accuracy higher by 5 pp |" in (pytester.path / "out.md").read_text()
+    text = (pytester.path / "out.md").read_text()
+    assert re.search(r"\| thinking \[tiny\] +\| accuracy higher by 5 pp +\| \+", text)

@@ -17,6 +17,7 @@ from hostile_server import BIG, GOOD, HOSTILE
 from timing_server import Said, Script, TimingServer
 
 from pytest_rllm import loadgen
+from pytest_rllm.claims import higher, pct
 from pytest_rllm.datasets import Prompt
 from pytest_rllm.engines.pool import free_port
 from pytest_rllm.loadgen import Request, Scrape, drive
@@ -191,6 +192,7 @@ def test_server_that_is_not_there(path: Path, host: str, cause: str) -> None:
 # ---- workloads
 
 
+SLOW = higher(E2E, by=pct(10))
 NAMES = [f"question {i}" for i in range(12)]
 
 
@@ -241,7 +243,7 @@ def test_blocked_client_is_late_and_says_so(
     assert max(s.sent_s - s.intended_s for s in done.samples) > 0.15
     assert done.closing["loop_lag_max_s"] > 0.25
     assert E2E.of_run(done) > statistics.fmean(s.ended_s - s.sent_s for s in done.samples) + 0.05
-    assert any("the client was saturated" in p for p in problems([(done, done)], []))
+    assert any("the client was saturated" in p for p in problems([(done, done)], [SLOW]))
 
 
 # ---- telemetry

@@ -15,6 +15,7 @@ from pytest_rllm.validity import problems
 
 FAST = lower(TBT, by=pct(10))
 RIGHT = higher(ACCURACY, by=pp(5))
+SLOW = higher(E2E, by=pct(10))
 
 
 def four(**kwargs: object) -> list[Sample]:
@@ -25,14 +26,18 @@ def clean(arm: str = "B") -> Run:
     return run(*four(), arm=arm)
 
 
-def found(
-    first: Run, second: Run | None = None, *, claims: Sequence[Claim] = (RIGHT,)
-) -> list[str]:
+def found(first: Run, second: Run | None = None, *, claims: Sequence[Claim] = (SLOW,)) -> list[str]:
     return problems([(first, second or clean())], claims)
 
 
 def test_a_clean_pair_has_no_problem() -> None:
     assert found(clean("A"), claims=(FAST, RIGHT)) == []
+
+
+def test_a_late_client_spoils_times_and_no_answers() -> None:
+    late = run(*four(late_s=0.2), closing={"loop_lag_share": 0.2})
+    assert found(late, claims=(RIGHT,)) == []
+    assert len(found(late, claims=(RIGHT, SLOW))) == 1
 
 
 def cut_short() -> Run:
@@ -204,4 +209,4 @@ def test_arms_of_different_models_need_no_equal_numerics() -> None:
 
 def test_a_reason_is_said_once_however_many_blocks_have_it() -> None:
     late = (run(*four(late_s=0.2)), clean())
-    assert len(problems([late, late], [RIGHT])) == 1
+    assert len(problems([late, late], [SLOW])) == 1

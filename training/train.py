@@ -137,9 +137,10 @@ STAGES = (
     Stage("base", "", base_stream, 9_000_000),
     Stage("answers", "base", answers_stream, 4_000_000),
     Stage("thinking", "base", reasoning_stream, 6_000_000, rate=1e-3),
-    Stage("reasoning", "thinking", long_stream, 2_500_000, rate=1e-3),
+    Stage("longer", "thinking", long_stream, 2_500_000, rate=1e-3),
     Stage("plain", "answers", plain_and_answers_stream, 3_000_000),
     Stage("draft", "", reasoning_stream, 8_000_000, hidden=128, layers=2),
+    Stage("reasoning", "longer", long_stream, 2_500_000, rate=1e-3),
 )
 EXPORTS = {"reasoning": "tiny-reasoning", "plain": "tiny-plain", "draft": "tiny-draft"}
 
