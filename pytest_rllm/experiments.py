@@ -65,10 +65,11 @@ class Arm:
     def block(self, i: int, blocks: int) -> Arm:
         """The ``i``-th of ``blocks`` parts: every prompt is in one, arrivals have their own seed.
 
-        The repeats of a question stay together in one block, one round after the other.
+        Neighbours stay together, so that interleaved tiers are mixed alike in every block; the
+        repeats of a question are in one block, one round after the other.
         """
         ids = list(dict.fromkeys(prompt.id for prompt in self.prompts))
-        mine = set(ids[i::blocks])
+        mine = set(ids[i * len(ids) // blocks : (i + 1) * len(ids) // blocks])
         prompts = [prompt for prompt in self.prompts if prompt.id in mine]
         return replace(self, prompts=prompts, workload=self.workload.seeded(i))
 

@@ -78,7 +78,7 @@ def run(
         },
         {
             "planned": len(samples),
-            "loop_lag_p99_s": 0.001,
+            "wall_s": end_s,
             "loop_lag_share": 0.001,
             "monitor_error": None,
             "telemetry_errors": {},

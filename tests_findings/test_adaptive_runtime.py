@@ -19,7 +19,7 @@ def test_adaptive_runtime(compare, dataset, workload, model, harder, easier):
 
     def arm(role: str, tier: str) -> Arm:
         return Arm(
-            Serving(model=role), dataset(tier, n=72), workload.closed(12), Sampling(model.generous)
+            Serving(model=role), dataset(tier, n=192), workload.closed(12), Sampling(model.generous)
         )
 
     compare(arm("reasoning", harder), against=arm("reasoning", easier)).shows(

@@ -19,5 +19,5 @@ def test_domain_preference(compare, dataset, workload):
             workload=workload.closed(16),
         )
 
-    asked("easy", "medium", "hard", n=120).shows(higher(ACCURACY, by=pp(20)))
-    asked("knowledge", n=160).shows(unchanged(ACCURACY, within=pp(10)))
+    asked("easy", "medium", "hard", n=192).shows(higher(ACCURACY, by=pp(20)))
+    asked("knowledge", n=192).shows(unchanged(ACCURACY, within=pp(10)))

@@ -12,8 +12,8 @@ def test_kv_fluctuation(compare, dataset, workload):
     compare(
         Serving(model="reasoning"),
         against=Serving(model="plain"),
-        prompts=dataset("easy", "medium", "hard", n=144),
-        workload=workload.closed(12),
+        prompts=dataset("easy", "medium", "hard", n=192),
+        workload=workload.closed(16),
     ).shows(
         higher(KV_PEAK, by=pp(10)),
         higher(KV_SWING, by=pp(10)),

@@ -15,7 +15,7 @@ def test_prefix_cache(compare, dataset, workload):
     compare(
         Serving(prefix_caching=True),
         against=Serving(),
-        prompts=dataset("medium", n=60, repeats=3),
+        prompts=dataset("medium", n=120, repeats=3),
         workload=workload.closed(8),
     ).shows(
         lower(TTFT, by=pct(3)),

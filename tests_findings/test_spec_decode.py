@@ -28,7 +28,7 @@ def test_spec_decode(compare, dataset, workload, model, drafter):
     compare(
         serving,
         against=Serving(),
-        prompts=dataset("hard", n=48),
+        prompts=dataset("hard", n=96),
         workload=workload.closed(4),
         sampling=Sampling(model.fixed_length, ignore_eos=True),
     ).shows(
@@ -38,7 +38,7 @@ def test_spec_decode(compare, dataset, workload, model, drafter):
     compare(
         serving,
         against=Serving(),
-        prompts=dataset("medium", n=180),
+        prompts=dataset("medium", n=240),
         workload=workload.closed(8),
     ).shows(
         not_lower(ACCURACY, by_more_than=pp(10)),

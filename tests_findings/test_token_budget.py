@@ -9,10 +9,10 @@ from pytest_rllm import ACCURACY, Arm, Sampling, Serving, finding, higher, pp, u
 )
 def test_token_budget(compare, dataset, workload, model):
     """A rise by 10 points is one that a user notices; level means within 10 points either way,
-    which 200 questions at temperature 0.6 can tell (half width about 6 points)."""
+    which 240 questions at temperature 0.6 can tell (half width about 6 points)."""
 
     def arm(budget: int) -> Arm:
-        return Arm(Serving(), dataset("medium", n=200), workload.closed(16), Sampling(budget))
+        return Arm(Serving(), dataset("medium", n=240), workload.closed(16), Sampling(budget))
 
     compare(arm(model.enough), against=arm(model.short)).shows(
         higher(ACCURACY, by=pp(10)),

@@ -133,14 +133,23 @@ def plain_and_answers_stream(seed: int) -> Stream:
     )
 
 
+def quiz_stream(seed: int) -> Stream:
+    """Conversations without thinking, half of them about facts."""
+    rng = random.Random(f"quiz {seed}")
+    easy = problems.training("easy", seed=seed)
+    quiz = texts.taught(problems.training("knowledge", seed=seed))
+    return _mix(rng, (50, lambda: texts.plain(next(easy))), (50, lambda: texts.plain(next(quiz))))
+
+
 STAGES = (
     Stage("base", "", base_stream, 9_000_000),
     Stage("answers", "base", answers_stream, 4_000_000),
     Stage("thinking", "base", reasoning_stream, 6_000_000, rate=1e-3),
     Stage("longer", "thinking", long_stream, 2_500_000, rate=1e-3),
-    Stage("plain", "answers", plain_and_answers_stream, 3_000_000),
+    Stage("direct", "answers", plain_and_answers_stream, 3_000_000),
     Stage("draft", "", reasoning_stream, 8_000_000, hidden=128, layers=2),
     Stage("reasoning", "longer", long_stream, 2_500_000, rate=1e-3),
+    Stage("plain", "direct", quiz_stream, 1_000_000, rate=1e-3),
 )
 EXPORTS = {"reasoning": "tiny-reasoning", "plain": "tiny-plain", "draft": "tiny-draft"}
 
