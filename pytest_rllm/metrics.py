@@ -232,18 +232,22 @@ def counted(run: Run, name: str) -> float:
 
 
 def _while_busy(run: Run) -> np.ndarray:
-    """Readings of KV use while at least one request ran."""
-    for name in ("kv_use", "running"):
-        if name not in run.series:
-            raise MetricUnavailable(_no_series(run, name))
-    use = np.array(run.series["kv_use"][1])
-    busy = use[np.array(run.series["running"][1]) > 0]
-    if busy.size < 3:
+    """Readings of KV use while at least one request was in flight, by the client's clock.
+
+    The engine's own count of running requests is no help here: it is 0 between two waves of short
+    answers, which are part of the run.
+    """
+    if "kv_use" not in run.series:
+        raise MetricUnavailable(_no_series(run, "kv_use"))
+    times, use = run.series["kv_use"]
+    spans = [(s.sent_s, s.ended_s) for s in run.samples]
+    busy = [u for t, u in zip(times, use, strict=True) if any(a <= t <= b for a, b in spans)]
+    if len(busy) < 3:
         raise MetricUnavailable(
-            f"KV use was read {busy.size} times while requests ran, 3 are needed: "
+            f"KV use was read {len(busy)} times while requests were in flight, 3 are needed: "
             "the run is too short for its telemetry"
         )
-    return busy
+    return np.array(busy)
 
 
 def _no_series(run: Run, name: str) -> str:

@@ -71,9 +71,9 @@ RUN = run(
         (E2E, (2.5 + 4.0 + 4.0) / 3),
         (RUN_TIME, 5.0),
         (STRAGGLING, 1 - 4.5 / 5),
-        (KV_PEAK, 0.6),
-        (KV_MEAN, 0.35),
-        (KV_SWING, 0.4),
+        (KV_PEAK, 0.9),
+        (KV_MEAN, 0.46),
+        (KV_SWING, 0.8),
         (ACCEPTANCE_RATE, 10 / 40),
         (ACCEPTANCE_LENGTH, 1 + 10 / 20),
     ],
@@ -96,6 +96,17 @@ def test_time_between_tokens_is_over_the_tokens_after_the_first_delta() -> None:
         Delta(4.0, "content", 3, "c"),
     ]
     assert TBT.of_run(run(sample(deltas=deltas))) == pytest.approx(3.0 / 5)
+
+
+def test_the_cache_counts_only_while_requests_are_in_flight() -> None:
+    paused = run(
+        sample("q0", ended_s=1.0),
+        sample("q1", intended_s=3.0, ended_s=4.0),
+        series={"kv_use": [0.2, 0.3, 0.9, 0.5, 0.1]},
+    )
+    assert KV_PEAK.of_run(paused) == 0.5
+    assert KV_MEAN.of_run(paused) == pytest.approx(0.275)
+    assert KV_SWING.of_run(paused) == pytest.approx(0.4)
 
 
 def test_repeats_of_a_question_are_averaged_before_the_questions() -> None:
@@ -141,8 +152,8 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
         (KV_PEAK, run(sample()), r"'kv_use' was not recorded; there are none$"),
         (
             KV_MEAN,
-            run(sample(), series={"kv_use": [0.1] * 4, "waiting": [0] * 4}),
-            "'running' was not recorded; there are kv_use, waiting",
+            run(sample(), series={"running": [0] * 4, "waiting": [0] * 4}),
+            "'kv_use' was not recorded; there are running, waiting",
         ),
         (
             KV_PEAK,
@@ -151,8 +162,8 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
         ),
         (
             KV_SWING,
-            run(sample(), series={"kv_use": [0.1] * 4, "running": [0, 1, 1, 0]}),
-            "KV use was read 2 times while requests ran, 3 are needed",
+            run(sample(), series={"kv_use": [0.1] * 2}),
+            "KV use was read 2 times while requests were in flight, 3 are needed",
         ),
         (ACCEPTANCE_RATE, run(sample()), "'accepted_tokens' was not recorded"),
         (

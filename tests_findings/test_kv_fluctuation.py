@@ -12,7 +12,7 @@ def test_kv_fluctuation(compare, dataset, workload):
     compare(
         Serving(model="reasoning"),
         against=Serving(model="plain"),
-        prompts=dataset("easy", "medium", "hard", n=192),
+        prompts=dataset("easy", "medium", "hard", n=480),
         workload=workload.closed(16),
     ).shows(
         higher(KV_PEAK, by=pp(10)),

@@ -8,16 +8,22 @@ from pytest_rllm import ACCURACY, TBT, Sampling, Serving, finding, lower, not_lo
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), KV-cache quantisation",
 )
 def test_kv_quant(compare, dataset, workload, model):
-    """Faster by at least 3 % would be worth switching on; accuracy may lose less than 10 points,
-    which 240 questions at temperature 0.6 can tell."""
+    """An optimisation is worth its risk from 10 % on; accuracy may lose less than 10 points, which
+    240 questions at temperature 0.6 can tell.
+
+    Known deviation of the tiny pair on a CPU: TBT stays about the same. A step reads 10 MB of
+    weights and, with 16 requests of 200 tokens, 13 MB of KV cache at most, and most of its time is
+    neither (about 5 ms): there is nothing for a smaller KV cache to save.
+    """
     arms = {"against": Serving(), "workload": workload.closed(16)}
     compare(
         Serving(kv_cache_dtype="fp8"),
         **arms,
-        prompts=dataset("hard", n=192),
+        prompts=dataset("hard", n=384),
         sampling=Sampling(model.fixed_length, ignore_eos=True),
+        blocks=12,
     ).shows(
-        lower(TBT, by=pct(3)),
+        lower(TBT, by=pct(10)),
     )
     compare(
         Serving(kv_cache_dtype="fp8"),

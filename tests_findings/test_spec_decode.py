@@ -20,26 +20,37 @@ from pytest_rllm import (
     "Speculative decoding lowers TBT and the streamed deltas per second, and keeps accuracy.",
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), speculative decoding",
 )
+@pytest.mark.parametrize("temperature", [0.6, 0.0], ids=["sampled", "greedy"])
 @pytest.mark.parametrize("drafter", ["ngram", "draft"])
-def test_spec_decode(compare, dataset, workload, model, drafter):
+def test_spec_decode(compare, dataset, workload, model, drafter, temperature):
     """The paper says that TPS falls while TBT falls, too. Its code counts one streamed delta as one
-    token, and a delta of speculative decoding carries several: what falls is deltas per second."""
+    token, and a delta of speculative decoding carries several: what falls is deltas per second.
+
+    Known deviation on vLLM for CPU (0.29.0, 0.31.0 and 0.32.0 have the same code): sampled answers
+    are garbage. vllm/utils/cpu_triton_utils.py replaces the kernel that spreads temperature and
+    top-p over the drafted tokens by one that writes to an int64 copy of its output and drops it
+    (``_expand_kernel_impl``), so the sampler divides the logits by uninitialised memory. Greedy
+    answers do not pass there: the greedy cases tell the drafter from the sampler. Compare
+    vllm-project/vllm#42638.
+    """
     serving = Serving(speculative=drafter)
     compare(
         serving,
         against=Serving(),
-        prompts=dataset("hard", n=96),
+        prompts=dataset("hard", n=192),
         workload=workload.closed(4),
-        sampling=Sampling(model.fixed_length, ignore_eos=True),
+        sampling=Sampling(model.fixed_length, temperature, ignore_eos=True),
+        blocks=12,
     ).shows(
-        lower(TBT, by=pct(5)),
-        lower(DELTAS_PER_S, by=pct(5)),
+        lower(TBT, by=pct(10)),
+        lower(DELTAS_PER_S, by=pct(10)),
     )
     compare(
         serving,
         against=Serving(),
-        prompts=dataset("medium", n=240),
+        prompts=dataset("medium", n=120),
         workload=workload.closed(8),
+        sampling=Sampling(model.enough, temperature),
     ).shows(
         not_lower(ACCURACY, by_more_than=pp(10)),
     )
