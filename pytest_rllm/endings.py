@@ -20,6 +20,7 @@ from .reports.table import render as render_table
 from .samples import RecordError
 from .trials import ClaimsNothing, Trial
 
+KNOWN = "known deviation"
 ERRORS = (EngineError, RecordError, BaselineError, MetricMissing)
 """Said in a sentence of their own: a traceback would hide it."""
 
@@ -48,7 +49,10 @@ def _end(item: pytest.Item, row: Row, inconclusive: str) -> None:
         case "pass":
             return
         case "xfail":
-            pytest.xfail(f"known deviation\n{of_one(row)}")
+            known = [
+                c["claim"] for c, s in zip(row.claims, row.standings, strict=True) if s == KNOWN
+            ]
+            pytest.xfail(f"{KNOWN}: {'; '.join(known)}")
         case "inconclusive" if inconclusive == "skip":
             pytest.skip("inconclusive: " + "; ".join(row.reasons() or ["undecided"]))
         case "invalid":

@@ -150,7 +150,9 @@ def test_an_entry_that_nobody_claims_is_told_and_trimmed(replay, pytester) -> No
 def test_a_known_deviation_is_expected_until_its_margin_changes(replay, pytester) -> None:
     replay(claims=NEVER).assert_outcomes(failed=1)
     replay("--rllm-baseline", "create", claims=NEVER).assert_outcomes(xfailed=1)
-    replay(claims=NEVER).assert_outcomes(xfailed=1)
+    result = replay(claims=NEVER)
+    result.assert_outcomes(xfailed=1)
+    result.stdout.fnmatch_lines(["*known deviation: accuracy lower by 5 pp"])
     result = replay(claims=NEVER.replace("pp(5)", "pp(6)"))
     result.assert_outcomes(failed=1)
 

@@ -32,15 +32,20 @@ def test_spec_decode(compare, dataset, workload, model, drafter, temperature):
     (``_expand_kernel_impl``), so the sampler divides the logits by uninitialised memory. Greedy
     answers do not pass there: the greedy cases tell the drafter from the sampler. Compare
     vllm-project/vllm#42638.
+
+    Known deviation of the tiny pair on a CPU, n-grams, greedy: TBT falls by about 6 % only. A step
+    that verifies four tokens takes 1.6 times as long as one that makes one (deltas per second), and
+    yields 1.7 tokens.
     """
     serving = Serving(speculative=drafter)
+    n, blocks = (96, 6) if temperature else (320, 20)  # greedy n-grams save little: more to tell
     compare(
         serving,
         against=Serving(),
-        prompts=dataset("hard", n=192),
+        prompts=dataset("hard", n=n),
         workload=workload.closed(4),
         sampling=Sampling(model.fixed_length, temperature, ignore_eos=True),
-        blocks=12,
+        blocks=blocks,
     ).shows(
         lower(TBT, by=pct(10)),
         lower(DELTAS_PER_S, by=pct(10)),

@@ -1,4 +1,4 @@
-"""Train the three bundled models: `python training/train.py` (two CPU cores, about an hour)."""
+"""Train the three bundled models: `python training/train.py` (80 minutes on two shared cores)."""
 
 import argparse
 import math
