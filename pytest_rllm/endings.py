@@ -33,11 +33,11 @@ def ended(item: pytest.Item, trial: Trial, name: str) -> Iterator[None]:
         yield
         row = trial.conclude()
     except ClaimsNothing as nothing:
-        pytest.fail(str(nothing), pytrace=False)
+        raise pytest.fail.Exception(str(nothing), pytrace=False) from None
     except ERRORS as error:
         _tell(item, name, _broken(trial, str(error)))
         item.user_properties.append(("rllm_error", True))
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
     finally:
         bench.say.clear()
     _tell(item, name, row)

@@ -103,7 +103,11 @@ def test_a_margin_that_cannot_hold_fails_with_the_table_of_claims(replay) -> Non
     result = replay(claims=f"{HOLDS}, higher(ACCURACY, by=pp(99))")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*Thinking helps, and takes tokens.*", "A: reasoning * B: plain", "*accuracy higher by 5*"]
+        [
+            "*Thinking helps, and takes tokens.*",
+            "A: reasoning on * B: plain on *",
+            "*accuracy higher by 5*",
+        ]
     )
     result.stdout.fnmatch_lines(["accuracy higher by 99 pp * refuted"])
     result.stdout.no_fnmatch_line("*Traceback*")
@@ -125,14 +129,14 @@ def test_a_line_deleted_from_a_baseline_is_missed(replay, pytester) -> None:
     replay("--rllm-baseline", "create")
     path = stored(pytester)
     lines = path.read_text().splitlines(keepends=True)
-    at = next(i for i, line in enumerate(lines) if "plain: accuracy" in line)
+    at = next(i for i, line in enumerate(lines) if '"plain on easy+medium' in line)
     del lines[at]
     path.write_text("".join(lines))
     result = replay()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*not in the baseline: plain: accuracy*create*"])
+    result.stdout.fnmatch_lines(["*not in the baseline: plain on easy+medium: accuracy*create*"])
     replay("--rllm-baseline", "create").assert_outcomes(passed=1)
-    assert "plain: accuracy" in path.read_text()
+    assert "plain on easy+medium: accuracy" in path.read_text()
 
 
 def test_an_entry_that_nobody_claims_is_told_and_trimmed(replay, pytester) -> None:
@@ -150,7 +154,7 @@ def test_an_entry_that_nobody_claims_is_told_and_trimmed(replay, pytester) -> No
 def test_a_known_deviation_is_expected_until_its_margin_changes(replay, pytester) -> None:
     replay(claims=NEVER).assert_outcomes(failed=1)
     replay("--rllm-baseline", "create", claims=NEVER).assert_outcomes(xfailed=1)
-    result = replay(claims=NEVER)
+    result = replay("-rx", claims=NEVER)
     result.assert_outcomes(xfailed=1)
     result.stdout.fnmatch_lines(["*known deviation: accuracy lower by 5 pp"])
     result = replay(claims=NEVER.replace("pp(5)", "pp(6)"))
@@ -186,7 +190,10 @@ def test_a_baseline_of_another_engine_version_is_stale(replay, pytester) -> None
     [
         ('{"schema": 99, "cases": {}}', "*schema 99*update pytest-rllm*"),
         ('{"schema": 1,\n "cases": {', "*thinking.json:2: broken JSON*"),
-        ('{"schema": 1, "cases": {"tiny": {"levels": {}, "odd": 1}}}', "*not a baseline*odd*"),
+        (
+            '{"schema": 1, "finding": "thinking", "cases": {"tiny": {"odd": 1}}}',
+            "*not a baseline*odd*",
+        ),
     ],
 )
 def test_an_unusable_baseline_is_an_error_not_a_verdict(replay, pytester, text, message) -> None:
@@ -229,11 +236,14 @@ def test_a_record_cut_short_is_invalid_and_keeps_its_samples(replay, tmp_path, r
     path.write_bytes(path.read_bytes()[:-200])
     result = replay(records=copy)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*reasoning: the record was cut short after * requests*"])
+    result.stdout.fnmatch_lines(
+        ["*reasoning on easy+medium: the record was cut short after * requests*"]
+    )
     path.unlink()
     result = replay(records=copy)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*00-A.jsonl: cannot be read*"])
+    result.stdout.no_fnmatch_line("*During handling of the above exception*")
 
 
 @pytest.mark.parametrize(
