@@ -13,9 +13,8 @@ def test_prefix_cache(compare, dataset, workload):
     An optimisation is worth its risk from 10 % on; accuracy may lose less than 10 points.
 
     Known deviation of the tiny pair on a CPU: E2E stays. Half of the prompt tokens are found in the
-    cache, but a prefix cache saves prefill, and that is one step for 62 tokens (it takes about 5 %
-    off a TTFT of 20 ms) where an answer takes a hundred steps. Decoding dominates reasoning models
-    of any size; longer prompts would hide that.
+    cache, but a prefix cache saves prefill, and that is one step for 62 tokens where an answer
+    takes a hundred steps (reckoned, not profiled). Longer prompts would hide that.
     """
     compare(
         Serving(prefix_caching=True),

@@ -33,9 +33,9 @@ def test_spec_decode(compare, dataset, workload, model, drafter, temperature):
     answers do not pass there: the greedy cases tell the drafter from the sampler. Compare
     vllm-project/vllm#42638.
 
-    Known deviation of the tiny pair on a CPU, n-grams, greedy: TBT falls by about 6 % only. A step
-    that verifies four tokens takes 1.6 times as long as one that makes one (deltas per second), and
-    yields 1.7 tokens.
+    Known deviation of the tiny pair on a CPU, n-grams, greedy: TBT falls by 0 to 7 % only (four
+    sessions). A step that verifies four tokens takes about 1.6 times as long as one that makes one
+    (deltas per second), and yields 1.6 to 1.7 tokens.
     """
     serving = Serving(speculative=drafter)
     n, blocks = (96, 6) if temperature else (320, 20)  # greedy n-grams save little: more to tell
