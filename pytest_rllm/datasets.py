@@ -83,10 +83,12 @@ def choose(
     n: int,
     repeats: int = 1,
     folder: Path | None = None,
+    at_most: bool = False,
 ) -> list[Prompt]:
     """The first ``n`` questions of the wanted tiers together, interleaved, each ``repeats`` times.
 
-    Repeats follow one another at a distance of ``n`` prompts, so that a slice holds each once.
+    Repeats follow one another at a distance of ``n`` prompts, so that a slice holds each once. With
+    ``at_most`` a data set that holds fewer gives all it has.
 
     Raises:
         ValueError: an unknown tier, or a data set that holds too few questions.
@@ -104,7 +106,7 @@ def choose(
             raise ValueError(f"unknown tier {tier!r}; there are {', '.join(tiers)}")
         share = n // len(wanted) + (i < n % len(wanted))
         prompts = load(tiers[tier], folder)
-        if len(prompts) < share:
+        if len(prompts) < share and not at_most:
             raise ValueError(
                 f"{share} questions of {tiers[tier]!r} were asked for, it has {len(prompts)}"
             )
@@ -122,7 +124,7 @@ def revision(prompts: Sequence[Prompt]) -> str:
 
 
 def _bundled(tier: str, _folder: Path | None) -> Iterator[Prompt]:
-    for problem in problems.heldout(tier, 500):
+    for problem in problems.heldout(tier, problems.HELDOUT_SIZE):
         # Sums are drawn independently, whatever their wording; questions on one fact are not.
         template = problem.template if tier == "knowledge" else problem.id
         yield Prompt(

@@ -29,10 +29,15 @@ SCRAPE_WITHIN_S = 10.0
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt and the JSON body that asks it."""
+    """One prompt and the JSON body that asks it.
+
+    ``cut_after`` chunks of its response the client hangs up: such a request disturbs the others and
+    is counted, but is no sample.
+    """
 
     prompt: Prompt
     body: dict[str, Any]
+    cut_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class _Client:
         self._scrape_errors: dict[str, int] = {}
         self._lags: list[float] = []
         self._fields: set[str] = set()
-        self._total, self._done = len(requests), 0
+        self._total, self._done, self._cut = len(requests), 0, 0
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=self.stall_s)
         # Servers close idle connections (uvicorn: after 5 s); one that is about to be is not used.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0)
@@ -129,7 +134,8 @@ class _Client:
         lags = sorted(self._lags) or [0.0]
         wall_s = self._now()
         return {
-            "planned": len(requests),
+            "planned": sum(request.cut_after is None for request in requests),
+            "cut": self._cut,
             "wall_s": round(wall_s, 6),
             "client_cpu_s": round(time.process_time() - cpu, 6),
             "loop_lag_p99_s": round(lags[min(len(lags) - 1, int(0.99 * len(lags)))], 6),
@@ -167,7 +173,7 @@ class _Client:
         chunks: list[tuple[float, bytes]] = []
         sent_s, error = self._now(), None
         try:
-            error = await self._stream(request.body, chunks)
+            error = await self._stream(request, chunks)
         except aiohttp.SocketTimeoutError:
             error = f"stalled: nothing arrived for {self.stall_s:g} s"
         except Exception as failure:  # noqa: BLE001 - any failure is this request's outcome
@@ -185,14 +191,18 @@ class _Client:
             finish_reason=stream.finish_reason,
             error=stream.error,
         )
-        self.writer.sample(sample)
+        if request.cut_after is None:
+            self.writer.sample(sample)
+        else:
+            self._cut += error is None and len(chunks) == request.cut_after
         self._done += 1
         self.progress(self._done, self._total)
         return sample
 
-    async def _stream(self, body: dict[str, Any], chunks: list[tuple[float, bytes]]) -> str | None:
+    async def _stream(self, request: Request, chunks: list[tuple[float, bytes]]) -> str | None:
         """Read one response to its end into ``chunks``; returns why it is none, or None."""
-        async with self._session.post(f"{self.url}/v1/chat/completions", json=body) as response:
+        url = f"{self.url}/v1/chat/completions"
+        async with self._session.post(url, json=request.body) as response:
             if response.status != 200:
                 return await _refusal(response)
             if response.content_type != "text/event-stream":
@@ -200,6 +210,9 @@ class _Client:
             clock, start, append = self.clock, self.start, chunks.append
             async for data in response.content.iter_any():
                 append((clock() - start, data))
+                if len(chunks) == request.cut_after:
+                    response.close()
+                    break
         return None
 
     async def _read_telemetry(self, at_s: float | None = None) -> None:

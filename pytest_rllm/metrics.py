@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,7 +29,8 @@ class Metric:
         unit: of the value; ``share`` is of 1, shown as a percentage.
         better: direction, declared once and never guessed.
         per: ``question``: a number per question, and the question is the replicate (answers do
-            not depend on the machine's mood); ``run``: one number, and the run block is.
+            not depend on the machine's mood); ``run``: one number, and the run block is;
+            ``pair``: as ``question``, but a function of both arms' runs.
         of: the function: Run to ``{question id: number}`` or to one number.
         timed: depends on the speed of the machine; its level means nothing on another day of a
             noisy one.
@@ -39,10 +40,24 @@ class Metric:
     name: str
     unit: str
     better: Better
-    per: Literal["question", "run"]
-    of: Callable[[Run], dict[str, float] | float]
+    per: Literal["question", "run", "pair"]
+    of: Callable[..., dict[str, float] | float]
     timed: bool = False
     fixed_length: bool = False
+
+    def value(self, *runs: Run) -> dict[str, float] | float:
+        """What the function says of runs that hold what it takes.
+
+        Raises:
+            MetricUnavailable: they do not; a record of another tool says what that one kept.
+        """
+        for run in runs:
+            if self.name not in run.about.get("carries", (self.name,)):
+                why = run.about["not_kept"].get(self.name) or (
+                    f"{run.about['imported']['tool']} keeps neither an answer key nor telemetry"
+                )
+                raise MetricUnavailable(f"{self.name}: {why}")
+        return self.of(*runs)
 
     def of_run(self, run: Run) -> float:
         """One number for a run; the mean over questions where the metric has one per question.
@@ -50,7 +65,7 @@ class Metric:
         Raises:
             MetricUnavailable: the run does not hold what it takes.
         """
-        value = self.of(run)
+        value = self.value(run)
         if isinstance(value, dict):
             if not value:
                 raise MetricUnavailable(f"{self.name}: the run holds no finished request")
@@ -59,9 +74,39 @@ class Metric:
 
     def of_questions(self, run: Run) -> dict[str, float]:
         """A number per question, repeats of a question averaged."""
-        value = self.of(run)
+        value = self.value(run)
         assert isinstance(value, dict), f"{self.name} is a metric of a run, not of a question"
         return value
+
+    def of_question_pairs(self, first: Run, second: Run) -> tuple[dict[str, float], ...]:
+        """Numbers per question for both arms; a metric of pairs holds the second arm against
+        itself, which is 1."""
+        if self.per != "pair":
+            return self.of_questions(first), self.of_questions(second)
+        value = self.value(first, second)
+        assert isinstance(value, dict)
+        return value, dict.fromkeys(value, 1.0)
+
+    def of_pair(self, first: Run, second: Run) -> tuple[float, ...]:
+        """One number per arm; see :meth:`of_run`."""
+        if self.per != "pair":
+            return self.of_run(first), self.of_run(second)
+        numbers = self.of_question_pairs(first, second)
+        if not numbers[0]:
+            raise MetricUnavailable(f"{self.name}: no question was answered in both arms")
+        return tuple(statistics.fmean(arm.values()) for arm in numbers)
+
+    def on(self, tier: str) -> Metric:
+        """The same metric of the requests of one tier (data set) only."""
+
+        def of(*runs: Run) -> dict[str, float] | float:
+            parts = [
+                replace(run, samples=[s for s in run.samples if s.prompt.tier == tier])
+                for run in runs
+            ]
+            return self.value(*parts)
+
+        return replace(self, name=f"{self.name} on {tier}", of=of)
 
     def __str__(self) -> str:
         return self.name
@@ -75,13 +120,13 @@ def metric(
     unit: str,
     *,
     better: Better,
-    per: Literal["question", "run"] = "run",
+    per: Literal["question", "run", "pair"] = "run",
     timed: bool = False,
     fixed_length: bool = False,
-) -> Callable[[Callable[[Run], dict[str, float] | float]], Metric]:
+) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
     """Make a function the metric ``name``; see :class:`Metric` for the words."""
 
-    def register(function: Callable[[Run], dict[str, float] | float]) -> Metric:
+    def register(function: Callable[..., dict[str, float] | float]) -> Metric:
         if name in METRICS:
             raise ValueError(f"two metrics are called {name!r}")
         made = Metric(name, unit, better, per, function, timed, fixed_length)
@@ -104,6 +149,42 @@ def ACCURACY(run: Run) -> dict[str, float]:
 def UNFINISHED(run: Run) -> dict[str, float]:
     """Share of answers without a result: truncated, unparsed or empty."""
     return _per_question(run, lambda s: float(_grade(s) in ("truncated", "unparsed", "empty")))
+
+
+@metric("truncated", "share", better="lower", per="question")
+def TRUNCATED(run: Run) -> dict[str, float]:
+    """Share of answers that ran into the token budget."""
+    return _per_question(run, lambda s: float(_grade(s) == "truncated"))
+
+
+@metric("unparsed", "share", better="lower", per="question")
+def UNPARSED(run: Run) -> dict[str, float]:
+    """Share of finished answers in which no result can be found."""
+    return _per_question(run, lambda s: float(_grade(s) == "unparsed"))
+
+
+@metric("empty", "share", better="lower", per="question")
+def EMPTY(run: Run) -> dict[str, float]:
+    """Share of finished answers without any visible text."""
+    return _per_question(run, lambda s: float(_grade(s) == "empty"))
+
+
+@metric("agreement", "share", better="higher", per="pair")
+def AGREEMENT(first: Run, second: Run) -> dict[str, float]:
+    """Share of a question's answers that are word for word the other arm's, reasoning included.
+
+    Only at temperature 0 does it say anything. The effect is held against full agreement.
+    """
+    texts = [
+        {(s.prompt.id, s.prompt.repeat): "".join(d.text for d in s.deltas) for s in _finished(run)}
+        for run in (first, second)
+    ]
+    if texts[0].keys() != texts[1].keys():
+        raise MetricUnavailable("agreement: the arms did not answer the same questions")
+    same: defaultdict[str, list[float]] = defaultdict(list)
+    for key, text in texts[0].items():
+        same[key[0]].append(float(text == texts[1][key]))
+    return {question: statistics.fmean(values) for question, values in same.items()}
 
 
 @metric("output tokens", "token", better="neither", per="question")
@@ -199,6 +280,22 @@ def KV_SWING(run: Run) -> float:
     """Largest fall of KV-cache use from a high to a later low while requests run."""
     use = _while_busy(run)
     return float((np.maximum.accumulate(use) - use).max())
+
+
+@metric("preemptions", "share", better="lower")
+def PREEMPTIONS(run: Run) -> float:
+    """Preemptions per request: how often the engine threw a running request's KV cache away."""
+    _finished(run)
+    return counted(run, "preemptions") / len(run.samples)
+
+
+@metric("prefix hits", "share", better="higher")
+def PREFIX_HITS(run: Run) -> float:
+    """Share of the prompts' tokens that were found in the prefix cache."""
+    queries = counted(run, "prefix_queries")
+    if queries <= 0:
+        raise MetricUnavailable("the engine looked nothing up in a prefix cache: it was not on")
+    return counted(run, "prefix_hits") / queries
 
 
 @metric("acceptance rate", "share", better="higher")

@@ -30,8 +30,14 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def decide(claims: Sequence[tuple[Claim, Judged]], fresh: Case, stored: Case | None) -> Outcome:
-    """Hold fresh verdicts against the stored case, or against the paper when none is stored."""
+def decide(
+    claims: Sequence[tuple[Claim, Judged]],
+    fresh: Case,
+    stored: Case | None,
+    sessions: baselines.Spreads | None = None,
+) -> Outcome:
+    """Hold fresh verdicts against the stored case, or against the paper when none is stored;
+    ``sessions`` as in ``baselines.drifts``."""
     notes = []
     if stored is not None:
         notes = [f"stale baseline: {what}" for what in baselines.stale(stored, fresh)]
@@ -45,10 +51,17 @@ def decide(claims: Sequence[tuple[Claim, Judged]], fresh: Case, stored: Case | N
                     f"in the baseline and no longer claimed: {key} (--rllm-baseline=trim drops it)"
                     for key in baselines.unclaimed(stored, [j for _, j in claims])
                 ),
-                *(f"drift: {what}" for what in baselines.drifts(stored, fresh, claims)),
+                *(f"drift: {what}" for what in baselines.drifts(stored, fresh, claims, sessions)),
             ]
     standings = [_standing(claim, j, stored) for claim, j in claims]
     return Outcome(_ending(standings, notes), standings, notes)
+
+
+def decide_upgrade(claims: Sequence[tuple[Claim, Judged]]) -> Outcome:
+    """Two builds held against each other: no baseline has a say."""
+    words = {"holds": "no regression", "refuted": "regression"}
+    standings = [words.get(j.verdict, j.verdict) for _, j in claims]
+    return Outcome(_ending(standings, []), standings)
 
 
 def _standing(claim: Claim, j: Judged, stored: Case | None) -> str:

@@ -1,10 +1,16 @@
-"""Confidence intervals of mean effects, and how much more would decide. Imports nothing of ours."""
+"""Confidence intervals of paired effects, how much more would decide, and looks at growing data.
+
+Imports nothing of ours. Everything is a function of its arguments: the same effects give the same
+bounds, bit for bit.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -14,17 +20,27 @@ CONFIDENCE = 0.95
 POWER = 0.8
 ROUNDING = 1e-12
 """Effects that differ by a smaller share of their size differ by rounding only: no spread."""
+RESAMPLES = 9999
+GRID = 1001
+"""Points of the numerical integration over what earlier looks left undecided."""
+SPENDING = 1.5
+"""Power of the information share in the alpha that is spent by a look (Kim and DeMets, Biometrika
+1987): 1 spends evenly, 3 keeps nearly all for the end."""
+
+Kind = Literal["location", "mean", "share"]
+"""How effects are averaged: see the three functions of those names."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean effect and its confidence interval.
+    """A typical effect and its confidence interval.
 
     Attributes:
         estimate, low, high: in the unit of the effects; infinite bounds when nothing is known.
-        n: effects that were averaged.
+        n: effects behind it.
         df: degrees of freedom behind the bounds.
         why: why the bounds are infinite, None when they are not.
+        confidence: two-sided, of the bounds.
     """
 
     estimate: float
@@ -33,6 +49,7 @@ class Interval:
     n: int
     df: int
     why: str | None = None
+    confidence: float = CONFIDENCE
 
     @property
     def detectable(self) -> float:
@@ -42,7 +59,20 @@ class Interval:
         from scipy import stats
 
         half = (self.high - self.low) / 2
-        return half * (1 + stats.t.ppf(POWER, self.df) / _quantile(self.df))
+        return half * (1 + stats.t.ppf(POWER, self.df) / _quantile(self.df, self.confidence))
+
+    def widened(self, spread: float) -> Interval:
+        """With another, independent source of scatter of that standard deviation added."""
+        if spread == 0 or math.isinf(self.high):
+            return self
+        from scipy import stats
+
+        more = float(stats.norm.ppf(0.5 + self.confidence / 2)) * spread
+        return replace(
+            self,
+            low=self.estimate - math.hypot(self.estimate - self.low, more),
+            high=self.estimate + math.hypot(self.high - self.estimate, more),
+        )
 
     def further(self, margin: float) -> int | None:
         """How many more effects like these would put the interval clear of ``margin``.
@@ -58,7 +88,87 @@ class Interval:
         return max(1, math.ceil(self.n * (half / gap) ** 2) - self.n)
 
 
-def mean_interval(effects: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Interval:
+@dataclass(frozen=True)
+class Effects:
+    """Paired effects of one metric, from which an interval of any confidence can be had.
+
+    Attributes:
+        values: one per replicate, finite.
+        kind: how they are averaged.
+        clusters: per effect, what it shares with others; None when all are independent.
+        spread: standard deviation of the typical effect that the values cannot show: what all of
+            them share (the servers' own speed).
+        identical: for effects that are all zero (``location``: most of them, of which a median
+            would show nothing else): the size of a change that a single further pair could show,
+            added to their mean as in :func:`share`; None when equal values are no evidence (times).
+    """
+
+    values: Sequence[float]
+    kind: Kind
+    clusters: Sequence[Hashable] | None = None
+    identical: float | None = None
+    spread: float = 0.0
+
+    def interval(self, confidence: float = CONFIDENCE) -> Interval:
+        """The interval of the typical effect."""
+        return self._of_values(confidence).widened(self.spread)
+
+    def _of_values(self, confidence: float) -> Interval:
+        n, equal = len(self.values), sum(value == 0 for value in self.values)
+        still = 2 * equal > n if self.kind == "location" else equal == n
+        if self.identical is not None and n > 1 and still:
+            return _padded(_finite(self.values), self.clusters, self.identical, confidence)
+        match self.kind:
+            case "location":
+                return location(self.values, confidence)
+            case "mean":
+                return mean(self.values, self.clusters, confidence)
+            case "share":
+                names = range(len(self.values)) if self.clusters is None else self.clusters
+                return share(self.values, names, confidence)
+
+
+def location(effects: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Hodges-Lehmann estimate with the bounds of Wilcoxon's signed-rank test.
+
+    Source: Hodges and Lehmann, Ann. Math. Statist. 1963. The bounds are exact when the effects
+    scatter symmetrically, as log ratios of two arms do that differ by a constant factor; a few
+    wild blocks move them little. Few effects cannot carry a high confidence: the bounds are then
+    infinite and ``why`` says how many it takes. They are infinite too where most effects are
+    exactly the same: the others would not show in the bounds at all.
+
+    Args:
+        effects: one per run block, independent.
+        confidence: two-sided.
+    """
+    x = _finite(effects)
+    if x.size < 2:
+        return _unknown(x, f"{x.size} effect(s): an error bar needs at least two", confidence)
+    rounding = ROUNDING * np.abs(x).max()
+    alike = int((np.abs(x - np.median(x)) <= rounding).sum())
+    if 2 * alike > x.size:
+        why = f"{alike} of {x.size} effects are exactly the same: no error bar"
+        return _unknown(x, why, confidence)
+    i, j = np.triu_indices(x.size)
+    walsh = np.sort((x[i] + x[j]) / 2)
+    estimate = float(np.median(walsh))
+    # Rounding lets a bound of 2 ** -n or so miss its level by one part in 10 ** 16.
+    left_out = int(np.searchsorted(_signed_rank(x.size), (1 - confidence) / 2 * (1 + 1e-9)))
+    if left_out == 0:
+        needed = math.ceil(-math.log2((1 - confidence) / 2))
+        why = f"{x.size} blocks cannot carry a confidence of {confidence:.2%}, {needed} can"
+        return Interval(estimate, -math.inf, math.inf, int(x.size), x.size - 1, why, confidence)
+    low, high = float(walsh[left_out - 1]), float(walsh[-left_out])
+    if high - low <= rounding:  # many of very many
+        return _unknown(x, f"{alike} of {x.size} effects are exactly the same", confidence)
+    return Interval(estimate, low, high, int(x.size), x.size - 1, None, confidence)
+
+
+def mean(
+    effects: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    confidence: float = CONFIDENCE,
+) -> Interval:
     """Student's t interval of the mean of effects.
 
     Fewer than two effects, or effects without any spread, have no error bar: the bounds are
@@ -69,36 +179,148 @@ def mean_interval(effects: Sequence[float], clusters: Sequence[Hashable] | None 
         clusters: per effect, what it shares with others; without them effects are independent.
             The variance is then robust to effects of one cluster being alike (sandwich estimator,
             t with clusters - 1 degrees of freedom).
+        confidence: two-sided.
     """
     x = _finite(effects)
     groups = _groups(x, clusters)
     if isinstance(groups, str):
-        return _unknown(x, groups)
+        return _unknown(x, groups, confidence)
     if np.ptp(x) <= ROUNDING * np.abs(x).max():
-        return _unknown(x, f"all {x.size} effects are exactly the same: no error bar")
+        return _unknown(x, f"all {x.size} effects are exactly the same: no error bar", confidence)
     df = int(groups.max())
-    mean = float(x.mean())
-    half = _quantile(df) * _standard_error(x, groups)
-    return Interval(mean, mean - half, mean + half, x.size, df)
+    centre = float(x.mean())
+    half = _quantile(df, confidence) * _standard_error(x, groups)
+    return Interval(centre, centre - half, centre + half, x.size, df, None, confidence)
 
 
-def share_interval(differences: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
+def share(
+    differences: Sequence[float],
+    clusters: Sequence[Hashable],
+    confidence: float = CONFIDENCE,
+) -> Interval:
     """Interval of the mean of paired differences in -1..1 (answers to the same questions).
 
-    As :func:`mean_interval`, with one pair of pseudo-differences, +1 and -1, added (Bonett and
+    As :func:`mean`, with one pair of pseudo-differences, +1 and -1, added (Bonett and
     Price, Psychological Methods 2012: for single answers this is their adjusted Wald interval of
     paired proportions), so equal answers everywhere do not make an error bar of zero. The
     pseudo-differences count as no cluster.
     """
+    return _padded(_finite(differences), clusters, 1.0, confidence)
+
+
+def no_difference(differences: Sequence[float], clusters: Sequence[Hashable]) -> float:
+    """Two-sided p value of "the arms do not differ at all", for paired differences.
+
+    Single answers to independent questions: McNemar's exact test (binomial). Otherwise the
+    sign-flip permutation test of the clusters' sums, exact while all flips can be listed, else on
+    RESAMPLES seeded flips.
+
+    Args:
+        differences: one per question, repeats averaged.
+        clusters: per question, what it shares with others.
+    """
+    from scipy import stats
+
     x = _finite(differences)
+    if len(clusters) != x.size:
+        raise ValueError(f"{x.size} differences and {len(clusters)} clusters")
+    if not x.any():
+        return 1.0
+    if len(set(clusters)) == x.size and np.isin(x, (-1.0, 0.0, 1.0)).all():
+        better, worse = int((x > 0).sum()), int((x < 0).sum())
+        return float(stats.binomtest(better, better + worse).pvalue)
+    sums: dict[Hashable, float] = {}
+    for cluster, value in zip(clusters, x, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + float(value)
+    moved = np.array([value for value in sums.values() if abs(value) > ROUNDING])
+    if moved.size < 2:
+        return 1.0
+    # Sorted: which flips are drawn must not depend on the order of the questions.
+    test = stats.permutation_test(
+        (np.sort(moved),),
+        lambda flipped, axis: flipped.sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(0),
+    )
+    return float(test.pvalue)
+
+
+@cache
+def confidences(looks: tuple[int, ...], alpha: float = 1 - CONFIDENCE) -> tuple[float, ...]:
+    """Two-sided confidence of the interval at each look, so that all looks together err by alpha.
+
+    The intervals of all looks hold the true effect together with probability 1 - alpha (repeated
+    confidence intervals, Jennison and Turnbull, JRSS B 1989), so a verdict may be taken from
+    whichever look decides first. Alpha is spent as ``alpha * share ** SPENDING`` (Lan and DeMets,
+    Biometrika 1983); the bounds come from the recursion of Armitage, McPherson and Rowe (1969).
+
+    Args:
+        looks: replicates at each look, growing; the last is the stated maximum.
+        alpha: two-sided error of all looks together.
+    """
+    if not looks or list(looks) != sorted(set(looks)) or looks[0] < 1:
+        raise ValueError(f"looks are growing numbers of replicates, not {looks}")
+    if len(looks) == 1:
+        return (1 - alpha,)
+    from scipy import optimize, stats
+
+    shares = np.array(looks) / looks[-1]
+    to_spend = np.diff(alpha * shares**SPENDING, prepend=0.0)
+    steps = np.sqrt(np.diff(shares, prepend=0.0))
+    found: list[float] = []
+    points, mass = np.zeros(1), np.ones(1)  # where the process is when no look has decided yet
+    for end, step, spend in zip(np.sqrt(shares), steps, to_spend, strict=True):
+        bound = optimize.brentq(
+            lambda z, *known: _crossing(z, *known) - spend,  # noqa: B023 - called at once
+            0.0,
+            20.0,
+            args=(end, step, points, mass),
+            xtol=1e-10,
+        )
+        found.append(float(1 - 2 * stats.norm.sf(bound)))
+        fresh = np.linspace(-bound * end, bound * end, GRID)
+        width = np.full(GRID, fresh[1] - fresh[0])
+        width[[0, -1]] /= 2
+        mass = stats.norm.pdf((fresh[:, None] - points) / step) @ mass * width / step
+        points = fresh
+    return tuple(found)
+
+
+def _crossing(z: float, end: float, step: float, points: np.ndarray, mass: np.ndarray) -> float:
+    """Probability that the next look lies outside of plus and minus z, and no earlier one did."""
+    from scipy import stats
+
+    above = stats.norm.sf((z * end - points) / step)
+    below = stats.norm.cdf((-z * end - points) / step)
+    return float(mass @ (above + below))
+
+
+@cache
+def _signed_rank(n: int) -> np.ndarray:
+    """Distribution function of Wilcoxon's signed-rank statistic of n effects, exact."""
+    counts = np.ones(1)
+    for rank in range(1, n + 1):
+        longer = np.zeros(counts.size + rank)
+        longer[: counts.size] += counts / 2
+        longer[rank:] += counts / 2
+        counts = longer
+    return np.cumsum(counts)
+
+
+def _padded(
+    x: np.ndarray, clusters: Sequence[Hashable] | None, size: float, confidence: float
+) -> Interval:
+    """The t interval with two pseudo-effects added, plus and minus ``size``."""
     groups = _groups(x, clusters)
     if isinstance(groups, str):
-        return _unknown(x, groups)
+        return _unknown(x, groups, confidence)
     df = int(groups.max())
-    padded = np.concatenate([x, [1.0, -1.0]])
+    padded = np.concatenate([x, [size, -size]])
     centre = float(padded.mean())
-    half = _quantile(df) * _standard_error(padded, np.append(groups, [df + 1, df + 2]))
-    return Interval(float(x.mean()), centre - half, centre + half, x.size, df)
+    half = _quantile(df, confidence) * _standard_error(padded, np.append(groups, [df + 1, df + 2]))
+    return Interval(float(x.mean()), centre - half, centre + half, x.size, df, None, confidence)
 
 
 def _groups(x: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray | str:
@@ -120,10 +342,10 @@ def _standard_error(x: np.ndarray, groups: np.ndarray) -> float:
     return math.sqrt(float((sums**2).sum()) * sums.size / (sums.size - 1)) / x.size
 
 
-def _quantile(df: int) -> float:
+def _quantile(df: int, confidence: float) -> float:
     from scipy import stats
 
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, df))
+    return float(stats.t.ppf(0.5 + confidence / 2, df))
 
 
 def _finite(values: Sequence[float]) -> np.ndarray:
@@ -133,6 +355,6 @@ def _finite(values: Sequence[float]) -> np.ndarray:
     return x
 
 
-def _unknown(x: np.ndarray, why: str) -> Interval:
-    mean = float(x.mean()) if x.size else math.nan
-    return Interval(mean, -math.inf, math.inf, int(x.size), 0, why)
+def _unknown(x: np.ndarray, why: str, confidence: float) -> Interval:
+    centre = float(x.mean()) if x.size else math.nan
+    return Interval(centre, -math.inf, math.inf, int(x.size), 0, why, confidence)

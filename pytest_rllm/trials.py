@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import baselines
+from .arms import Arm
 from .baselines import Case
 from .bench import Bench
 from .datasets import Prompt
-from .experiments import Arm, Comparison, compare
+from .experiments import Comparison, compare
 from .models import ModelPair
-from .outcomes import Outcome, decide
+from .outcomes import Outcome, decide, decide_upgrade
 from .reports.row import Row
 from .samples import Run
 from .serving import Serving
 from .workloads import Sampling, Workload
 
-BLOCKS = 6
-"""Pairs of run blocks when a finding does not say: the t interval of fewer is very wide."""
+BLOCKS = 8
+"""Pairs of run blocks when a finding does not say: fewer cannot refute one of several claims."""
+LOOKS = (12, 24, 36, 48, 60)
+"""Numbers of blocks at which two builds are looked at."""
 
 
 class ClaimsNothing(Exception):
@@ -51,7 +54,8 @@ class Trial:
         prompts: Sequence[Prompt] | None = None,
         workload: Workload | None = None,
         sampling: Sampling | None = None,
-        blocks: int = BLOCKS,
+        blocks: int | Sequence[int] = BLOCKS,
+        restarts: bool = False,
     ) -> Comparison:
         """Measure two arms, interleaved; judge them with ``.shows(...)``.
 
@@ -60,12 +64,41 @@ class Trial:
             prompts: what is asked, split over the blocks; needed with servings.
             workload: when it is asked; needed with servings.
             sampling: the paper's, with the pair's generous budget, by default.
-            blocks: pairs of runs; the replicate of everything timed.
+            blocks: pairs of runs, the replicate of everything timed; or growing numbers of them at
+                which the claims are looked at: no more is measured than they need.
+            restarts: measure every look but the first on fresh servers: two servers of one build
+                differ a little for as long as they live.
         """
         first, second = (
             arm if isinstance(arm, Arm) else self._arm(arm, prompts, workload, sampling)
             for arm in (first, against)
         )
+        return self._compared(first, second, blocks, restarts=restarts)
+
+    def compare_builds(
+        self,
+        serving: Serving,
+        *,
+        prompts: Sequence[Prompt],
+        workload: Workload,
+        sampling: Sampling | None = None,
+        blocks: Sequence[int] = LOOKS,
+    ) -> Comparison:
+        """The installed engine against the other build, both serving and asked alike.
+
+        Args:
+            serving: how both serve.
+            prompts, workload, sampling: what both are asked, when and how.
+            blocks: growing numbers of pairs of runs at which the claims are looked at; each look
+                but the first is measured on fresh servers.
+        """
+        arm = self._arm(serving, prompts, workload, sampling)
+        new, old = (replace(arm, build=name) for name in self.bench.builds_compared())
+        return self._compared(new, old, blocks, restarts=True)
+
+    def _compared(
+        self, first: Arm, second: Arm, blocks: int | Sequence[int], *, restarts: bool = False
+    ) -> Comparison:
         comparison = compare(
             self.bench.source(self.pair),
             first,
@@ -73,6 +106,8 @@ class Trial:
             blocks=blocks,
             where=self.folder / str(len(self.comparisons)),
             about=self._about(),
+            restarts=restarts,
+            machine=self.bench.machine,
         )
         self.comparisons.append(comparison)
         return comparison
@@ -95,6 +130,8 @@ class Trial:
         if any(not comparison.judged for comparison in self.comparisons):
             raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
         claims = [pair for comparison in self.comparisons for pair in comparison.judged]
+        if self.bench.builds is not None:
+            return self._row(decide_upgrade(claims), [j.to_json() for _, j in claims])
         keys = [(i, k) for i, c in enumerate(self.comparisons) for k in c.stored_as()]
         if len({key for _, key in keys}) != len(set(keys)):
             raise ClaimsNothing(
@@ -109,7 +146,8 @@ class Trial:
         stored = self._stored(
             fresh, storable=all(j.verdict in ("holds", "refuted") for _, j in claims)
         )
-        outcome = decide(claims, fresh, stored)
+        sessions = self.bench.baselines.sessions(fresh.match["hardware"], self.finding, self.case)
+        outcome = decide(claims, fresh, stored, sessions)
         return self._row(outcome, [j.to_json() for _, j in claims])
 
     def _stored(self, fresh: Case, *, storable: bool) -> Case | None:
@@ -150,4 +188,5 @@ class Trial:
             standings=outcome.standings,
             notes=outcome.notes,
             records=str(self.bench.records / self.folder),
+            remarks=[remark for c in self.comparisons for remark in c.remarks()],
         )

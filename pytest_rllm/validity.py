@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from .claims import Claim
+from .claims import Blocks, Claim
 from .metrics import MetricUnavailable, counted
 from .samples import Run
 
@@ -17,23 +20,92 @@ TELEMETRY_LOST = 0.1
 LENGTHS_APART = 0.02
 LATE_SHARE = 0.1
 LATE_S = 0.05
-"""The client is saturated when its p99 lateness exceeds 50 ms and a tenth of the median E2E, or
-when its event loop was blocked for a tenth of the time."""
+"""The client is late when its p99 lateness exceeds 50 ms and a tenth of the median E2E, or when its
+event loop was blocked for a tenth of the time."""
 CAPACITY_GROWTH = 1.5
 """An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
+ANCHOR_BAND = 1.5
+"""A block is void when its anchor probe took so many times its server's median, or so much less."""
+VOID_SHARE = 0.25
+"""More void blocks than this, and nothing is judged. Of 290 pairs of blocks on two cores of a
+shared host 6 % were void; with that, three of eight are in one case of a hundred."""
+TRUNCATED_SHARE = 0.2
+RESOLVED = {"template": "the chat template", "sampling_defaults": "a sampling default"}
 FAR_OFF = 2.0
 """Mean change of a token's log probability beyond which quantised numerics are implausible."""
 
 
-def problems(blocks: Sequence[tuple[Run, Run]], claims: Sequence[Claim]) -> list[str]:
+def problems(blocks: Blocks, claims: Sequence[Claim]) -> list[str]:
     """Every reason why these blocks cannot carry these claims, each said once."""
     found = [
         *(reason for pair in blocks for run in pair for reason in _of_run(run)),
-        *_clients(blocks, claims),
+        *_machine(blocks, claims),
         *_lengths(blocks, claims),
+        *_resolved(blocks),
+        *_truncated(blocks),
         *_numerics(blocks),
     ]
     return list(dict.fromkeys(found))
+
+
+def sound(blocks: Blocks, claims: Sequence[Claim]) -> tuple[list[tuple[Run, Run]], list[str]]:
+    """The blocks that can be judged, and for each other one why it is void.
+
+    A block is void when the machine or the client had a moment of their own: its anchor probe (one
+    fixed request, timed alone before each run) shows a machine that was suddenly slower or faster,
+    or the client sent its requests late. Such a pair of runs says nothing about the engine. What is
+    answered does not depend on the clock: claims about questions alone keep every block.
+    """
+    if all(claim.metric.per != "run" for claim in claims):
+        return list(blocks), []
+    usual = _usual_anchors(blocks)
+    kept, voids = [], []
+    for i, pair in enumerate(blocks):
+        reasons = [why for run in pair for why in (_off_anchor(run, usual), _late(run)) if why]
+        if reasons:
+            voids.append(f"block {i + 1} is void: {reasons[0]}")
+        else:
+            kept.append(pair)
+    return kept, voids
+
+
+def _usual_anchors(blocks: Blocks) -> dict[tuple[Any, ...], float]:
+    """Median of the anchor probe per server, in seconds."""
+    anchors: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for pair in blocks:
+        for run in pair:
+            if "anchor_s" in run.about:
+                anchors[_server(run)].append(run.about["anchor_s"])
+    return {server: statistics.median(times) for server, times in anchors.items()}
+
+
+def _off_anchor(run: Run, usual: Mapping[tuple[Any, ...], float]) -> str | None:
+    took = run.about.get("anchor_s")
+    if took is None:
+        return None
+    median = usual[_server(run)]
+    if median / ANCHOR_BAND <= took <= median * ANCHOR_BAND:
+        return None
+    return f"its anchor probe took {took * 1e3:.0f} ms, {median * 1e3:.0f} ms is usual"
+
+
+def _late(run: Run) -> str | None:
+    """Whether the client, not the engine, made the times of a run."""
+    if not run.closing or not run.samples:
+        return None
+    late = float(np.quantile([s.sent_s - s.intended_s for s in run.samples], 0.99))
+    median = float(np.median([s.ended_s - s.intended_s for s in run.samples]))
+    blocked = run.closing["loop_lag_share"]
+    if blocked <= LATE_SHARE and late <= max(LATE_S, LATE_SHARE * median):
+        return None
+    return (
+        f"the client was late: p99 {late * 1e3:.0f} ms, its event loop was blocked for "
+        f"{blocked:.0%} of the time, at a median E2E of {median:.2f} s"
+    )
+
+
+def _server(run: Run) -> tuple[Any, ...]:
+    return run.about.get("build"), run.about.get("server")
 
 
 def _of_run(run: Run) -> Iterator[str]:
@@ -57,33 +129,58 @@ def _of_run(run: Run) -> Iterator[str]:
     yield from _really_on(run, arm)
     for name in run.series:
         values = run.series[name][1]
-        if name.endswith("_throttled") and any(values):
-            yield f"{arm}: {name.removesuffix('_throttled')} was throttled"
+        device, _, what = name.rpartition("_")
+        if what == "throttled" and any(values):
+            yield f"{arm}: {device} was throttled"
+        if what == "processes" and min(values) < max(values):
+            yield f"{arm}: {device} was shared: processes came or went while it was measured"
+    for device, count in run.about.get("gpu_strangers", {}).items():
+        yield f"{arm}: {device} was shared: {count:.0f} process(es) before the first server"
 
 
-def _clients(blocks: Sequence[tuple[Run, Run]], claims: Sequence[Claim]) -> Iterator[str]:
-    """A late client spoils what is measured in time; what the answers say it does not change."""
-    if any(claim.metric.per == "run" for claim in claims):
-        for arm in zip(*blocks, strict=True):
-            yield from _client([run for run in arm if run.closing and run.samples])
-
-
-def _client(runs: Sequence[Run]) -> Iterator[str]:
-    """Over all blocks of an arm: one hiccup of the machine is not a saturated client."""
-    if not runs:
+def _machine(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[str]:
+    """More than a moment: so many void blocks that the others were not measured in peace either."""
+    _, voids = sound(blocks, claims)
+    if len(voids) <= VOID_SHARE * len(blocks):
         return
-    samples = [s for run in runs for s in run.samples]
-    closings = [run.closing for run in runs if run.closing]
-    late = float(np.quantile([s.sent_s - s.intended_s for s in samples], 0.99))
-    median = float(np.median([s.ended_s - s.intended_s for s in samples]))
-    wall = sum(closing["wall_s"] for closing in closings)
-    blocked = sum(closing["loop_lag_share"] * closing["wall_s"] for closing in closings) / wall
-    if blocked > LATE_SHARE or late > max(LATE_S, LATE_SHARE * median):
+    saturated = [void for void in voids if "the client was late" in void]
+    what = "the client was saturated" if len(saturated) * 2 > len(voids) else "CPU contention"
+    yield (
+        f"{what}: {len(voids)} of {len(blocks)} blocks are void; {(saturated or voids)[0]}; "
+        "let nothing else run on this machine, or ask for less at once"
+    )
+
+
+def _truncated(blocks: Blocks) -> Iterator[str]:
+    """A budget that is too small for either arm: lengths, times and answers are then its work.
+
+    Where one arm alone runs into it, that is a difference, and the claims are to tell it.
+    """
+    samplings = [run.about["sampling"] for run in blocks[0]]
+    budgets = {sampling["max_tokens"] for sampling in samplings}
+    if len(budgets) > 1 or any(sampling["ignore_eos"] for sampling in samplings):
+        return
+    shares = []
+    for arm in zip(*blocks, strict=True):
+        reasons = [s.finish_reason for run in arm for s in run.samples if not s.error]
+        shares.append(reasons.count("length") / len(reasons) if reasons else 0.0)
+    if min(shares) > TRUNCATED_SHARE:
         yield (
-            f"{runs[0].about['arm']}: the client was saturated: p99 lateness {late * 1e3:.0f} ms, "
-            f"its event loop was blocked for {blocked:.0%} of the time, at a median E2E of "
-            f"{median:.2f} s"
+            f"{min(shares):.0%} of the answers of either arm ran into the budget of "
+            f"{budgets.pop()} tokens: raise Sampling.max_tokens"
         )
+
+
+def _resolved(blocks: Blocks) -> Iterator[str]:
+    """What the engine makes of a request: only with the same prompt and sampling the arms'
+    answers can be compared."""
+    first, second = (run.about for run in blocks[0])
+    if first["serving"]["model"] != second["serving"]["model"]:
+        return
+    for key, what in RESOLVED.items():
+        one, other = first.get(key), second.get(key)
+        if one and other and one != other:  # an engine need not tell
+            yield f"{what} differs between the arms: {one} against {other}"
 
 
 def _really_on(run: Run, arm: str) -> Iterator[str]:
@@ -108,7 +205,7 @@ def _really_on(run: Run, arm: str) -> Iterator[str]:
         )
 
 
-def _lengths(blocks: Sequence[tuple[Run, Run]], claims: Sequence[Claim]) -> Iterator[str]:
+def _lengths(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[str]:
     speed = [str(claim.metric) for claim in claims if claim.metric.fixed_length]
     if not speed:
         return
@@ -122,7 +219,7 @@ def _lengths(blocks: Sequence[tuple[Run, Run]], claims: Sequence[Claim]) -> Iter
         )
 
 
-def _numerics(blocks: Sequence[tuple[Run, Run]]) -> Iterator[str]:
+def _numerics(blocks: Blocks) -> Iterator[str]:
     """Quantisation shows in three signs: more room, other numerics, and not far off."""
     first, second = blocks[0][0], blocks[0][1]
     one, other = first.about["serving"], second.about["serving"]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from pytest_rllm.claims import Claim, Judged, Verdict
 from pytest_rllm.datasets import Prompt
 from pytest_rllm.metrics import Metric
-from pytest_rllm.samples import Run, Sample
+from pytest_rllm.samples import Run, RunWriter, Sample
 from pytest_rllm.serving import Serving
 from pytest_rllm.streams import Delta
 
 VALUE = Metric("value", "s", "lower", "run", lambda run: run.about["value"])
 """A metric that is whatever the header of the run says."""
+TIME = replace(VALUE, name="time", timed=True)
 SHARE = Metric("share", "share", "higher", "run", lambda run: run.about["value"])
+MATCH = {"hardware": "cpu-synthetic-2c", "engine": "mock", "engine_version": "1", "models": "x"}
 
 
 def sample(
@@ -24,6 +27,7 @@ def sample(
     *,
     key: str = "7",
     template: str | None = None,
+    tier: str = "easy",
     repeat: int = 0,
     intended_s: float = 0.0,
     late_s: float = 0.0,
@@ -42,7 +46,7 @@ def sample(
             Delta(ended_s, "content", tokens - 1, answer),
         ]
     return Sample(
-        prompt=Prompt(question, f"{question}?", key, "easy", "math", template or question, repeat),
+        prompt=Prompt(question, f"{question}?", key, tier, "math", template or question, repeat),
         intended_s=intended_s,
         sent_s=intended_s + late_s,
         ended_s=ended_s,
@@ -67,6 +71,10 @@ def run(
         "arm": arm,
         "serving": asdict(serving or Serving()),
         "repeats": False,
+        "sampling": {"max_tokens": 256, "ignore_eos": False},
+        "build": "",
+        "server": 1,
+        "match": MATCH,
         "signature": [-0.5, -0.25] if arm == "A" else [-0.5, -0.5],
     }
     return Run(
@@ -88,9 +96,21 @@ def run(
     )
 
 
-def valued(value: float) -> Run:
-    """A run whose ``VALUE`` and ``SHARE`` are this number."""
-    return run(sample(), value=value)
+def valued(value: float, **about: Any) -> Run:
+    """A run whose ``VALUE``, ``TIME`` and ``SHARE`` are this number."""
+    return run(sample(), value=value, **about)
+
+
+def record(path: Path, of: Run) -> None:
+    """Write a run as if it had been measured."""
+    assert of.closing is not None
+    with RunWriter(path, of.about) as writer:
+        for each in of.samples:
+            writer.sample(each)
+        for name, (times, values) in of.series.items():
+            for at_s, value in zip(times, values, strict=True):
+                writer.point(at_s, {name: value})
+        writer.close(of.closing)
 
 
 def answers(*right: bool, first: int = 0, arm: str = "A") -> Run:

@@ -178,11 +178,11 @@ def test_a_question_belongs_into_a_data_set_once(
 @pytest.mark.parametrize("tier", TIERS)
 def test_bundled_questions_have_a_key_and_a_template(tier: str) -> None:
     prompts = load(f"bundled-{tier}")
-    assert len(prompts) == 500
+    assert len(prompts) == 2000
     assert {p.kind for p in prompts} == {"word" if tier == "knowledge" else "math"}
     assert all(p.answer and p.tier == tier and p.repeat == 0 for p in prompts)
     clusters = len({p.template for p in prompts})
-    assert 1 < clusters < 500 if tier == "knowledge" else clusters == 500
+    assert 1 < clusters < 2000 if tier == "knowledge" else clusters == 2000
 
 
 @pytest.mark.parametrize(
@@ -208,11 +208,25 @@ def test_repeats_come_one_round_after_the_other() -> None:
     assert thrice == [replace(p, repeat=k) for k in range(3) for p in once]
 
 
+def test_a_data_set_may_give_all_it_has(
+    registered: Callable[[str, list[Prompt]], None],
+) -> None:
+    registered("mine-easy", numbered("easy", 3))
+    registered("mine-hard", numbered("hard", 1))
+    table = {tier: f"mine-{tier}" for tier in ("easy", "hard")}
+    asked = choose(table, "easy", "hard", n=6, repeats=2, at_most=True)
+    once = ["easy-0", "hard-0", "easy-1", "easy-2"]
+    assert [(p.id, p.repeat) for p in asked] == [(i, k) for k in range(2) for i in once]
+    assert choose(table, "easy", n=2, at_most=True) == choose(table, "easy", n=2)
+    with pytest.raises(ValueError, match="3 questions of 'mine-hard' were asked for, it has 1"):
+        choose(table, "easy", "hard", n=6)
+
+
 @pytest.mark.parametrize(
     ("tiers", "n", "repeats", "message"),
     [
         (["esay"], 3, 1, "unknown tier 'esay'; there are easy, medium, hard, knowledge"),
-        (["easy"], 501, 1, "501 questions of 'bundled-easy' were asked for, it has 500"),
+        (["easy"], 2001, 1, "2001 questions of 'bundled-easy' were asked for, it has 2000"),
         (["easy", "hard"], 1, 1, "at least one question of each tier"),
         ([], 5, 1, "at least one question of each tier"),
         (["easy"], 0, 1, "at least one question of each tier"),

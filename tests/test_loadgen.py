@@ -8,9 +8,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hostile_server import BIG, GOOD, HOSTILE
@@ -25,9 +26,14 @@ from pytest_rllm.metrics import E2E, counted
 from pytest_rllm.samples import RecordError, Run, RunWriter, Sample, read_run
 from pytest_rllm.serving import Serving
 from pytest_rllm.validity import problems
-from pytest_rllm.workloads import Workload, closed, gamma, poisson, together
+from pytest_rllm.workloads import Sampling, Workload, closed, gamma, poisson, together
 
-ABOUT = {"arm": "A", "serving": asdict(Serving()), "repeats": False}
+ABOUT = {
+    "arm": "A",
+    "serving": asdict(Serving()),
+    "sampling": asdict(Sampling(64)),
+    "repeats": False,
+}
 STALL_S = 2.0
 
 
@@ -52,9 +58,18 @@ def requests(names: Sequence[str]) -> list[Request]:
     ]
 
 
-def run(url: str, names: Sequence[str], workload: Workload, path: Path, **more: object) -> Run:
+def run(
+    url: str,
+    names: Sequence[str],
+    workload: Workload,
+    path: Path,
+    cut: Mapping[str, int] = MappingProxyType({}),
+    **more: object,
+) -> Run:
+    """Ask the names; those in ``cut`` are hung up after so many chunks."""
+    asked = [replace(r, cut_after=cut.get(r.prompt.id)) for r in requests(names)]
     with RunWriter(path, dict(ABOUT)) as writer:
-        return drive(url, requests(names), workload, writer, stall_s=STALL_S, **more)
+        return drive(url, asked, workload, writer, stall_s=STALL_S, **more)
 
 
 def by_name(run: Run) -> dict[str, Sample]:
@@ -244,6 +259,89 @@ def test_blocked_client_is_late_and_says_so(
     assert done.closing["loop_lag_max_s"] > 0.25
     assert E2E.of_run(done) > statistics.fmean(s.ended_s - s.sent_s for s in done.samples) + 0.05
     assert any("the client was saturated" in p for p in problems([(done, done)], [SLOW]))
+
+
+# ---- requests that are cut
+
+LONG = Script(reasoning=60, answer=40, gap_s=0.01, seed=3)
+
+
+def noticed(server: TimingServer, names: Collection[str]) -> bool:
+    """Whether all of them were hung up, once the server has had a moment to see it."""
+    until = time.monotonic() + 10
+    while len(server.hung_up) < len(names) and time.monotonic() < until:
+        time.sleep(0.01)
+    return sorted(server.hung_up) == sorted(names)
+
+
+def with_cuts(server: TimingServer, cut_after: int) -> tuple[list[str], dict[str, int]]:
+    """Every third request is cut."""
+    names = [f"cut {name}" if i % 3 == 1 else name for i, name in enumerate(NAMES)]
+    cut = {name: cut_after for name in names if name.startswith("cut")}
+    server.answers |= dict.fromkeys(cut, LONG)
+    return names, cut
+
+
+@pytest.mark.parametrize("cut_after", [1, 8])
+@pytest.mark.parametrize("workload", [together(), closed(2), poisson(100)], ids=str)
+def test_cut_requests_are_hung_up_and_leave_no_sample(
+    server: TimingServer, path: Path, workload: Workload, cut_after: int
+) -> None:
+    names, cut = with_cuts(server, cut_after)
+    told = []
+    done = run(server.url, names, workload, path, cut, progress=lambda *now: told.append(now))
+    assert sorted(server.said) == sorted(names), "all were asked"
+    assert noticed(server, cut)
+    for name in cut:  # the first chunk holds the role alone; the server notices a little later
+        assert cut_after - 1 <= len(server.said[name]) < cut_after + 30
+    assert sorted(by_name(done)) == sorted(set(names) - cut.keys())
+    assert (done.closing["planned"], done.closing["cut"]) == (8, 4)
+    assert "cut question" not in path.read_text()
+    assert told == [(i, len(names)) for i in range(1, len(names) + 1)]
+
+
+def test_requests_beside_cut_ones_are_recorded_as_ever(server: TimingServer, path: Path) -> None:
+    names, cut = with_cuts(server, 3)
+    done = run(server.url, names, closed(3), path, cut)
+    for sample in done.samples:
+        assert (sample.error, sample.finish_reason) == (None, "stop")
+        truth = server.said[sample.prompt.id]
+        assert [(d.text, d.tokens) for d in sample.deltas] == [(t.text, t.tokens) for t in truth]
+    assert problems([(done, done)], [SLOW]) == []
+    assert read_run(path) == done
+
+
+def test_a_lane_goes_on_when_a_request_of_it_was_cut(server: TimingServer, path: Path) -> None:
+    names, cut = with_cuts(server, 2)
+    done = run(server.url, names, closed(1), path, cut)
+    assert list(server.said) == names
+    assert len(done.samples) == len(names) - len(cut)
+    samples = by_name(done)
+    for name in names[2::3]:  # each follows one that was cut
+        assert samples[name].intended_s > samples[names[names.index(name) - 2]].ended_s
+
+
+def test_nothing_is_cut_unless_it_is_asked_for(server: TimingServer, path: Path) -> None:
+    done = run(server.url, NAMES[:3], together(), path)
+    assert (done.closing["planned"], done.closing["cut"], server.hung_up) == (3, 0, [])
+
+
+@pytest.mark.parametrize("name", ["server_error", "close_early", "stall"])
+def test_a_request_that_failed_before_it_was_cut_is_not_counted(
+    server: TimingServer, path: Path, name: str
+) -> None:
+    server.answers["cut"] = HOSTILE[name].answer
+    done = run(server.url, ["a", "cut", "b"], together(), path, {"cut": 50})
+    assert (done.closing["planned"], done.closing["cut"]) == (2, 0)
+    assert [s.error for s in done.samples] == [None, None]
+
+
+def test_a_request_that_ended_before_it_was_cut_is_not_counted(
+    server: TimingServer, path: Path
+) -> None:
+    done = run(server.url, ["a", "cut", "b"], together(), path, {"cut": 5000})
+    assert server.hung_up == []
+    assert (done.closing["planned"], done.closing["cut"]) == (2, 0)
 
 
 # ---- telemetry

@@ -10,21 +10,27 @@ from pytest_rllm.metrics import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
     ACCURACY,
+    AGREEMENT,
     DELTAS_PER_S,
     E2E,
+    EMPTY,
     KV_MEAN,
     KV_PEAK,
     KV_SWING,
     METRICS,
     OUTPUT_TOKENS,
+    PREEMPTIONS,
+    PREFIX_HITS,
     REASONING_TOKENS,
     RUN_TIME,
     STRAGGLING,
     TBT,
     TPS,
+    TRUNCATED,
     TTFT,
     TTFVT,
     UNFINISHED,
+    UNPARSED,
     Metric,
     MetricUnavailable,
     counted,
@@ -52,6 +58,9 @@ RUN = run(
         "draft_tokens": [10, 20, 50],
         "accepted_tokens": [4, 8, 14],
         "drafts": [3, 5, 23],
+        "preemptions": [7, 7, 9],
+        "prefix_queries": [100, 200, 340],
+        "prefix_hits": [30, 50, 90],
     },
 )
 
@@ -61,6 +70,9 @@ RUN = run(
     [
         (ACCURACY, 1 / 3),
         (UNFINISHED, 1 / 3),
+        (TRUNCATED, 1 / 3),
+        (UNPARSED, 0.0),
+        (EMPTY, 0.0),
         (OUTPUT_TOKENS, (5 + 7 + 12) / 3),
         (REASONING_TOKENS, (1 + 1 + 12) / 3),
         (TPS, 24 / 5),
@@ -74,6 +86,8 @@ RUN = run(
         (KV_PEAK, 0.9),
         (KV_MEAN, 0.46),
         (KV_SWING, 0.8),
+        (PREEMPTIONS, 2 / 4),
+        (PREFIX_HITS, 60 / 240),
         (ACCEPTANCE_RATE, 10 / 40),
         (ACCEPTANCE_LENGTH, 1 + 10 / 20),
     ],
@@ -85,7 +99,8 @@ def test_value(measured: Metric, expected: float) -> None:
 
 def test_every_metric_is_tested_above() -> None:
     mark = next(mark for mark in test_value.pytestmark)  # type: ignore[attr-defined]
-    assert {tested.name for tested, _ in mark.args[1]} == METRICS.keys()
+    of_two_runs = {AGREEMENT.name}
+    assert {tested.name for tested, _ in mark.args[1]} | of_two_runs == METRICS.keys()
 
 
 def test_time_between_tokens_is_over_the_tokens_after_the_first_delta() -> None:
@@ -121,15 +136,106 @@ def test_repeats_of_a_question_are_averaged_before_the_questions() -> None:
 @pytest.mark.parametrize(
     ("answer", "finish_reason", "unfinished"),
     [
-        (r"\boxed{7}", "stop", 0),
-        (r"\boxed{8}", "stop", 0),
-        ("7", "stop", 1),
-        ("7", "length", 1),
-        ("", "stop", 1),
+        (r"\boxed{7}", "stop", None),
+        (r"\boxed{8}", "stop", None),
+        (r"\boxed{8}", "length", None),
+        ("7", "stop", UNPARSED),
+        ("7", "length", TRUNCATED),
+        ("", "stop", EMPTY),
+        (" \n", "stop", EMPTY),
     ],
 )
-def test_a_wrong_answer_is_finished(answer: str, finish_reason: str, unfinished: int) -> None:
-    assert UNFINISHED.of_run(run(sample("q", answer, finish_reason=finish_reason))) == unfinished
+def test_an_answer_without_a_result_is_told_by_its_kind(
+    answer: str, finish_reason: str, unfinished: Metric | None
+) -> None:
+    """A wrong answer is finished."""
+    of = run(sample("q", answer, finish_reason=finish_reason))
+    found = [kind for kind in (TRUNCATED, UNPARSED, EMPTY) if kind.of_run(of) == 1]
+    assert found == ([unfinished] if unfinished else [])
+    assert UNFINISHED.of_run(of) == len(found)
+
+
+def test_a_metric_on_a_tier_sees_its_requests_only() -> None:
+    mixed = run(
+        sample("e0", tier="easy", ended_s=2.0),
+        sample("h0", r"\boxed{8}", tier="hard", ended_s=4.0),
+        sample("h1", tier="hard", ended_s=8.0),
+    )
+    assert ACCURACY.on("hard").of_questions(mixed) == {"h0": 0.0, "h1": 1.0}
+    assert E2E.on("easy").of_run(mixed) == 2.0
+    assert E2E.on("hard").of_pair(mixed, mixed) == (6.0, 6.0)
+    hard = E2E.on("hard")
+    assert (hard.name, str(hard), hard.unit, hard.better) == ("E2E on hard",) * 2 + ("s", "lower")
+    assert (hard.timed, hard.per) == (True, "run")
+    assert hard.name not in METRICS
+    assert len(mixed.samples) == 3
+
+
+# ---- two runs
+
+
+def texts(*said: str, **more: object) -> Run:
+    return run(*(sample(f"q{i}", answer) for i, answer in enumerate(said)), **more)  # type: ignore[arg-type]
+
+
+def test_agreement_is_word_for_word() -> None:
+    first, second = texts("7", "8", "9"), texts("7", "8 ", "9", arm="B")
+    assert AGREEMENT.of_question_pairs(first, second) == (
+        {"q0": 1.0, "q1": 0.0, "q2": 1.0},
+        {"q0": 1.0, "q1": 1.0, "q2": 1.0},
+    )
+    assert AGREEMENT.of_pair(first, second) == (pytest.approx(2 / 3), 1.0)
+    assert AGREEMENT.of_pair(first, first) == (1.0, 1.0)
+
+
+def test_agreement_is_of_the_reasoning_too_and_not_of_how_it_was_cut_into_deltas() -> None:
+    whole = run(sample(deltas=[Delta(1.0, "reasoning", 2, "so, 7"), Delta(2.0, "content", 1, "7")]))
+    cut = run(
+        sample(
+            deltas=[
+                Delta(1.0, "reasoning", 1, "so"),
+                Delta(1.5, "reasoning", 1, ", 7"),
+                Delta(2.0, "content", 1, "7"),
+            ]
+        )
+    )
+    other = run(sample(deltas=[Delta(1.0, "reasoning", 2, "is 7"), Delta(2.0, "content", 1, "7")]))
+    assert AGREEMENT.of_pair(whole, cut) == (1.0, 1.0)
+    assert AGREEMENT.of_pair(whole, other) == (0.0, 1.0)
+
+
+def test_each_repeat_agrees_with_its_own() -> None:
+    first, second = (
+        run(*(sample("q0", said, repeat=k) for k, said in enumerate(order)))
+        for order in ("abc", "acb")
+    )
+    assert AGREEMENT.of_question_pairs(first, second)[0] == {"q0": pytest.approx(1 / 3)}
+
+
+def test_agreement_on_a_tier() -> None:
+    first, second = (
+        run(sample("e", "7", tier="easy"), sample("h", answer, tier="hard"))
+        for answer in ("7", "8")
+    )
+    assert AGREEMENT.on("easy").of_pair(first, second) == (1.0, 1.0)
+    assert AGREEMENT.on("hard").of_pair(first, second) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (texts("7", "8"), "the arms did not answer the same questions"),
+        (texts("7", "8", "9", "10"), "the arms did not answer the same questions"),
+        (
+            run(sample("q0"), sample("q1"), sample("q2", error="HTTP 500")),
+            "the arms did not answer the same questions",
+        ),
+        (run(), "no request of the run finished"),
+    ],
+)
+def test_agreement_is_between_answers_to_the_same_questions(second: Run, message: str) -> None:
+    with pytest.raises(MetricUnavailable, match=message):
+        AGREEMENT.of_pair(texts("7", "8", "9"), second)
 
 
 UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
@@ -164,6 +270,19 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
             KV_SWING,
             run(sample(), series={"kv_use": [0.1] * 2}),
             "KV use was read 2 times while requests were in flight, 3 are needed",
+        ),
+        (ACCURACY.on("hard"), run(sample(tier="easy")), "no request of the run finished"),
+        (
+            PREEMPTIONS.on("hard"),
+            run(sample(), series={"preemptions": [0, 1]}),
+            "no request of the run finished",
+        ),
+        (PREEMPTIONS, run(sample()), "'preemptions' was not recorded"),
+        (PREFIX_HITS, run(sample()), "'prefix_queries' was not recorded"),
+        (
+            PREFIX_HITS,
+            run(sample(), series={"prefix_queries": [8, 8], "prefix_hits": [8, 8]}),
+            "looked nothing up in a prefix cache: it was not on",
         ),
         (ACCEPTANCE_RATE, run(sample()), "'accepted_tokens' was not recorded"),
         (

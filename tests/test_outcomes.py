@@ -8,7 +8,7 @@ from synthetic import judged
 from pytest_rllm.baselines import Case, fresh_case
 from pytest_rllm.claims import Claim, Judged, Verdict, higher, lower, not_lower, pct, pp
 from pytest_rllm.metrics import ACCURACY, TPS, TTFVT
-from pytest_rllm.outcomes import Outcome, decide
+from pytest_rllm.outcomes import Outcome, decide, decide_upgrade
 
 MATCH = {"hardware": "gpu-x-1x", "engine": "vllm"}
 FASTER = higher(TPS, by=pct(10))
@@ -152,9 +152,44 @@ def test_what_is_stored_and_no_longer_claimed_fails() -> None:
     ]
 
 
+def drifted(key: str, sessions: dict[str, float] | None = None) -> Outcome:
+    stored = case((FASTER, "holds"), (RIGHT, "holds"))
+    stored.levels[key] = [0.4, 0.01]
+    verdicts = [(claim, told(claim, "holds")) for claim in (FASTER, RIGHT)]
+    return decide(verdicts, case((FASTER, "holds"), (RIGHT, "holds")), stored, sessions)
+
+
 def test_a_level_that_drifted_fails() -> None:
-    stored = case((FASTER, "holds"))
-    stored.levels["plain: TPS"] = [0.4, 0.01]
-    found = outcome((FASTER, "holds"), stored=stored)
+    found = drifted("plain: accuracy")
     assert found.ending == "fail"
-    assert found.notes == ["drift: plain: TPS went from 0.4 to 0.5, more than 0.04"]
+    assert found.notes == ["drift: plain: accuracy went from 0.4 to 0.5, more than 0.03"]
+
+
+def test_what_sessions_have_shown_says_what_a_drift_is() -> None:
+    assert drifted("plain: TPS").ending == "pass"
+    assert drifted("plain: TPS", {"plain: TPS": 0.01}).notes == [
+        "drift: plain: TPS went from 0.4 to 0.5, more than 0.042"
+    ]
+    assert drifted("plain: accuracy", {"plain: accuracy": 0.1}).ending == "pass"
+
+
+# ---- two builds
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "ending", "standings"),
+    [
+        (("holds", "holds"), "pass", ["no regression", "no regression"]),
+        (("refuted", "holds"), "fail", ["regression", "no regression"]),
+        (("refuted", "inconclusive"), "fail", ["regression", "inconclusive"]),
+        (("inconclusive", "holds"), "inconclusive", ["inconclusive", "no regression"]),
+        (("inconclusive", "invalid"), "invalid", ["inconclusive", "invalid"]),
+        (("refuted", "invalid"), "invalid", ["regression", "invalid"]),
+    ],
+)
+def test_two_builds_are_held_against_each_other_alone(
+    verdicts: tuple[Verdict, Verdict], ending: str, standings: list[str]
+) -> None:
+    claims = [(c, told(c, v)) for c, v in zip((FASTER, RIGHT), verdicts, strict=True)]
+    found = decide_upgrade(claims)
+    assert (found.ending, found.standings, found.notes) == (ending, standings, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic import sample
 
 from pytest_rllm.datasets import Prompt
-from pytest_rllm.samples import SCHEMA, RecordError, RunWriter, Sample, read_run
+from pytest_rllm.samples import SCHEMA, RecordError, RunWriter, Sample, packed, read_run, recorded
 from pytest_rllm.streams import Delta
 
 PROMPT = Prompt("q0", "How many?", "7", "easy", "math", "t0", 2)
@@ -234,3 +235,19 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str, message:
 def test_a_missing_record_asks_whether_it_was_recorded(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"none\.jsonl: cannot be read .*; was it recorded\?"):
         read_run(tmp_path / "none.jsonl")
+
+
+def test_a_packed_record_reads_as_it_did(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with RunWriter(path, {"arm": "A"}) as writer:
+        writer.sample(said(*STYLES["reasoning"]))
+        written = writer.close({"planned": 1})
+    packed(path).write_bytes(lzma.compress(path.read_bytes()))
+    path.unlink()
+    assert recorded(path)
+    assert read_run(path) == written
+    packed(path).write_bytes(packed(path).read_bytes()[:-9])
+    with pytest.raises(RecordError, match=r"run\.jsonl\.xz: broken .* record it anew"):
+        read_run(path)
+    packed(path).unlink()
+    assert not recorded(path)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from synthetic import run, sample
 
-from pytest_rllm.claims import Claim, higher, lower, pct, pp
-from pytest_rllm.metrics import ACCURACY, E2E, TBT, TPS
+from pytest_rllm.claims import Claim, higher, lower, pct, pp, unchanged
+from pytest_rllm.metrics import ACCURACY, AGREEMENT, E2E, KV_PEAK, OUTPUT_TOKENS, TBT, TPS
 from pytest_rllm.samples import Run, Sample
 from pytest_rllm.serving import Serving
-from pytest_rllm.validity import problems
+from pytest_rllm.validity import problems, sound
 
 FAST = lower(TBT, by=pct(10))
 RIGHT = higher(ACCURACY, by=pp(5))
@@ -69,13 +69,15 @@ THOUGHTLESS = four(thought="")
         (lambda: run(closing={"planned": 5}), "A: 0 of 5 requests were recorded"),
         (
             lambda: run(*four(late_s=0.2)),
-            "A: the client was saturated: p99 lateness 200 ms, its event loop was blocked "
-            "for 0% of the time, at a median E2E of 1.00 s",
+            "the client was saturated: 1 of 1 blocks are void; block 1 is void: the client was "
+            "late: p99 200 ms, its event loop was blocked for 0% of the time, at a median E2E of "
+            "1.00 s; let nothing else run on this machine, or ask for less at once",
         ),
         (
             lambda: run(*four(), closing={"loop_lag_share": 0.2}),
-            "A: the client was saturated: p99 lateness 0 ms, its event loop was blocked "
-            "for 20% of the time, at a median E2E of 1.00 s",
+            "the client was saturated: 1 of 1 blocks are void; block 1 is void: the client was "
+            "late: p99 0 ms, its event loop was blocked for 20% of the time, at a median E2E of "
+            "1.00 s; let nothing else run on this machine, or ask for less at once",
         ),
         (
             lambda: run(*four(), closing={"telemetry_errors": {"MetricMissing: kv_use": 3}}),
@@ -205,3 +207,182 @@ def test_arms_of_different_models_need_no_equal_numerics() -> None:
 def test_a_reason_is_said_once_however_many_blocks_have_it() -> None:
     late = (run(*four(late_s=0.2)), clean())
     assert len(problems([late, late], [SLOW])) == 1
+
+
+# ---- the machine
+
+
+def probed(*anchors: tuple[float | None, float | None], **about: object) -> list[tuple[Run, Run]]:
+    """Blocks whose runs were opened by anchor probes of so many seconds."""
+    return [
+        (
+            run(*four(), **({} if a is None else {"anchor_s": a}), **about),
+            run(*four(), arm="B", **({} if b is None else {"anchor_s": b}), **about),
+        )
+        for a, b in anchors
+    ]
+
+
+CALM = [(0.1, 0.1)] * 9
+
+
+def test_a_block_whose_anchor_moved_is_void_and_says_so() -> None:
+    blocks = probed(*CALM[:2], (0.1, 0.21), *CALM[2:])
+    kept, voids = sound(blocks, [SLOW])
+    assert kept == [*blocks[:2], *blocks[3:]]
+    assert voids == ["block 3 is void: its anchor probe took 210 ms, 100 ms is usual"]
+    assert problems(blocks, [SLOW]) == []
+
+
+@pytest.mark.parametrize(
+    ("anchor", "void"), [(0.149, False), (0.151, True), (0.068, False), (0.065, True)]
+)
+@pytest.mark.parametrize("arm", [0, 1])
+def test_an_anchor_may_take_half_as_long_again_or_two_thirds(
+    anchor: float, void: bool, arm: int
+) -> None:
+    odd = (anchor, 0.1) if arm == 0 else (0.1, anchor)
+    kept, voids = sound(probed(*CALM, odd), [SLOW])
+    assert (len(kept), len(voids)) == ((9, 1) if void else (10, 0))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "reason"),
+    [
+        (probed(*CALM[:6], (0.3, 0.1), (0.1, 0.3)), []),
+        (
+            probed(*CALM[:7], (0.3, 0.1), (0.1, 0.3), (0.1, 0.01)),
+            [
+                "CPU contention: 3 of 10 blocks are void; block 8 is void: its anchor probe took "
+                "300 ms, 100 ms is usual; let nothing else run on this machine, or ask for less "
+                "at once"
+            ],
+        ),
+    ],
+    ids=["a quarter", "more"],
+)
+def test_many_void_blocks_were_measured_on_a_machine_that_others_use(
+    blocks: list[tuple[Run, Run]], reason: list[str]
+) -> None:
+    assert problems(blocks, [SLOW]) == reason
+    assert problems(blocks, [RIGHT, SLOW]) == reason
+
+
+@pytest.mark.parametrize(
+    "claim", [RIGHT, unchanged(OUTPUT_TOKENS, within=pct(5)), lower(AGREEMENT, by=pp(5))], ids=str
+)
+def test_what_was_answered_does_not_depend_on_the_clock(claim: Claim) -> None:
+    blocks = probed(*[(0.1, 0.9)] * 3, *[(0.9, 0.1)] * 3)
+    assert sound(blocks, [claim]) == (blocks, [])
+    assert problems(blocks, [claim]) == []
+    for other in (SLOW, lower(KV_PEAK, by=pp(5))):
+        assert len(sound(blocks, [claim, other])[1]) == 6
+        assert problems(blocks, [claim, other]) != []
+
+
+@pytest.mark.parametrize("key", ["server", "build"])
+def test_an_anchor_is_held_against_its_own_servers(key: str) -> None:
+    slow = [(0.3, 0.3)] * 4
+    blocks = [*probed(*CALM, **{key: 1}), *probed(*slow, **{key: 2})]
+    assert sound(blocks, [SLOW]) == (blocks, [])
+    assert len(sound([*probed(*CALM), *probed(*slow)], [SLOW])[1]) == 4
+
+
+def test_runs_that_no_probe_opened_are_kept() -> None:
+    blocks = probed((None, None), (0.1, None), (None, 0.1))
+    assert sound(blocks, [SLOW]) == (blocks, [])
+
+
+# ---- what a request means
+
+
+RESOLVED = {"template": "abc of 64 tokens", "sampling_defaults": {"top_k": 20}}
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (RESOLVED, None),
+        (
+            RESOLVED | {"template": "abd of 65 tokens"},
+            "the chat template differs between the arms: abc of 64 tokens against abd of 65 tokens",
+        ),
+        (
+            RESOLVED | {"sampling_defaults": {"top_k": 0}},
+            "a sampling default differs between the arms: {'top_k': 20} against {'top_k': 0}",
+        ),
+        (RESOLVED | {"sampling_defaults": {}}, None),
+        ({"sampling_defaults": {"top_k": 20}}, None),
+    ],
+    ids=["equal", "template", "sampling", "sampling not told", "template not told"],
+)
+def test_a_request_has_to_mean_the_same_to_both_arms(
+    other: dict[str, object], reason: str | None
+) -> None:
+    first = run(*four(), **RESOLVED)
+    for claims in ((SLOW,), (RIGHT,)):
+        found_now = found(first, run(*four(), arm="B", **other), claims=claims)
+        assert found_now == ([reason] if reason else [])
+
+
+def test_two_models_may_have_two_templates() -> None:
+    plain = run(*four(thought=""), arm="B", serving=Serving(model="plain"), template="other")
+    assert found(run(*four(), **RESOLVED), plain) == []
+
+
+def test_one_hiccup_of_the_client_voids_its_block_and_more_of_them_all() -> None:
+    def pair(late_s: float) -> tuple[Run, Run]:
+        return run(*four(late_s=late_s), arm="A"), clean()
+
+    one = [pair(0.2), *(pair(0.0) for _ in range(7))]
+    kept, voids = sound(one, [SLOW])
+    assert len(kept) == 7
+    assert voids[0].startswith("block 1 is void: the client was late: p99 200 ms")
+    assert problems(one, [SLOW]) == []
+    (reason,) = problems([*(pair(0.2) for _ in range(3)), *one[:5]], [SLOW])
+    assert reason.startswith("the client was saturated: 4 of 8 blocks are void")
+
+
+BUDGET = {"max_tokens": 8, "ignore_eos": False}
+
+
+def ran_out(arm: str, share: float, **about: object) -> Run:
+    samples = [
+        sample(f"q{i}", finish_reason="length" if i < share * 10 else "stop") for i in range(10)
+    ]
+    return run(*samples, arm=arm, **{"sampling": BUDGET, **about})
+
+
+def test_a_budget_that_is_too_small_for_both_arms_carries_no_verdict() -> None:
+    (reason,) = found(ran_out("A", 0.5), ran_out("B", 0.3), claims=(RIGHT,))
+    assert reason == (
+        "30% of the answers of either arm ran into the budget of 8 tokens: "
+        "raise Sampling.max_tokens"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(ran_out("A", 0.5), ran_out("B", 0.1), id="one arm alone"),
+        pytest.param(
+            ran_out("A", 1.0, sampling={"max_tokens": 4, "ignore_eos": False}),
+            ran_out("B", 0.5),
+            id="two budgets",
+        ),
+        pytest.param(
+            *(ran_out(arm, 1.0, sampling={"max_tokens": 8, "ignore_eos": True}) for arm in "AB"),
+            id="fixed length",
+        ),
+    ],
+)
+def test_answers_that_end_with_the_budget_are_told_by_claims(first: Run, second: Run) -> None:
+    assert found(first, second, claims=(RIGHT,)) == []
+
+
+def test_a_gpu_that_others_use_is_named() -> None:
+    before = run(*four(), arm="A", gpu_strangers={"gpu0": 1.0})
+    assert found(before) == ["A: gpu0 was shared: 1 process(es) before the first server"]
+    came = run(*four(), arm="A", series={"gpu1_processes": [2, 2, 3, 2]})
+    assert found(came) == ["A: gpu1 was shared: processes came or went while it was measured"]
+    assert found(run(*four(), arm="A", series={"gpu1_processes": [2, 2, 2]})) == []

@@ -75,11 +75,17 @@ class Reply:
     """One response on its way: what hostile answers are made of."""
 
     server: TimingServer
+    reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     prompt: str
     open: bool = True
     chunked: bool = True
     said: list[Said] = field(default_factory=list)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client hung up."""
+        return self.reader.at_eof() or self.reader.exception() is not None
 
     def head(self, status: str = "200 OK", kind: str = "text/event-stream", *more: str) -> None:
         """Status line and headers."""
@@ -111,6 +117,8 @@ class Reply:
             cuts = sorted(rng.sample(range(1, len(data)), script.writes_per_event - 1))
             for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
                 await asyncio.sleep(pause)
+                if self.gone:
+                    return
                 now = time.monotonic()
                 if end == len(data):
                     self.said += [replace(said, at=now) for said, _ in group]
@@ -144,6 +152,7 @@ class TimingServer:
     Attributes:
         answers: answer by prompt.
         said: per prompt, the truth: what was sent and when.
+        hung_up: prompts whose client went away before all was sent.
         in_flight, most_in_flight: requests that have arrived and not ended.
         tokens: sent so far, over all requests; the counter on ``/metrics``.
         pages: how often ``/metrics`` was read.
@@ -154,6 +163,7 @@ class TimingServer:
         self.default = default or Script()
         self.answers: dict[str, Answer] = {}
         self.said: dict[str, list[Said]] = {}
+        self.hung_up: list[str] = []
         self.most_in_flight = self.tokens = self.pages = 0
         self.page_status: Callable[[int], str | None] = lambda _number: "200 OK"
         self._active: set[int] = set()
@@ -215,7 +225,7 @@ class TimingServer:
             length = re.search(rb"(?i)content-length: *(\d+)", head)
             assert length is not None
             body = json.loads(await reader.readexactly(int(length[1])))
-            reply = Reply(self, writer, body["messages"][-1]["content"])
+            reply = Reply(self, reader, writer, body["messages"][-1]["content"])
             self.said[reply.prompt] = reply.said
             self._active.add(id(reply))
             self.most_in_flight = max(self.most_in_flight, len(self._active))
@@ -225,6 +235,8 @@ class TimingServer:
                 await writer.drain()
             finally:
                 self.ended(reply)
+                if reply.gone:
+                    self.hung_up.append(reply.prompt)
             if not reply.open:
                 return
 

@@ -1,0 +1,73 @@
+"""What is known of a machine widens times, and only them; what is not known is assumed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import TIME, VALUE
+
+from pytest_rllm.machines import FILE, UNMEASURED, Machine, machine
+from pytest_rllm.metrics import ACCURACY, METRICS, TBT, TPS, Metric
+
+KNOWN = {"server_spread": {"TBT": 0.01, "TPS": 0.03}, "sittings": 12}
+
+
+def put(root: Path, content: Any, hardware: str = "cpu-x-2c") -> Machine:
+    path = root / hardware / FILE
+    path.parent.mkdir()
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return machine(root, hardware)
+
+
+def test_a_machine_is_read_from_beside_its_baselines(tmp_path: Path) -> None:
+    known = put(tmp_path, KNOWN)
+    assert known == Machine("cpu-x-2c", {"TBT": 0.01, "TPS": 0.03}, 12)
+    assert machine(tmp_path, "cpu-y-2c") == Machine("cpu-y-2c", {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "spread"),
+    [(TBT, 0.01), (TPS, 0.03), (TBT.on("hard"), 0.01), (TIME, UNMEASURED), (TIME.on("a"), 0.02)],
+    ids=str,
+)
+def test_a_time_differs_between_servers(metric: Metric, spread: float) -> None:
+    known = Machine("cpu-x-2c", {"TBT": 0.01, "TPS": 0.03}, 12)
+    assert known.spread(metric) == spread
+
+
+def test_what_no_clock_measures_does_not_differ_between_servers() -> None:
+    odd = Machine("cpu-x-2c", dict.fromkeys([*METRICS, "value"], 0.5), 12)
+    for metric in (ACCURACY, ACCURACY.on("hard"), VALUE):
+        assert odd.spread(metric) == 0.0
+    spreads = {metric.name: Machine("none").spread(metric) for metric in METRICS.values()}
+    assert {name for name, spread in spreads.items() if spread} == {
+        metric.name for metric in METRICS.values() if metric.timed
+    }
+    assert set(spreads.values()) == {0.0, UNMEASURED}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        {"server_spread": {}},
+        {"sittings": 3},
+        {"server_spread": [], "sittings": 3},
+        {"server_spread": {"TBT": "fast"}, "sittings": 3},
+        {"server_spread": {"TBT": None}, "sittings": 3},
+        {"server_spread": {"TBT": math.nan}, "sittings": 3},
+        {"server_spread": {"TBT": math.inf}, "sittings": 3},
+        {"server_spread": {"TBT": -0.01}, "sittings": 3},
+        {"server_spread": {}, "sittings": "many"},
+    ],
+    ids=str,
+)
+def test_a_broken_file_says_where_it_is_and_what_to_do(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(ValueError, match=r"cpu-x-2c.machine\.json: .* measure it anew"):
+        put(tmp_path, content)
