@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pytest_rllm.builds import Build
 from pytest_rllm.engines.base import Engine, EngineError, Launch
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.models import PAIRS
@@ -47,6 +48,9 @@ class ScriptEngine(Engine):
 
     def read_metrics(self, page: str, serving: Serving) -> dict[str, float]:
         raise NotImplementedError
+
+    def switched_on(self, page: str) -> list[str]:
+        return page.split()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -146,3 +150,70 @@ def test_a_server_that_died_is_started_anew_when_it_is_asked_for_again(in_tmp: P
         again = pool.serve(Serving(), TINY)
         assert again.number == 2
         assert again.answers("/health")
+
+
+# ---- a server that runs already
+
+
+def attached(url: str) -> Engine:
+    engine = ScriptEngine("raise SystemExit('must not be started')")
+    engine.build = Build(url, url=url)
+    return engine
+
+
+def test_a_server_that_runs_already_is_asked_and_left_alone(in_tmp: Path) -> None:
+    Path("v1").mkdir()
+    Path("v1/models").write_text('{"data": [{"id": "mine"}, {"id": "adapter"}]}')
+    Path("metrics").touch()
+    with Pool(ScriptEngine(HEALTHY), in_tmp / "theirs", start_s=30) as theirs:
+        running = theirs.serve(Serving(), TINY)
+        engine = attached(running.url)
+        assert engine.model_name == "mine"
+        with Pool(engine, in_tmp / "ours") as ours:
+            server = ours.serve(Serving(), TINY)
+            assert ours.serve(Serving(), TINY) is server
+            assert (server.url, server.number, server.status) == (running.url, 1, None)
+            assert server.answers("/health")
+            with pytest.raises(ValueError, match="cannot be asked for 'reasoning, prefix caching'"):
+                ours.serve(Serving(prefix_caching=True), TINY)
+        assert running.alive
+        assert not (in_tmp / "ours").exists()
+        theirs.close()
+        assert not server.alive
+        assert not server.answers("/health")
+        assert "is not ours" in server.last_words()
+        with pytest.raises(EngineError, match="does not answer") as caught:
+            Pool(engine, in_tmp).serve(Serving(), TINY)
+        assert server.url in str(caught.value)
+
+
+def test_a_server_that_runs_with_an_optimisation_on_is_refused(in_tmp: Path) -> None:
+    Path("v1").mkdir()
+    Path("v1/models").write_text('{"data": [{"id": "mine"}]}')
+    with Pool(ScriptEngine(HEALTHY), in_tmp / "theirs", start_s=30) as theirs:
+        pool = Pool(attached(theirs.serve(Serving(), TINY).url), in_tmp)
+        with pytest.raises(EngineError, match=r"GET http://127.0.0.1:\d+/metrics.*404"):
+            pool.serve(Serving(), TINY)
+        Path("metrics").write_text("speculation")
+        with pytest.raises(ValueError, match="serves with speculation: start it without"):
+            pool.serve(Serving(), TINY)
+
+
+# ---- another interpreter
+
+
+def test_what_a_launch_removes_from_the_environment_is_gone(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bare(ScriptEngine):
+        def launch(self, serving: Serving, pair: Any, port: int) -> Launch:
+            env = {"PYTHONPATH": None, "RLLM_GIVEN": "7"}
+            return Launch(super().launch(serving, pair, port).argv, env)
+
+    monkeypatch.setenv("PYTHONPATH", "/of/the/running/environment")
+    say = "import os; open('env', 'w').write(repr(dict(os.environ)))\n"
+    with Pool(Bare(say + HEALTHY), in_tmp, start_s=30) as pool:
+        pool.serve(Serving(), TINY)
+    env = Path("env").read_text()
+    assert "'RLLM_GIVEN': '7'" in env
+    assert "PYTHONPATH" not in env

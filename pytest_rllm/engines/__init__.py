@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..builds import Build
     from .base import Engine
 
 ENGINES = {
@@ -14,8 +15,12 @@ ENGINES = {
 """Name for ``--rllm-engine`` to the class, imported when it is asked for."""
 
 
-def engine_named(name: str) -> Engine:
+def engine_named(name: str, build: Build | None = None) -> Engine:
     """Make the engine of that name.
+
+    Args:
+        name: a key of ``ENGINES``.
+        build: which build of it; None is the one of the running interpreter.
 
     Raises:
         ValueError: no such engine, with the names there are.
@@ -23,5 +28,5 @@ def engine_named(name: str) -> Engine:
     if name not in ENGINES:
         raise ValueError(f"unknown engine {name!r}; there are {', '.join(sorted(ENGINES))}")
     module, _, attribute = ENGINES[name].partition(":")
-    engine: Engine = getattr(import_module(module), attribute)()
+    engine: Engine = getattr(import_module(module), attribute)(build)
     return engine

