@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import ledger, machines
 from .claims import Claim, Judged
-from .metrics import METRICS
 
 SCHEMA = 1
 DIGITS = 4
 SPREADS = 3.0
 """A level has drifted when it moved by more than its margin and by more than three spreads."""
+SESSION_SPREAD = 0.1
+"""Share by which the level of a timed metric is taken to move between sessions, until the ledger
+holds enough of them: blocks of one session do not show it."""
 
 WORDS = ("create", "fix", "trim", "update")
 
@@ -50,10 +53,8 @@ class Case:
 
 
 def fresh_case(match: Mapping[str, str], judged: Sequence[Judged], spreads: Spreads) -> Case:
-    """What would be stored of these verdicts. Levels of timed metrics mean nothing on another day
-    of a CPU that is shared, so there only their effects are stored."""
+    """What would be stored of these verdicts."""
     case = Case(dict(match))
-    on_cpu = match["hardware"].startswith("cpu-")
     for j in judged:
         if j.verdict not in ("holds", "refuted"):
             continue
@@ -66,7 +67,7 @@ def fresh_case(match: Mapping[str, str], judged: Sequence[Judged], spreads: Spre
         ]
         if j.verdict == "refuted":
             case.deviations.append(j.claim)
-        if j.levels and not (on_cpu and METRICS[j.metric].timed):
+        if j.levels:
             for arm, level in zip(j.arms, j.levels, strict=True):
                 key = level_key(arm, j)
                 spread = spreads.get(key)
@@ -115,8 +116,21 @@ def unclaimed(stored: Case, judged: Sequence[Judged]) -> list[str]:
     )
 
 
-def drifts(stored: Case, fresh: Case, claims: Sequence[tuple[Claim, Judged]]) -> list[str]:
-    """Levels that moved by more than their margin and by more than the spread explains."""
+def drifts(
+    stored: Case,
+    fresh: Case,
+    claims: Sequence[tuple[Claim, Judged]],
+    sessions: Spreads | None = None,
+) -> list[str]:
+    """Levels that moved by more than their margin and by more than their spread explains.
+
+    Args:
+        stored, fresh: the two cases.
+        claims: what was judged; its margins.
+        sessions: spread between sessions per ``"arm: metric"``, from the ledger. A time whose
+            spread is not known there is taken to move by SESSION_SPREAD: stored levels are of
+            another hour, and only large changes of them can be told.
+    """
     found = []
     for claim, j in claims:
         for arm in j.arms:
@@ -127,7 +141,9 @@ def drifts(stored: Case, fresh: Case, claims: Sequence[tuple[Claim, Judged]]) ->
             assert was is not None
             assert now is not None
             margin = claim.margin.size / 100 * (abs(was) if j.scale == "percent" else 1.0)
-            allowed = max(margin, SPREADS * math.hypot(was_spread or 0, now_spread or 0))
+            between = SESSION_SPREAD * abs(was) if claim.metric.timed else 0.0
+            between = (sessions or {}).get(key, between)
+            allowed = max(margin, SPREADS * math.hypot(was_spread or 0, now_spread or 0, between))
             if abs(now - was) > allowed:
                 found.append(f"{key} went from {was:g} to {now:g}, more than {allowed:.2g}")
     return list(dict.fromkeys(found))
@@ -205,7 +221,34 @@ class Baselines:
         outdated = "update" in self.words and self._text(hardware, finding) != dump(finding, cases)
         if after != before or outdated:
             self._write(hardware, finding, cases)
+            ledger.append(self.root / hardware, _accepted(finding, case_id, before, after))
         return after
+
+    def sessions(self, hardware: str, finding: str, case_id: str) -> Spreads:
+        """Spread between the sessions that stored a case, where there were enough."""
+        return ledger.between_sessions(self._ledger(self.root / hardware), finding, case_id)
+
+    def drifted(self) -> list[str]:
+        """What accepted changes add up to, for the machines of the files that were written."""
+        folders = dict.fromkeys(path.parent for path in self.written)
+        return [said for folder in folders for said in ledger.drifted(self._ledger(folder))]
+
+    def _ledger(self, folder: Path) -> list[ledger.Entry]:
+        try:
+            return ledger.read(folder)
+        except ValueError as error:
+            raise BaselineError(str(error)) from error
+
+    def unused(self, existing: Mapping[str, set[str]]) -> list[str]:
+        """Stored cases of this machine that no test stands for; ``existing`` as in :meth:`trim`."""
+        found = []
+        for hardware in sorted({hardware for hardware, _ in self.asked}):
+            for path in sorted((self.root / hardware).glob("*.json")):
+                if path.name != machines.FILE:
+                    cases = self.cases(hardware, path.stem)
+                    gone = sorted(cases.keys() - existing.get(path.stem, set()))
+                    found += [f"{path.stem} [{case}]" for case in gone]
+        return found
 
     def trim(self, existing: Mapping[str, set[str]]) -> None:
         """Drop stored cases that no longer exist, of findings that were measured.
@@ -235,6 +278,19 @@ class Baselines:
             part.unlink(missing_ok=True)
         if path not in self.written:
             self.written.append(path)
+
+
+def _accepted(finding: str, case: str, before: Case | None, after: Case) -> list[ledger.Entry]:
+    """What the ledger has to hold of a change."""
+    found = []
+    for part in ("effects", "levels"):
+        old: dict[str, list[float]] = getattr(before, part) if before else {}
+        for key, value in sorted(getattr(after, part).items()):
+            if old.get(key) != value:
+                was = old[key][0] if key in old else None
+                version = after.match.get("engine_version", "unknown")
+                found.append(ledger.Entry(finding, case, key, was, value[0], version))
+    return found
 
 
 def _changed(before: Case | None, fresh: Case, words: frozenset[str]) -> Case | None:

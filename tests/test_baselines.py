@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import judged
 
+from pytest_rllm import ledger
 from pytest_rllm.baselines import (
     SCHEMA,
     WORDS,
@@ -25,7 +26,7 @@ from pytest_rllm.baselines import (
     stale,
     unclaimed,
 )
-from pytest_rllm.claims import Claim, higher, lower, not_lower, pct, pp
+from pytest_rllm.claims import Claim, higher, lower, no_worse, not_lower, pct, pp
 from pytest_rllm.metrics import ACCURACY, TPS
 
 GPU = {"hardware": "gpu-x-1x", "engine": "vllm"}
@@ -158,13 +159,21 @@ def test_a_refuted_claim_is_stored_as_a_deviation() -> None:
     assert made.deviations == ["TPS higher by 10 %"]
 
 
-@pytest.mark.parametrize(("match", "timed"), [(GPU, True), (CPU, False)], ids=["GPU", "CPU"])
-def test_levels_of_times_are_not_stored_on_a_cpu(match: dict[str, str], timed: bool) -> None:
+@pytest.mark.parametrize("match", [GPU, CPU], ids=["GPU", "CPU"])
+def test_levels_are_stored_with_the_spread_of_their_blocks(match: dict[str, str]) -> None:
     verdicts = [judged(FASTER, "holds"), judged(RIGHT, "holds", levels=(0.666666, 0.5))]
-    levels = fresh_case(match, verdicts, {"plain: accuracy": 0.0123456}).levels
-    assert levels["reasoning: accuracy"] == [0.6667, None]
-    assert levels["plain: accuracy"] == [0.5, 0.01235]
-    assert ("reasoning: TPS" in levels) is timed
+    assert fresh_case(match, verdicts, {"plain: accuracy": 0.0123456}).levels == {
+        "reasoning: accuracy": [0.6667, None],
+        "plain: accuracy": [0.5, 0.01235],
+        "reasoning: TPS": [0.75, None],
+        "plain: TPS": [0.5, None],
+    }
+
+
+def test_a_claim_on_a_tier_is_stored_under_its_name() -> None:
+    made = fresh_case(CPU, [judged(no_worse(ACCURACY.on("hard"), within=pp(5)), "holds")], {})
+    assert "reasoning vs plain: accuracy on hard [pp]" in made.effects
+    assert "plain: accuracy on hard" in made.levels
 
 
 def test_nothing_is_stored_of_a_verdict_without_an_effect() -> None:
@@ -204,13 +213,16 @@ def test_the_union_of_entries_is_walked() -> None:
 @pytest.mark.parametrize(
     ("claim", "was", "now", "spread", "drifted"),
     [
-        (lower(TPS, by=pct(10)), 100.0, 109.0, 0.0, False),
-        (lower(TPS, by=pct(10)), 100.0, 111.0, 0.0, True),
-        (lower(TPS, by=pct(10)), 100.0, 89.0, 0.0, True),
-        (lower(TPS, by=pct(10)), 100.0, 125.0, 10.0, False),  # 3 * hypot(10, 10) is 42
-        (lower(TPS, by=pct(10)), 100.0, 145.0, 10.0, True),
+        # Times move by 10 % between sessions, as long as nothing is known: 3 * 10 are 30.
+        (lower(TPS, by=pct(10)), 100.0, 129.0, 0.0, False),
+        (lower(TPS, by=pct(10)), 100.0, 131.0, 0.0, True),
+        (lower(TPS, by=pct(10)), 100.0, 69.0, 0.0, True),
+        (lower(TPS, by=pct(40)), 100.0, 139.0, 0.0, False),
+        (lower(TPS, by=pct(10)), 100.0, 151.0, 10.0, False),  # 3 * hypot(10, 10, 10) is 52
+        (lower(TPS, by=pct(10)), 100.0, 153.0, 10.0, True),
         (RIGHT, 0.50, 0.52, 0.0, False),
         (RIGHT, 0.50, 0.54, 0.0, True),
+        (RIGHT, 0.50, 0.54, 0.01, False),  # 3 * hypot(0.01, 0.01) is 0.042
     ],
 )
 def test_a_level_drifts_beyond_its_margin_and_its_spread(
@@ -222,6 +234,14 @@ def test_a_level_drifts_beyond_its_margin_and_its_spread(
     assert [t.partition(",")[0] for t in told] == (
         [f"{key} went from {was:g} to {now:g}"] if drifted else []
     )
+
+
+@pytest.mark.parametrize(("spread", "drifted"), [(1.0, True), (7.0, False)])
+def test_what_sessions_have_shown_replaces_what_is_assumed(spread: float, drifted: bool) -> None:
+    claim = lower(TPS, by=pct(10))
+    stored, fresh = (Case(GPU, levels={"plain: TPS": [level, 0.0]}) for level in (100.0, 120.0))
+    told = drifts(stored, fresh, [(claim, judged(claim, "holds"))], {"plain: TPS": spread})
+    assert bool(told) is drifted
 
 
 # ---- changing
@@ -346,7 +366,91 @@ def test_a_write_leaves_the_old_file_or_the_new_one_and_nothing_else(
             stored.change("gpu", "f", "c", NEW)
     else:
         stored.change("gpu", "f", "c", NEW)
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["f.json", "ledger.jsonl"]
     assert (path.read_text() == before) is fails
     assert path.stat().st_mode == mode
     assert mode & 0o044  # others may read what is committed
+
+
+# ---- the ledger
+
+
+def test_every_number_that_is_stored_or_changed_is_in_the_ledger(tmp_path: Path) -> None:
+    change(tmp_path, "create", "fix", fresh=NEW)
+    told = [(e.case, e.key, e.was, e.now) for e in ledger.read(tmp_path / "gpu")]
+    assert told == [
+        *[("c", key, None, 1) for key in ("gone", "kept", "kept")],
+        ("c", "kept", 1, 2),
+        ("c", "new", None, 2),
+        ("c", "new", None, 2),
+    ]
+
+
+@pytest.mark.parametrize("word", ["trim", "update"])
+def test_what_changes_no_number_is_not_in_the_ledger(tmp_path: Path, word: str) -> None:
+    with_words(tmp_path, "create").change("gpu", "f", "c", OLD)
+    before = ledger.read(tmp_path / "gpu")
+    with_words(tmp_path, word).change("gpu", "f", "c", NEW)
+    with_words(tmp_path, "fix").change("gpu", "f", "c", OLD)
+    assert ledger.read(tmp_path / "gpu") == before
+
+
+def test_what_could_not_be_written_is_not_in_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_words(tmp_path, "create").change("gpu", "f", "c", OLD)
+    before = ledger.read(tmp_path / "gpu")
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        with_words(tmp_path, "fix").change("gpu", "f", "c", NEW)
+    assert ledger.read(tmp_path / "gpu") == before
+
+
+def stored_in_sessions(root: Path, *levels: float) -> Baselines:
+    """A case whose level was stored so many times."""
+    words = ["create", *["fix"] * (len(levels) - 1)]
+    for word, level in zip(words, levels, strict=True):
+        last = with_words(root, word)
+        last.change("gpu", "f", "c", Case(GPU, {}, {"plain: TPS": [level, 0.0]}))
+    return last
+
+
+def test_four_sessions_tell_how_far_a_level_moves_between_them(tmp_path: Path) -> None:
+    assert stored_in_sessions(tmp_path, 10, 12, 11).sessions("gpu", "f", "c") == {}
+    assert with_words(tmp_path).sessions("gpu", "other", "c") == {}
+    (tmp_path / "gpu" / "ledger.jsonl").unlink()
+    (tmp_path / "gpu" / "f.json").unlink()
+    told = stored_in_sessions(tmp_path, 10, 12, 11, 13).sessions("gpu", "f", "c")
+    assert told == {"plain: TPS": pytest.approx(math.sqrt(5 / 3))}
+
+
+def test_accepted_changes_are_told_with_what_they_add_up_to(tmp_path: Path) -> None:
+    assert stored_in_sessions(tmp_path, 10, 12, 13).drifted() == [
+        "f [c] plain: TPS: 10 at first, 13 after 2 accepted change(s)"
+    ]
+    assert with_words(tmp_path).drifted() == [], "nothing was accepted in this session"
+
+
+def test_a_broken_ledger_is_a_named_error(tmp_path: Path) -> None:
+    stored = stored_in_sessions(tmp_path, 10, 12)
+    (tmp_path / "gpu" / "ledger.jsonl").write_text('{"finding": 1}\n')
+    with pytest.raises(BaselineError, match=r"ledger\.jsonl:1: broken line"):
+        stored.sessions("gpu", "f", "c")
+
+
+# ---- cases that no test stands for
+
+
+def test_cases_that_no_test_stands_for_are_named(tmp_path: Path) -> None:
+    stored = with_words(tmp_path, "create")
+    for finding, case_id in (("f", "a"), ("f", "b"), ("old", "c")):
+        stored.change("gpu", finding, case_id, OLD)
+        stored.change("elsewhere", finding, case_id, OLD)
+    (tmp_path / "gpu" / "machine.json").write_text("{}")
+    measured = with_words(tmp_path)
+    measured.cases("gpu", "f")
+    assert measured.unused({"f": {"a", "new"}}) == ["f [b]", "old [c]"]

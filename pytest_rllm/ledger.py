@@ -1,0 +1,97 @@
+"""The ledger of accepted changes: what every stored number was, from the first session on.
+
+``baselines/<hardware>/ledger.jsonl`` gets a line for each number that ``--rllm-baseline`` stores or
+changes. Small changes that were each accepted add up; the ledger shows the sum. And it tells how
+far a level moves from one session to the next, which no session can tell by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FILE = "ledger.jsonl"
+SESSIONS = 4
+"""Stored sessions from which the spread between sessions is taken; fewer tell little."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number that was stored.
+
+    Attributes:
+        finding, case, key: which; the key is that of ``baselines.Case.levels`` or ``effects``.
+        was: what stood there before; None for the first one.
+        now: what stands there since.
+        engine_version: of the engine that gave it.
+    """
+
+    finding: str
+    case: str
+    key: str
+    was: float | None
+    now: float
+    engine_version: str
+
+
+def append(folder: Path, entries: Iterable[Entry]) -> None:
+    """Add lines to a folder's ledger."""
+    lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries]
+    if lines:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / FILE, "a", encoding="utf-8") as file:
+            file.writelines(lines)
+
+
+def read(folder: Path) -> list[Entry]:
+    """A folder's ledger, the oldest entry first; empty without a file.
+
+    Raises:
+        ValueError: a broken line, with its number.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            found.append(Entry(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path}:{number}: broken line ({error}); mend it, or take it back from version "
+                "control"
+            ) from error
+    return found
+
+
+def between_sessions(entries: Sequence[Entry], finding: str, case: str) -> Mapping[str, float]:
+    """Per key the standard deviation of what sessions stored, where SESSIONS of them did."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for entry in entries:
+        if (entry.finding, entry.case) == (finding, case):
+            values[entry.key].append(entry.now)
+    return {
+        key: statistics.stdev(numbers)
+        for key, numbers in values.items()
+        if len(numbers) >= SESSIONS
+    }
+
+
+def drifted(entries: Sequence[Entry]) -> list[str]:
+    """Sentences on every number that was changed since it was first stored."""
+    first: dict[tuple[str, str, str], float] = {}
+    last: dict[tuple[str, str, str], tuple[float, int]] = {}
+    for entry in entries:
+        where = (entry.finding, entry.case, entry.key)
+        first.setdefault(where, entry.now)
+        last[where] = (entry.now, last.get(where, (0.0, 0))[1] + 1)
+    return [
+        f"{finding} [{case}] {key}: {first[finding, case, key]:g} at first, {now:g} after "
+        f"{times - 1} accepted change(s)"
+        for (finding, case, key), (now, times) in last.items()
+        if now != first[finding, case, key]
+    ]

@@ -1,0 +1,56 @@
+"""The ledger keeps every accepted number, and tells what changes add up to."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from pytest_rllm.ledger import FILE, SESSIONS, Entry, append, between_sessions, drifted, read
+
+
+def entries(*values: float, key: str = "é: TPS", case: str = "tiny") -> list[Entry]:
+    """A number as it was stored, one session after the other."""
+    befores = [None, *values]
+    return [Entry("f", case, key, was, now, "1") for was, now in zip(befores, values, strict=False)]
+
+
+def test_what_is_added_is_read_back_in_its_order(tmp_path: Path) -> None:
+    assert read(tmp_path / "hardware") == []
+    append(tmp_path / "hardware", [])
+    assert not (tmp_path / "hardware").exists()
+    first, second = entries(1.0, 1.5), entries(2.0, case="huge")
+    append(tmp_path / "hardware", first)
+    append(tmp_path / "hardware", second)
+    assert read(tmp_path / "hardware") == first + second
+    text = (tmp_path / "hardware" / FILE).read_text()
+    assert len(text.splitlines()) == 3
+    assert "é: TPS" in text
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '{"finding": "f"}', '{"odd": 1}', '"text"', ""])
+def test_a_broken_line_is_named(tmp_path: Path, broken: str) -> None:
+    append(tmp_path, entries(1.0))
+    with open(tmp_path / FILE, "a") as file:
+        file.write(f"{broken}\n")
+    with pytest.raises(ValueError, match=rf"{FILE}:2: broken line .* take it back from version"):
+        read(tmp_path)
+
+
+def test_few_sessions_tell_no_spread() -> None:
+    few = entries(*range(SESSIONS - 1), key="few")
+    values = [10.0, 11.0, 9.0, 12.0, 10.0]
+    many = entries(*values, key="many")
+    other = entries(*values, key="many", case="other")
+    assert between_sessions(few + many, "f", "tiny") == {"many": statistics.stdev(values)}
+    assert between_sessions(few + many + other, "f", "other").keys() == {"many"}
+    assert between_sessions(many, "g", "tiny") == {}
+
+
+def test_what_changes_add_up_to_is_said_of_each_number() -> None:
+    creeping = entries(10.0, 10.4, 10.8, 11.2)
+    back = entries(1.0, 2.0, 1.0, key="back")
+    assert drifted(creeping + back + entries(5.0, key="once")) == [
+        "f [tiny] é: TPS: 10 at first, 11.2 after 3 accepted change(s)"
+    ]
