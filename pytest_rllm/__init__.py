@@ -11,13 +11,28 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "findings": ("finding",),
+    "findings": ("finding", "upgrade"),
     "serving": ("Serving",),
     "workloads": ("Sampling", "Workload", "closed", "gamma", "poisson", "together"),
     "datasets": ("Prompt",),
-    "experiments": ("Arm",),
-    "claims": ("higher", "lower", "not_higher", "not_lower", "unchanged", "pct", "pp"),
+    "arms": ("Arm",),
+    "claims": (
+        "higher",
+        "lower",
+        "no_worse",
+        "not_higher",
+        "not_lower",
+        "pct",
+        "pp",
+        "unchanged",
+    ),
     "metrics": (
+        "UNPARSED",
+        "TRUNCATED",
+        "PREFIX_HITS",
+        "PREEMPTIONS",
+        "EMPTY",
+        "AGREEMENT",
         "ACCEPTANCE_LENGTH",
         "ACCEPTANCE_RATE",
         "ACCURACY",
@@ -43,33 +58,41 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 if TYPE_CHECKING:
+    from .arms import Arm as Arm
     from .claims import higher as higher
     from .claims import lower as lower
+    from .claims import no_worse as no_worse
     from .claims import not_higher as not_higher
     from .claims import not_lower as not_lower
     from .claims import pct as pct
     from .claims import pp as pp
     from .claims import unchanged as unchanged
     from .datasets import Prompt as Prompt
-    from .experiments import Arm as Arm
     from .findings import finding as finding
+    from .findings import upgrade as upgrade
     from .metrics import ACCEPTANCE_LENGTH as ACCEPTANCE_LENGTH
     from .metrics import ACCEPTANCE_RATE as ACCEPTANCE_RATE
     from .metrics import ACCURACY as ACCURACY
+    from .metrics import AGREEMENT as AGREEMENT
     from .metrics import DELTAS_PER_S as DELTAS_PER_S
     from .metrics import E2E as E2E
+    from .metrics import EMPTY as EMPTY
     from .metrics import KV_MEAN as KV_MEAN
     from .metrics import KV_PEAK as KV_PEAK
     from .metrics import KV_SWING as KV_SWING
     from .metrics import OUTPUT_TOKENS as OUTPUT_TOKENS
+    from .metrics import PREEMPTIONS as PREEMPTIONS
+    from .metrics import PREFIX_HITS as PREFIX_HITS
     from .metrics import REASONING_TOKENS as REASONING_TOKENS
     from .metrics import RUN_TIME as RUN_TIME
     from .metrics import STRAGGLING as STRAGGLING
     from .metrics import TBT as TBT
     from .metrics import TPS as TPS
+    from .metrics import TRUNCATED as TRUNCATED
     from .metrics import TTFT as TTFT
     from .metrics import TTFVT as TTFVT
     from .metrics import UNFINISHED as UNFINISHED
+    from .metrics import UNPARSED as UNPARSED
     from .metrics import metric as metric
     from .serving import Serving as Serving
     from .workloads import Sampling as Sampling

@@ -6,19 +6,28 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from . import canary, contract
 from .baselines import Baselines
+from .builds import build_named
+from .canary import Decision
 from .engines import engine_named
 from .engines.base import Engine
 from .engines.pool import Pool
-from .experiments import Live, Replay, Source
-from .models import ModelPair
+from .machines import Machine, machine
+from .models import PAIRS, ModelPair
 from .monitors import Gpu
 from .reports.progress import Progress
+from .reports.row import Row
+from .sources import Live, Replay, SideBySide, Source
+from .upgrade import Answer, Builds
+
+CONTRACT = "contract.json"
+"""Where a session's records hold what its engine said of itself."""
 
 
 @dataclass
@@ -27,12 +36,19 @@ class Bench:
 
     Attributes:
         engine_name: what serves.
+        build: which build of it, as the user named it; None for the installed one.
         records: where runs are recorded (or, in a replay, read).
         replaying: whether runs come from records.
         baselines: the stored verdicts' numbers.
         inconclusive: how an undecided finding ends.
         data: folder of local data sets.
         say: told about progress.
+        against: the other build, as the user named it; None when findings are measured.
+        rows: how the cases ended so far.
+        left_out: ids of the tests that this machine cannot run.
+        unused: stored cases that no test stands for, known at the end.
+        said: sentences about the engine for the end of the session.
+        answer: on the upgrade, known at the end; None when no builds are compared.
     """
 
     engine_name: str
@@ -42,16 +58,74 @@ class Bench:
     inconclusive: Literal["fail", "skip"]
     data: Path | None
     say: Progress
+    build: str | None = None
+    against: str | None = None
     gpu: Gpu = field(default_factory=Gpu)
-    _live: dict[str, Live] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
+    unused: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    answer: Answer | None = None
+    _sources: dict[str, Source] = field(default_factory=dict)
 
     @cached_property
     def engine(self) -> Engine:
-        return engine_named(self.engine_name)
+        """The engine that is measured.
+
+        Raises:
+            EngineError: its environment cannot be made.
+            ValueError: its build is none.
+        """
+        build = build_named(self.build, say=self.say) if self.build else None
+        return engine_named(self.engine_name, build)
+
+    @cached_property
+    def other_engine(self) -> Engine:
+        """The engine of the build that this session compares with."""
+        assert self.against is not None
+        return engine_named(self.engine_name, build_named(self.against, say=self.say))
 
     @cached_property
     def pool(self) -> Pool:
         return Pool(self.engine, self.records / "servers", say=self.say)
+
+    @cached_property
+    def other_pool(self) -> Pool:
+        """Servers of the other build."""
+        return Pool(self.other_engine, self.records / "other-servers", say=self.say)
+
+    @cached_property
+    def builds(self) -> Builds | None:
+        """The builds that are compared; None when findings are measured.
+
+        Raises:
+            EngineError: a build's environment cannot be made.
+            ValueError: the build is none, or both are one.
+        """
+        if self.replaying:
+            return Builds.read(self.records)
+        if self.against is None:
+            return None
+        new, old = (f"{e.distribution} {e.version()}" for e in (self.engine, self.other_engine))
+        if new == old:
+            old += f" ({self.against})"
+        builds = Builds(new, old)
+        builds.write(self.records)
+        return builds
+
+    def builds_compared(self) -> tuple[str, str]:
+        """Names of the new and the old build.
+
+        Raises:
+            ValueError: this session compares none.
+        """
+        if self.builds is None:
+            raise ValueError("compare_builds needs a build to compare with: --rllm-against BUILD")
+        return self.builds.new, self.builds.old
+
+    def machine(self, hardware: str) -> Machine:
+        """What is known of a class of machine, stored beside its baselines."""
+        return machine(self.baselines.root, hardware)
 
     def lacks(self, folder: Path, need: Mapping[str, Any]) -> str | None:
         """What a GPU case needs and this session has not, None when it has it all.
@@ -74,19 +148,62 @@ class Bench:
         """Where the runs of a model pair come from in this session."""
         if self.replaying:
             return Replay(self.records)
-        if pair.name not in self._live:
+        if pair.name not in self._sources:
             link_latest(self.records)
-            self._live[pair.name] = Live(
-                self.engine, pair, self.pool, self.gpu, self.records, self.say
-            )
-        return self._live[pair.name]
+            here = self._live(pair)
+            if self.builds is None:
+                self._sources[pair.name] = here
+            else:
+                there = replace(here, engine=self.other_engine, pool=self.other_pool)
+                both = {self.builds.new: here, self.builds.old: there}
+                self._sources[pair.name] = SideBySide(both)
+        return self._sources[pair.name]
+
+    def kept_contract(self) -> Decision:
+        """Whether the engine, serving the bundled pair as it is, keeps the contract that is stored;
+        changes what is stored as the words allow."""
+        record, folder = self.records / CONTRACT, self.baselines.root / "contracts"
+        if self.replaying:
+            fresh = contract.read(record)
+        else:
+            pair = PAIRS["tiny" if self.engine.on_cpu else "tiny-gpu"]
+            fresh = self._live(pair).contract()
+            contract.write(fresh, record)
+        decision = canary.decide(fresh, contract.stored(folder), self.baselines.words)
+        if decision.store is not None:
+            path = contract.path_in(folder, fresh)
+            contract.write(decision.store, path)
+            self.baselines.written.append(path)
+        self.said += decision.lines
+        return decision
+
+    def _live(self, pair: ModelPair) -> Live:
+        return Live(self.engine, pair, self.pool, self.gpu, self.records, self.say, self.strangers)
+
+    @cached_property
+    def strangers(self) -> dict[str, float]:
+        """Processes per GPU before this session starts a server; only those that have some."""
+        read = {} if self.gpu.why_not else self.gpu.read()
+        return {
+            name.removesuffix("_processes"): count
+            for name, count in read.items()
+            if name.endswith("_processes") and count
+        }
 
     def close(self, existing: Mapping[str, set[str]] | None = None) -> None:
         """Stop every server; trim stored cases that do not exist, where that was asked for."""
-        if "pool" in self.__dict__:
-            self.pool.close()
+        for name in {"pool", "other_pool"} & self.__dict__.keys():
+            getattr(self, name).close()
+        if self._sources and self.builds is not None:
+            for source in self._sources.values():
+                assert isinstance(source, SideBySide)
+                told = self.builds.changes
+                told.extend(change for change in source.changes() if change not in told)
+            self.builds.write(self.records)
         if existing is not None and "trim" in self.baselines.words:
             self.baselines.trim(existing)
+        if existing is not None and self.against is None:
+            self.unused = self.baselines.unused(existing)
 
 
 def fresh_records(root: Path) -> Path:

@@ -11,7 +11,9 @@ import pytest
 
 from . import reports
 from .baselines import BaselineError
+from .bench import Bench
 from .engines.base import EngineError, MetricMissing
+from .findings import MARK, case_id, finding_id
 from .fixtures import bench_of
 from .options import value
 from .reports.row import Row
@@ -19,6 +21,7 @@ from .reports.table import of_one
 from .reports.table import render as render_table
 from .samples import RecordError
 from .trials import ClaimsNothing, Trial
+from .upgrade import CANNOT_TELL, Answer, answer
 
 KNOWN = "known deviation"
 ERRORS = (EngineError, RecordError, BaselineError, MetricMissing)
@@ -60,7 +63,29 @@ def _end(item: pytest.Item, row: Row, inconclusive: str) -> None:
     pytest.fail(of_one(row), pytrace=False)
 
 
+def exit_status(session: pytest.Session, bench: Bench) -> int:
+    """0, 1 or CANNOT_TELL as the answer on an upgrade says; what else went wrong keeps its own."""
+    bench.answer = _answer(session.items, bench)
+    if session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return int(session.exitstatus)
+    word = bench.answer.word
+    if word == "cannot tell yet":
+        return CANNOT_TELL
+    return int(session.exitstatus) if word == "safe" else int(pytest.ExitCode.TESTS_FAILED)
+
+
+def _answer(items: Sequence[pytest.Item], bench: Bench) -> Answer:
+    asked = {
+        item.nodeid: f"{finding_id(item)} [{case_id(item)}]"
+        for item in items
+        if item.get_closest_marker(MARK) and item.nodeid not in bench.left_out
+    }
+    told = {row.title for row in bench.rows}
+    return answer(bench.rows, [title for title in asked.values() if title not in told])
+
+
 def _tell(item: pytest.Item, name: str, row: Row) -> None:
+    bench_of(item.config).rows.append(row)
     item.user_properties.append((name, row.to_json()))
 
 
@@ -83,13 +108,26 @@ def summarise(terminal: Any, told: Sequence[str]) -> None:
     rows = sorted(map(Row.from_json, told), key=lambda row: (row.finding, row.case))
     bench = bench_of(terminal.config)
     terminal.section("findings")
-    terminal.write_line(render_table(rows))
-    terminal.write_line("")
+    for line in bench.said:
+        terminal.write_line(line)
+    if rows:
+        terminal.write_line(render_table(rows))
+        terminal.write_line("")
     counts = {e: sum(r.ending == e for r in rows) for e in dict.fromkeys(r.ending for r in rows)}
     terminal.write_line(", ".join(f"{n} {ending}" for ending, n in counts.items()))
+    if bench.answer is not None and bench.builds is not None:
+        terminal.write_line("")
+        for line in bench.answer.lines(bench.builds):
+            terminal.write_line(line)
     terminal.write_line(f"records: {bench.records} (judge them again: --rllm-replay=DIR)")
     for path in bench.baselines.written:
         terminal.write_line(f"baseline written: {path}")
+    for said in bench.baselines.drifted():
+        terminal.write_line(f"since the first baseline: {said}")
+    for said in bench.unused:
+        terminal.write_line(
+            f"in the baselines, and no test stands for it (--rllm-baseline=trim drops it): {said}"
+        )
     report = value(terminal.config, "report")
     if report:
         form, _, file = report.partition(":")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 MARK = "finding"
+JUDGES = frozenset({"compare", "compare_builds", "contract"})
+"""Fixtures that end in a verdict."""
 
 
 def finding(sentence: str, *, cite: str) -> pytest.MarkDecorator:
@@ -22,6 +24,28 @@ def finding(sentence: str, *, cite: str) -> pytest.MarkDecorator:
             raise ValueError(f"@finding needs a {name}, got {text!r}")
     mark: pytest.MarkDecorator = getattr(pytest.mark, MARK)(sentence=sentence, cite=cite)
     return mark
+
+
+def upgrade(sentence: str) -> pytest.MarkDecorator:
+    """Mark a test function as a case of the upgrade gate: what two builds must have in common.
+
+    It runs with ``--rllm-against`` only, findings without it only, and uses ``compare_builds``.
+    """
+    mark = finding(sentence, cite="no regression between two builds")
+    return mark.with_args(builds=True)
+
+
+def select(items: list[pytest.Item], *, upgrading: bool) -> list[pytest.Item]:
+    """Take out, in place, the findings that answer another question; returns them."""
+    out = []
+    for item in items:
+        mark = item.get_closest_marker(MARK)
+        builds = mark is not None and bool(mark.kwargs.get("builds"))
+        judges = mark is not None or "contract" in getattr(item, "fixturenames", ())
+        if judges and builds != upgrading:
+            out.append(item)
+    items[:] = [item for item in items if item not in out]
+    return out
 
 
 def finding_id(item: pytest.Item) -> str:
@@ -72,8 +96,9 @@ def check(items: Iterable[pytest.Item]) -> int:
     for item in items:
         if item.get_closest_marker(MARK) is None:
             continue
-        if "compare" not in getattr(item, "fixturenames", ()):
-            raise pytest.UsageError(f"{item.nodeid}: a @finding must use the fixture 'compare'")
+        if not JUDGES & set(getattr(item, "fixturenames", ())):
+            judges = ", ".join(sorted(JUDGES))
+            raise pytest.UsageError(f"{item.nodeid}: a @finding must use a fixture of {judges}")
         key = (finding_id(item), case_id(item))
         other = seen.setdefault(key, item)
         if other is not item:

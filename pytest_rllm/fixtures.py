@@ -12,6 +12,7 @@ from .findings import MARK, case_id, finding_id, records_of
 
 if TYPE_CHECKING:
     from .bench import Bench
+    from .canary import Decision
     from .datasets import Prompt
     from .engines.base import Engine
     from .experiments import Comparison
@@ -38,6 +39,28 @@ def bench_of(config: pytest.Config) -> Bench:
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[BENCH]
+
+
+def have_builds(config: pytest.Config) -> None:
+    """Have the environments of builds that were named, before anything is measured.
+
+    Raises:
+        pytest.UsageError: a build is none, or cannot be had; the message says why.
+    """
+    from .engines.base import EngineError
+
+    bench, option = bench_of(config), "engine"
+    if bench.replaying:
+        return
+    try:
+        if bench.build:
+            bench.engine.version()
+        option = "against"
+        if bench.against:
+            bench.other_engine.version()
+            bench.builds  # noqa: B018 - made when first asked for
+    except (ValueError, EngineError) as error:
+        raise pytest.UsageError(f"--rllm-{option}: {error}") from error
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +92,8 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
 
     folder = bench_of(request.config).data
 
-    def chosen(*tiers: str, n: int, repeats: int = 1) -> list[Prompt]:
-        return choose(model.tiers, *tiers, n=n, repeats=repeats, folder=folder)
+    def chosen(*tiers: str, n: int, repeats: int = 1, at_most: bool = False) -> list[Prompt]:
+        return choose(model.tiers, *tiers, n=n, repeats=repeats, folder=folder, at_most=at_most)
 
     return chosen
 
@@ -95,6 +118,19 @@ def compare(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., C
     return _trial(request, model).compare
 
 
+@pytest.fixture
+def compare_builds(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Comparison]:
+    """``compare_builds(Serving(), prompts=, workload=).shows(claims...)``: the installed engine
+    against the build of ``--rllm-against``; see ``Trial.compare_builds``."""
+    return _trial(request, model).compare_builds
+
+
+@pytest.fixture
+def contract(request: pytest.FixtureRequest) -> Decision:
+    """Whether the engine says what its stored contract says (``kept``), else what differs."""
+    return bench_of(request.config).kept_contract()
+
+
 def _trial(request: pytest.FixtureRequest, model: ModelPair) -> Trial:
     from .trials import Trial
 
@@ -115,7 +151,8 @@ def _trial(request: pytest.FixtureRequest, model: ModelPair) -> Trial:
             bench=bench,
             pair=model,
             folder=records_of(item),
-            **about,
+            sentence=about["sentence"],
+            cite=about["cite"],
         )
     trial: Trial = item.stash[TRIAL]
     return trial

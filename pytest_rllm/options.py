@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     from .reports.progress import Progress
 
 OPTIONS: dict[str, tuple[str, str]] = {
-    "engine": ("NAME", "serving engine (default: vllm)"),
+    "engine": (
+        "NAME[@BUILD]",
+        "serving engine (default: vllm), and which build of it: as --rllm-against takes it "
+        "(default: the installed one)",
+    ),
     "model": ("NAMES", "model pairs, joined by commas; tiny is bundled (default: all there are)"),
+    "against": (
+        "BUILD",
+        "upgrade gate: compare the installed engine with another build of it: 'vllm==0.31.0', a "
+        "path to a python, or a URL",
+    ),
     "record": ("DIR", "record runs there (default: a new folder in .rllm/records)"),
     "replay": ("DIR", "judge the runs recorded in DIR; no engine is started"),
     "baseline": ("WORDS", "change stored baselines: create, fix, trim, update; joined by commas"),
@@ -52,6 +61,14 @@ def model_names(config: pytest.Config) -> list[str]:
     return names
 
 
+def upgrading(config: pytest.Config) -> bool:
+    """Whether two builds are compared: asked for, or so recorded in what is replayed."""
+    replay = value(config, "replay")
+    return bool(value(config, "against")) or bool(
+        replay and (Path(replay) / "upgrade.json").is_file()
+    )
+
+
 def make_bench(config: pytest.Config) -> Bench:
     """The session's bench as the options want it.
 
@@ -63,7 +80,7 @@ def make_bench(config: pytest.Config) -> Bench:
     from .engines import ENGINES
 
     root = config.rootpath
-    engine = value(config, "engine") or "vllm"
+    engine, _, build = (value(config, "engine") or "vllm").partition("@")
     if engine not in ENGINES:
         raise ValueError(
             f"--rllm-engine: unknown engine {engine!r}; there are {', '.join(ENGINES)}"
@@ -74,6 +91,12 @@ def make_bench(config: pytest.Config) -> Bench:
     replay, record = value(config, "replay"), value(config, "record")
     if replay and record:
         raise ValueError("--rllm-replay reads records, --rllm-record writes them: choose one")
+    against = value(config, "against")
+    if replay and against:
+        raise ValueError(
+            "--rllm-replay judges recorded runs, and their record says which builds they compare: "
+            "leave --rllm-against out"
+        )
     if replay and not Path(replay).is_dir():
         raise ValueError(f"--rllm-replay: there is no folder {replay}")
     words = frozenset(filter(None, (value(config, "baseline") or "").split(",")))
@@ -99,6 +122,8 @@ def make_bench(config: pytest.Config) -> Bench:
         inconclusive="fail" if inconclusive == "fail" else "skip",
         data=Path(data) if data else None,
         say=_progress(config),
+        build=build or None,
+        against=against,
     )
 
 

@@ -7,22 +7,35 @@ from typing import Any
 
 import pytest
 
-from .findings import MARK, check, existing, records_of
+from .findings import MARK, check, existing, records_of, select
 from .fixtures import (
     BENCH,
     TRIAL,
     bench_of,
     compare,
+    compare_builds,
+    contract,
     dataset,
     engine,
     gpu,
+    have_builds,
     measure,
     model,
     workload,
 )
-from .options import OPTIONS, model_names, value
+from .options import OPTIONS, model_names, upgrading, value
 
-__all__ = ["compare", "dataset", "engine", "gpu", "measure", "model", "workload"]
+__all__ = [
+    "compare",
+    "compare_builds",
+    "contract",
+    "dataset",
+    "engine",
+    "gpu",
+    "measure",
+    "model",
+    "workload",
+]
 
 WHOLE = pytest.StashKey[dict[str, set[str]] | None]()
 PROPERTY = "rllm"
@@ -56,8 +69,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if check(items):
-        bench_of(config)  # an impossible option is refused before anything is measured
+    if not check(items):
+        return
+    bench_of(config)  # an impossible option is refused before anything is measured
+    left_out = select(items, upgrading=upgrading(config))
+    if not config.option.collectonly:
+        have_builds(config)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -66,8 +85,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("gpu"):
-        missing = bench_of(item.config).lacks(records_of(item), mark.kwargs)
+        bench = bench_of(item.config)
+        missing = bench.lacks(records_of(item), mark.kwargs)
         if missing:
+            bench.left_out.add(item.nodeid)
             pytest.skip(missing)
 
 
@@ -95,7 +116,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for name, text in getattr(report, "user_properties", ())
         if name == PROPERTY
     }
-    if told:
+    bench = terminalreporter.config.stash.get(BENCH, None)
+    if told or (bench is not None and bench.said):
         from .endings import summarise
 
         summarise(terminalreporter, list(told))
@@ -105,3 +127,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     bench = session.config.stash.get(BENCH, None)
     if bench is not None:
         bench.close(session.config.stash.get(WHOLE, None))
+    if bench is not None and upgrading(session.config):
+        from .endings import exit_status
+
+        session.exitstatus = exit_status(session, bench)

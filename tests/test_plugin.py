@@ -49,6 +49,20 @@ def test_an_unused_plugin_imports_pytest_and_its_own_doors_only(tmp_path) -> Non
     assert heavy == []
 
 
+def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
+    script = (
+        "import importlib, pkgutil, types, pytest_rllm\n"
+        "for found in pkgutil.iter_modules(pytest_rllm.__path__, 'pytest_rllm.'):\n"
+        "    found.name.endswith('__') or importlib.import_module(found.name)\n"
+        "named = [(name, getattr(pytest_rllm, name)) for name in pytest_rllm.__all__]\n"
+        "print([name for name, what in named if isinstance(what, types.ModuleType)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -58,6 +72,7 @@ def test_an_unused_plugin_imports_pytest_and_its_own_doors_only(tmp_path) -> Non
         (("--rllm-inconclusive", "pass"), "*--rllm-inconclusive: fail or skip, not 'pass'*"),
         (("--rllm-replay", "nowhere"), "*there is no folder nowhere*"),
         (("--rllm-replay", ".", "--rllm-record", "x"), "*choose one*"),
+        (("--rllm-replay", ".", "--rllm-against", "x"), "*leave --rllm-against out*"),
         (("--rllm-baseline", "crate"), "*takes create, fix, trim, update*not crate*"),
         (("--rllm-data", "nowhere"), "*--rllm-data: there is no folder nowhere*"),
         (("--rllm-report", "pdf:x"), "*unknown report 'pdf'; there are json, markdown, table*"),
@@ -99,7 +114,7 @@ def test_a_finding_must_compare(pytester: pytest.Pytester) -> None:
     )
     result = pytester.runpytest_inprocess(*ARGS)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*test_it: a @finding must use the fixture 'compare'*"])
+    result.stderr.fnmatch_lines(["*test_it: a @finding must use a fixture of compare, *"])
 
 
 @pytest.mark.parametrize("given", ['"", cite="x"', '"x", cite=" "', 'None, cite="x"'])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-BOUNDS = ("low", "high", "detectable")
 COLUMNS = ("claim", "effect", "95 % interval", "n", "can see", "verdict")
 
 
@@ -21,6 +20,7 @@ class Row:
         claims: judged claims as plain dictionaries (see ``claims.Judged``).
         standings: per claim, what the verdict means beside the baseline.
         notes: what else makes the case fail.
+        remarks: what a reader should know and what fails nothing.
         records: folder of the case's records.
     """
 
@@ -33,6 +33,7 @@ class Row:
     standings: Sequence[str]
     notes: Sequence[str]
     records: str
+    remarks: Sequence[str] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -53,29 +54,42 @@ class Row:
         ]
 
     def reasons(self) -> list[str]:
-        """Everything that needs saying beside the table: reasons, further runs, notes."""
+        """Everything that needs saying beside the table: reasons, further runs, notes, remarks."""
         said = [f"{c['claim']}: {c['why']}" for c in self.claims if c["why"]]
         said += [
             f"{c['claim']}: about {c['further']} more {c['replicate']} would decide"
             for c in self.claims
             if c["further"]
         ]
-        return [*dict.fromkeys(said), *self.notes]
+        return [*dict.fromkeys(said), *self.notes, *self.remarks]
+
+    @staticmethod
+    def effect_of(claim: Mapping[str, Any]) -> tuple[str, str]:
+        """A claim's effect with its unit, and its interval; empty when it has none."""
+        if claim["estimate"] is None:
+            return "", ""
+        scale = claim["scale"]
+        low, high = (_shown(claim[name], scale) for name in ("low", "high"))
+        return f"{_shown(claim['estimate'], scale)} {_unit(scale)}", f"{low} .. {high}"
 
 
 def _line(claim: dict[str, Any], standing: str) -> tuple[str, ...]:
-    if claim["estimate"] is None:
+    effect, interval = Row.effect_of(claim)
+    if not effect:
         return (claim["claim"], "", "", "", "", standing)
-    unit = "%" if claim["scale"] == "percent" else "pp"
-    low, high, distance = (_shown(claim[name], claim["scale"]) for name in BOUNDS)
+    distance = _shown(claim["detectable"], claim["scale"])
     return (
         claim["claim"],
-        f"{_shown(claim['estimate'], claim['scale'])} {unit}",
-        f"{low} .. {high}",
+        effect,
+        interval,
         f"{claim['n']} {claim['replicate']}",
-        f"{distance.lstrip('+')} {unit}",
+        f"{distance.lstrip('+')} {_unit(claim['scale'])}",
         standing,
     )
+
+
+def _unit(scale: str) -> str:
+    return "%" if scale == "percent" else "pp"
 
 
 def _shown(value: float | None, scale: str) -> str:

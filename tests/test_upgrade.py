@@ -1,0 +1,456 @@
+"""The answer on an upgrade: what it follows from, what it costs, and how pytest ends with it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import MATCH, judged, record
+from test_experiments import WrittenDown
+
+from pytest_rllm.arms import Arm
+from pytest_rllm.claims import Judged, no_worse, pct, pp
+from pytest_rllm.datasets import Prompt
+from pytest_rllm.experiments import compare
+from pytest_rllm.metrics import ACCURACY, E2E
+from pytest_rllm.reports.row import Row
+from pytest_rllm.samples import Run
+from pytest_rllm.serving import Serving
+from pytest_rllm.upgrade import CANNOT_TELL, Builds, answer
+from pytest_rllm.workloads import Sampling, closed
+
+NEW, OLD = "vllm 2", "vllm 1"
+FAST = no_worse(E2E, within=pct(5))
+RIGHT = no_worse(ACCURACY, within=pp(5))
+
+# ---- the answer
+
+
+def row(*claims: Judged, ending: str = "pass", case: str = "tiny", **more: Any) -> Row:
+    told = [claim.to_json() for claim in claims]
+    about = {"finding": "gate", "case": case, "sentence": "As fast.", "cite": "x", "records": "r"}
+    standings = [claim["verdict"] for claim in told]
+    given = about | {"ending": ending, "claims": told, "standings": standings, "notes": []} | more
+    return Row.from_json(Row(**given).to_json())
+
+
+HOLDS = judged(FAST, "holds", (-0.01, 0.0, 0.01))
+WORSE = judged(RIGHT, "refuted", (-0.2, -0.15, -0.1))
+OPEN = replace(judged(FAST, "inconclusive", (-0.01, 0.02, 0.1)), further=40, further_s=200.0)
+LOST = replace(judged(RIGHT, "invalid", None, None), why="gpu0 was throttled")
+
+
+def test_safe_is_that_every_claim_of_every_case_holds() -> None:
+    found = answer([row(HOLDS, HOLDS), row(HOLDS, case="huge")])
+    assert found.word == "safe"
+    assert found.reasons == ["3 claims of no regression hold, in 2 cases"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [[], [row(HOLDS)], [row(OPEN, ending="inconclusive")], [row(LOST, ending="invalid")]],
+    ids=["alone", "holds", "inconclusive", "invalid"],
+)
+@pytest.mark.parametrize("silent", [[], ["gate [huge]"]])
+def test_one_refuted_claim_is_not_safe(others: list[Row], silent: list[str]) -> None:
+    found = answer([*others, row(HOLDS, WORSE, ending="fail", case="bad")], silent)
+    assert found.word == "not safe"
+    assert found.reasons == [
+        "gate [bad]: accuracy not lower by more than 5 pp: refuted, -15.0 pp (-20.0 .. -10.0)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("claim", "cost"),
+    [
+        (OPEN, "about 40 more blocks would decide, 3 min"),
+        (replace(OPEN, further_s=4.0), "about 40 more blocks would decide, 1 min"),
+        (
+            replace(OPEN, further=None, further_s=None),
+            "the effect lies on the margin, or its scatter is unknown: more runs may not decide",
+        ),
+    ],
+)
+def test_an_undecided_claim_cannot_tell_and_says_what_it_costs(claim: Judged, cost: str) -> None:
+    found = answer([row(HOLDS), row(HOLDS, claim, ending="inconclusive", case="open")])
+    assert found.word == "cannot tell yet"
+    said = "gate [open]: E2E not higher by more than 5 %: inconclusive, +2.0 % (-1.0 .. +10.5); "
+    assert found.reasons == [said + cost]
+
+
+@pytest.mark.parametrize(
+    ("rows", "silent", "reasons"),
+    [
+        (
+            [row(LOST, LOST, ending="invalid")],
+            [],
+            ["gate [tiny]: accuracy not lower by more than 5 pp: gpu0 was throttled"],
+        ),
+        (
+            [row(HOLDS), row(ending="error", case="bad", notes=["vllm died"])],
+            [],
+            ["gate [bad]: vllm died"],
+        ),
+        ([row(HOLDS), row(ending="error", case="bad")], [], ["gate [bad]: error"]),
+        ([row(HOLDS)], ["gate [huge]"], ["gate [huge]: ended without a verdict"]),
+        ([], [], ["no case compared the builds"]),
+    ],
+    ids=["invalid", "error", "error without a word", "silent", "nothing"],
+)
+def test_what_was_not_judged_cannot_tell(
+    rows: list[Row], silent: list[str], reasons: list[str]
+) -> None:
+    found = answer(rows, silent)
+    assert (found.word, found.reasons) == ("cannot tell yet", reasons)
+
+
+def test_the_answer_comes_first_and_what_the_engines_say_differently_last() -> None:
+    builds = Builds(NEW, OLD, ["metric renamed: a -> b"])
+    assert answer([row(HOLDS)]).lines(builds) == [
+        "vllm 1 -> vllm 2: SAFE",
+        "  1 claims of no regression hold, in 1 cases",
+        "  metric renamed: a -> b",
+    ]
+
+
+# ---- which builds
+
+
+def test_builds_are_kept_beside_the_records(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    assert Builds.read(folder) is None
+    builds = Builds("vllm 2 (./é)", OLD, ["metric gone: x"])
+    builds.write(folder)
+    assert Builds.read(folder) == builds
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"new": "a"}', '{"new": "a", "old": "b", "odd": 1}'])
+def test_a_broken_file_of_builds_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "upgrade.json").write_text(text)
+    with pytest.raises(ValueError, match=r"upgrade\.json: broken .* record the session anew"):
+        Builds.read(tmp_path)
+
+
+# ---- the gate, on synthetic records
+
+GATE = """
+import pytest
+from pytest_rllm import ACCURACY, E2E, Prompt, Sampling, Serving, finding, no_worse, pct, pp
+from pytest_rllm.findings import upgrade
+
+QUESTIONS = [Prompt(f"q{i}", f"{i}?", "7", "easy", "math", f"q{i}") for i in range(64)]
+
+def compared(compare_builds, workload):
+    return compare_builds(
+        Serving(), prompts=QUESTIONS, workload=workload.closed(2), sampling=Sampling(64),
+        blocks=(8, 16),
+    )
+
+@upgrade("Answers come as fast.")
+def test_gate_speed(compare_builds, workload):
+    compared(compare_builds, workload).shows(no_worse(E2E, within=pct(5)))
+
+@upgrade("Answers are as right.")
+def test_gate_answers(compare_builds, workload):
+    compared(compare_builds, workload).shows(no_worse(ACCURACY, within=pp(20)))
+"""
+FINDING = """
+@finding("A sentence.", cite="a source")
+def test_gate_finding(compare):
+    raise AssertionError("must not run")
+"""
+CASES = ("gate-speed-tiny", "gate-answers-tiny")
+ARGS = ("-p", "no:cacheprovider", "-p", "no:randomly", "--rllm-model", "tiny")
+
+
+@dataclass
+class Recorder(WrittenDown):
+    """Writes down what engines would have answered: seconds, and how many of 4 right."""
+
+    folder: Path = field(default_factory=Path)
+
+    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
+        made = super().run(arm, path, about)
+        seconds, right = made.about.pop("value")
+        for i, sample in enumerate(made.samples):
+            sample.ended_s = seconds
+            text = r"\boxed{7}" if i < right else r"\boxed{8}"
+            sample.deltas[-1] = replace(sample.deltas[-1], at_s=seconds, text=text)
+        record(self.folder / path, made)
+        return made
+
+
+Speeds = Callable[[int], float]
+
+
+def as_fast(block: int) -> float:
+    return 1.0 + (block % 5 - 2) / 500
+
+
+def slower(block: int) -> float:
+    return 1.2 * as_fast(block)
+
+
+def on_the_margin(block: int) -> float:
+    return 1.05 + (block % 5 - 2) / 50
+
+
+@pytest.fixture
+def gate(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Record a session that compared two builds, and judge its records."""
+    monkeypatch.delenv("CI", raising=False)
+    machine = pytester.path / "baselines" / MATCH["hardware"] / "machine.json"
+    machine.parent.mkdir(parents=True)
+    machine.write_text(json.dumps({"server_spread": {"E2E": 0.002}, "sittings": 9}))
+    records = pytester.path / "records"
+    Builds(NEW, OLD, ["metric renamed: a -> b"]).write(records)
+
+    def judged_again(
+        *args: str,
+        speed: Speeds = as_fast,
+        right: int = 4,
+        blocks: int = 16,
+        without: str = "",
+        more: str = "",
+        about: dict[str, Any] | None = None,
+        run: Callable[..., pytest.RunResult] = pytester.runpytest_inprocess,
+    ) -> pytest.RunResult:
+        questions = [Prompt(f"q{i}", f"{i}?", "7", "easy", "math", f"q{i}") for i in range(64)]
+        arms = [Arm(Serving(), questions, closed(2), Sampling(64), build) for build in (NEW, OLD)]
+        for case in set(CASES) - {without}:
+            source = Recorder(
+                lambda block, letter: (speed(block), right) if letter == "A" else (1.0, 4),
+                about=lambda block, letter: about or {},
+                folder=records,
+            )
+            known = {"finding": "gate", "case": case, "pair": "tiny"}
+            where = Path("gate") / case / "0"
+            made = compare(source, *arms, blocks=(8, 16), where=where, about=known)
+            for block in range(blocks):
+                made.pair(block)
+        pytester.makepyfile(test_gate=GATE + more)
+        return run(*ARGS, f"--rllm-replay={records}", *args)
+
+    return judged_again
+
+
+def told(result: pytest.RunResult) -> list[str]:
+    """The answer and its reasons."""
+    lines = result.outlines
+    at = next(i for i, line in enumerate(lines) if line.startswith("vllm 1 -> vllm 2: "))
+    return list(itertools.takewhile(lambda line: not line.startswith("records: "), lines[at:]))
+
+
+def test_a_safe_upgrade_ends_with_0(gate: Callable[..., pytest.RunResult]) -> None:
+    result = gate()
+    assert result.ret == 0
+    result.assert_outcomes(passed=2)
+    assert told(result) == [
+        "vllm 1 -> vllm 2: SAFE",
+        "  2 claims of no regression hold, in 2 cases",
+        "  metric renamed: a -> b",
+    ]
+    result.stdout.fnmatch_lines(["*E2E not higher by more than 5 % * no regression"])
+
+
+@pytest.mark.parametrize("inconclusive", ["skip", "fail"])
+def test_an_upgrade_that_loses_speed_ends_with_1(
+    gate: Callable[..., pytest.RunResult], inconclusive: str
+) -> None:
+    result = gate("--rllm-inconclusive", inconclusive, speed=slower)
+    assert result.ret == 1
+    result.assert_outcomes(passed=1, failed=1)
+    answer_line, reason, *_ = told(result)
+    assert answer_line == "vllm 1 -> vllm 2: NOT SAFE"
+    assert reason.startswith(
+        "  gate [gate-speed-tiny]: E2E not higher by more than 5 %: refuted, +19.9 % ("
+    )
+
+
+def test_an_upgrade_that_loses_answers_ends_with_1(
+    gate: Callable[..., pytest.RunResult],
+) -> None:
+    result = gate(right=2)
+    assert result.ret == 1
+    assert (
+        "gate [gate-answers-tiny]: accuracy not lower by more than 20 pp: refuted"
+        in told(result)[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("inconclusive", "outcomes"),
+    [("skip", {"skipped": 1, "passed": 1}), ("fail", {"failed": 1, "passed": 1})],
+)
+def test_an_upgrade_that_is_undecided_ends_with_8_and_says_what_would_decide(
+    gate: Callable[..., pytest.RunResult], inconclusive: str, outcomes: dict[str, int]
+) -> None:
+    result = gate("--rllm-inconclusive", inconclusive, speed=lambda i: on_the_margin(i) - 0.005)
+    assert result.ret == CANNOT_TELL == 8
+    result.assert_outcomes(**outcomes)
+    answer_line, reason, *_ = told(result)
+    assert answer_line == "vllm 1 -> vllm 2: CANNOT TELL YET"
+    assert "inconclusive, +4." in reason
+    assert "more blocks would decide, " in reason
+    assert reason.endswith(" min")
+
+
+BODIES = {
+    "skipped": 'pytest.skip("not today")',
+    "failed": 'assert False, "a mistake in the test"',
+    "claims nothing": "compared(compare_builds, workload)",
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_case_that_ended_without_a_verdict_is_not_safe(
+    gate: Callable[..., pytest.RunResult], body: str
+) -> None:
+    more = f'\n@upgrade("More.")\ndef test_gate_more(compare_builds, workload):\n    {body}\n'
+    result = gate(more=more)
+    assert result.ret == CANNOT_TELL
+    assert told(result)[:2] == [
+        "vllm 1 -> vllm 2: CANNOT TELL YET",
+        "  gate [gate-more-tiny]: ended without a verdict",
+    ]
+
+
+def test_cases_that_were_not_reached_are_not_safe(gate: Callable[..., pytest.RunResult]) -> None:
+    more = """
+@upgrade("More.")
+def test_gate_more(compare_builds, workload):
+    raise AssertionError("must not run")
+"""
+    result = gate("-x", "--rllm-inconclusive", "fail", speed=on_the_margin, more=more)
+    assert result.ret in (CANNOT_TELL, pytest.ExitCode.INTERRUPTED)
+    assert told(result)[0] == "vllm 1 -> vllm 2: CANNOT TELL YET"
+    assert "  gate [gate-more-tiny]: ended without a verdict" in told(result)
+
+
+def test_records_that_are_missing_are_not_safe(gate: Callable[..., pytest.RunResult]) -> None:
+    result = gate(without="gate-answers-tiny")
+    assert result.ret == CANNOT_TELL
+    assert "gate [gate-answers-tiny]: " in told(result)[1]
+    assert "00-A.jsonl: cannot be read" in told(result)[1]
+
+
+def test_runs_that_cannot_be_judged_are_not_safe(gate: Callable[..., pytest.RunResult]) -> None:
+    result = gate(about={"gpu_strangers": {"gpu0": 1.0}})
+    assert result.ret == CANNOT_TELL
+    assert told(result)[0] == "vllm 1 -> vllm 2: CANNOT TELL YET"
+    assert "gpu0 was shared" in told(result)[1]
+
+
+def test_a_session_that_was_cut_short_after_a_look_tells_what_it_knows(
+    gate: Callable[..., pytest.RunResult],
+) -> None:
+    assert gate(blocks=11).ret == 0
+    assert gate(blocks=11, speed=on_the_margin).ret == CANNOT_TELL
+
+
+def test_what_this_machine_cannot_run_is_left_out(gate: Callable[..., pytest.RunResult]) -> None:
+    more = """
+@pytest.mark.gpu(memory_gib=80)
+@upgrade("On a GPU.")
+def test_gate_gpu(compare_builds):
+    raise AssertionError("must not run")
+"""
+    result = gate(more=more)
+    result.assert_outcomes(passed=2, skipped=1)
+    assert result.ret == 0
+    assert told(result)[0] == "vllm 1 -> vllm 2: SAFE"
+
+
+def test_another_test_that_fails_keeps_its_failure(gate: Callable[..., pytest.RunResult]) -> None:
+    more = "\ndef test_of_something_else():\n    assert False\n"
+    assert gate(more=more).ret == 1
+    assert gate(more=more, speed=on_the_margin).ret == CANNOT_TELL
+
+
+def test_nothing_selected_is_no_answer(gate: Callable[..., pytest.RunResult]) -> None:
+    assert gate("-k", "nothing_of_that_name").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_a_part_that_was_selected_is_answered_for(gate: Callable[..., pytest.RunResult]) -> None:
+    result = gate("-k", "answers", speed=slower)
+    assert result.ret == 0
+    assert told(result)[1] == "  1 claims of no regression hold, in 1 cases"
+
+
+@pytest.mark.parametrize(
+    ("speed", "expected"), [(as_fast, 0), (slower, 1), (on_the_margin, CANNOT_TELL)]
+)
+def test_workers_that_replay_come_to_the_same_answer(
+    gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester, speed: Speeds, expected: int
+) -> None:
+    result = gate("-n", "2", speed=speed, run=pytester.runpytest_subprocess)
+    assert result.ret == expected
+
+
+# ---- which tests are meant
+
+
+def test_findings_are_left_out_when_builds_are_compared(
+    gate: Callable[..., pytest.RunResult],
+) -> None:
+    result = gate(more=FINDING)
+    result.assert_outcomes(passed=2, deselected=1)
+    assert result.ret == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "asked", "left_out"),
+    [
+        ((), "test_gate_finding", "test_gate_speed"),
+        (("--rllm-against", "vllm==0"), "test_gate_speed", "test_gate_finding"),
+    ],
+    ids=["findings", "upgrade"],
+)
+def test_either_findings_or_the_upgrade_are_asked_for(
+    pytester: pytest.Pytester, args: tuple[str, ...], asked: str, left_out: str
+) -> None:
+    pytester.makepyfile(test_gate=GATE + FINDING + "\ndef test_plain(): pass\n")
+    result = pytester.runpytest_inprocess(*ARGS, *args, "--collect-only", "-q")
+    text = result.stdout.str()
+    assert f"{asked}[tiny]" in text
+    assert f"{left_out}[tiny]" not in text
+    assert "test_plain" in text
+    result.stdout.fnmatch_lines(["* deselected*"])
+
+
+def test_a_session_without_the_option_answers_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_gate=GATE)
+    result = pytester.runpytest_inprocess(*ARGS)
+    result.assert_outcomes(deselected=2)
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.mark.parametrize("mark", ["", '@finding("A sentence.", cite="a source")'])
+def test_builds_cannot_be_compared_without_the_option(pytester: pytest.Pytester, mark: str) -> None:
+    pytester.makepyfile(test_gate=GATE.replace('@upgrade("Answers come as fast.")', mark))
+    result = pytester.runpytest_inprocess(*ARGS)
+    result.assert_outcomes(failed=1, deselected=1)
+    result.stdout.fnmatch_lines(["*compare_builds needs a build to compare with: --rllm-against *"])
+
+
+def test_a_case_of_the_upgrade_must_compare(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        'from pytest_rllm.findings import upgrade\n@upgrade("x")\ndef test_it(): pass'
+    )
+    result = pytester.runpytest_inprocess(*ARGS)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_it: a @finding must use a fixture of *"])
+
+
+def test_a_broken_file_of_builds_stops_the_session(
+    gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "records" / "upgrade.json").write_text("{")
+    result = gate()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*upgrade.json: broken*record the session anew*"])
