@@ -18,9 +18,8 @@ def test_adaptive_runtime(compare, dataset, workload, model, harder, easier):
     """
 
     def arm(role: str, tier: str) -> Arm:
-        return Arm(
-            Serving(model=role), dataset(tier, n=192), workload.closed(12), Sampling(model.generous)
-        )
+        asked = dataset(tier, n=192, at_most=True)
+        return Arm(Serving(model=role), asked, workload.closed(12), Sampling(model.generous))
 
     compare(arm("reasoning", harder), against=arm("reasoning", easier)).shows(
         higher(E2E, by=pct(50)),

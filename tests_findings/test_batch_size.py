@@ -30,7 +30,7 @@ def test_batch_size(compare, dataset, workload, model):
         return Arm(Serving(), dataset(*tiers, n=n), workload.closed(in_flight), sampling)
 
     fixed, free = Sampling(model.fixed_length, ignore_eos=True), Sampling(model.generous)
-    compare(arm(16, fixed, "hard", n=192), against=arm(4, fixed, "hard", n=192)).shows(
+    compare(arm(16, fixed, "medium", n=192), against=arm(4, fixed, "medium", n=192)).shows(
         higher(TPS, by=pct(25)),
     )
     compare(arm(16, free, "medium", n=192), against=arm(4, free, "medium", n=192)).shows(

@@ -12,7 +12,7 @@ def test_kv_fluctuation(compare, dataset, workload):
     compare(
         Serving(model="reasoning"),
         against=Serving(model="plain"),
-        prompts=dataset("easy", "medium", "hard", n=480),
+        prompts=dataset("easy", "medium", "hard", n=480, at_most=True),
         workload=workload.closed(16),
     ).shows(
         higher(KV_PEAK, by=pp(10)),

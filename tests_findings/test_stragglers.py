@@ -16,7 +16,7 @@ def test_stragglers(compare, dataset, workload):
     compare(
         Serving(model="reasoning"),
         against=Serving(model="plain"),
-        prompts=dataset("easy", "medium", "hard", n=192),
+        prompts=dataset("easy", "medium", "hard", n=192, at_most=True),
         workload=workload.together(),
     ).shows(
         higher(STRAGGLING, by=pp(10)),

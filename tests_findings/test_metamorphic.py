@@ -1,0 +1,60 @@
+"""Answers that must not depend on how they were asked for: checks that need no baseline.
+
+At temperature 0 the same question has one right answer, and an engine that is sound gives it cold
+or from its cache, alone or among others, drafted or not, before and after others hung up. Rounding
+may differ with the size of a batch, so a few texts may: what is claimed is that answers are as
+right as they were (within 3 points) and that 19 of 20 are the same word for word.
+"""
+
+import pytest
+
+from pytest_rllm import ACCURACY, AGREEMENT, Arm, Sampling, Serving, finding, not_lower, pp
+
+SAME = (not_lower(ACCURACY, by_more_than=pp(3)), not_lower(AGREEMENT, by_more_than=pp(5)))
+SOUND = "metamorphic check: needs no paper and no baseline"
+
+
+@pytest.fixture
+def greedy(dataset, workload, model):
+    """An arm that asks the same 160 questions greedily, by default eight at a time."""
+
+    def arm(serving=None, *, in_flight=8, cut=(), repeats=1):
+        return Arm(
+            serving or Serving(),
+            dataset("easy", "medium", n=160, repeats=repeats),
+            workload.closed(in_flight),
+            Sampling(model.generous, temperature=0),
+            cut=cut,
+        )
+
+    return arm
+
+
+@finding("A warm prefix cache gives the answers that a cold one gives.", cite=SOUND)
+def test_metamorphic_prefix_cache(compare, greedy):
+    """Every question is asked three times in a block; without a cache each is worked out anew."""
+    cached = greedy(Serving(prefix_caching=True), repeats=3)
+    compare(cached, against=greedy(repeats=3)).shows(*SAME)
+
+
+@finding("Speculation gives the answers that plain decoding gives.", cite=SOUND)
+@pytest.mark.parametrize("drafter", ["ngram", "draft"])
+def test_metamorphic_speculation(compare, greedy, drafter):
+    compare(greedy(Serving(speculative=drafter)), against=greedy()).shows(*SAME)
+
+
+@finding("A request among many gets the answer that it gets alone.", cite=SOUND)
+def test_metamorphic_company(compare, greedy):
+    compare(greedy(in_flight=16), against=greedy(in_flight=1)).shows(*SAME)
+
+
+@finding("A repeated request gets the answer that the first one got.", cite=SOUND)
+def test_metamorphic_repetition(compare, greedy):
+    """Both arms are one and the same: of every pair of blocks the second is the repetition."""
+    compare(greedy(), against=greedy()).shows(*SAME)
+
+
+@finding("Requests that hang up in mid-stream leave the others' answers right.", cite=SOUND)
+def test_metamorphic_hang_ups(compare, greedy, dataset):
+    """One request in three is cut off after its first deltas."""
+    compare(greedy(cut=dataset("hard", n=80)), against=greedy()).shows(*SAME)
