@@ -251,7 +251,7 @@ def test_a_record_cut_short_is_invalid_and_keeps_its_samples(replay, tmp_path, r
     [
         (".shows(CLAIMS)", "", "*compare(...) without .shows(...)*"),
         ("CLAIMS", "", "*shows() needs at least one claim*"),
-        ("blocks=3", "blocks=0", "*at least one block*"),
+        ("blocks=3", "blocks=0", "*growing numbers of blocks*"),
         ("blocks=3", "blocks=99", "*24 questions cannot fill 99 blocks*"),
     ],
 )

@@ -109,12 +109,17 @@ def test_large_effects_are_shown_without_decimals() -> None:
 
 
 def test_all_that_needs_saying_is_said_once() -> None:
-    assert row(INVALID, INVALID, UNDECIDED, UNKNOWN, notes=["drift"]).reasons() == [
+    told = row(INVALID, INVALID, UNDECIDED, UNKNOWN, notes=["drift"], remarks=["block 3 is void"])
+    assert told.reasons() == [
         "TPS higher by 5 %: gpu0 was throttled",
         "TPS higher by 5 %: 1 block(s): an error bar needs at least two",
         "accuracy not lower by more than 3 pp: about 40 more questions would decide",
         "drift",
+        "block 3 is void",
     ]
+    assert "block 3 is void" in of_one(told)
+    assert "block 3 is void" in render_named("table")([told])
+    assert Row.from_json(told.to_json()).remarks == ["block 3 is void"]
 
 
 def cells(text: str, marks: str) -> list[list[str]]:
