@@ -24,7 +24,7 @@ from .monitors import Gpu
 from .reports.progress import Progress
 from .reports.row import Row
 from .sources import Live, Replay, SideBySide, Source
-from .upgrade import Answer, Builds
+from .upgrades import Answer, Builds
 
 CONTRACT = "contract.json"
 """Where a session's records hold what its engine said of itself."""

@@ -21,7 +21,7 @@ from .reports.table import of_one
 from .reports.table import render as render_table
 from .samples import RecordError
 from .trials import ClaimsNothing, Trial
-from .upgrade import CANNOT_TELL, Answer, answer
+from .upgrades import CANNOT_TELL, Answer, answer
 
 KNOWN = "known deviation"
 ERRORS = (EngineError, RecordError, BaselineError, MetricMissing)

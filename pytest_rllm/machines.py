@@ -8,6 +8,7 @@ so the intervals of timed metrics are widened by it. ``benchmarks/calibrate.py``
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -55,6 +56,9 @@ def machine(folder: Path, hardware: str) -> Machine:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         spread = {str(k): float(v) for k, v in content["server_spread"].items()}
+        wrong = [name for name, value in spread.items() if not 0 <= value < math.inf]
+        if wrong:
+            raise ValueError(f"a spread is a finite number of at least 0: {', '.join(wrong)}")
         return Machine(hardware, spread, int(content["sittings"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

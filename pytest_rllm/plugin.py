@@ -58,6 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if value(config, "model"):
         model_names(config)
+    if upgrading(config) and getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError(
+            "the upgrade gate gives one answer, and workers know a part of it each: leave -n out"
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

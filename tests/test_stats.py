@@ -424,6 +424,18 @@ def test_all_looks_together_err_as_often_as_a_single_one(
     assert out[:, 0].mean() == pytest.approx(spent, abs=four_errors(spent, tries))
 
 
+@pytest.mark.parametrize("looks", [(8, 16), (1, 2, 3), (10, 20, 80)], ids=str)
+def test_looks_spend_what_they_may_to_the_fifth_digit(looks: tuple[int, ...]) -> None:
+    """The shares that the looks see correlate as the root of their sizes' ratio."""
+    bounds = scipy.stats.norm.ppf(0.5 + np.array(confidences(looks)) / 2)
+    for n in range(1, len(looks) + 1):
+        sizes, z = np.array(looks[:n]), bounds[:n]
+        together = np.sqrt(np.minimum.outer(sizes, sizes) / np.maximum.outer(sizes, sizes))
+        law = scipy.stats.multivariate_normal(cov=together, seed=1, maxpts=10**6, abseps=1e-8)
+        inside = law.cdf(z, lower_limit=-z)
+        assert 1 - inside == pytest.approx(0.05 * (looks[n - 1] / looks[-1]) ** 1.5, abs=2e-6)
+
+
 def test_looks_at_real_blocks_err_no_more_than_they_may() -> None:
     """The true effect lies on the margin; some look sees all of the interval above it."""
     tries, looks = 1500, (8, 16, 24)

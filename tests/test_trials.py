@@ -19,7 +19,7 @@ from pytest_rllm.models import PAIRS
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.serving import Serving
 from pytest_rllm.trials import BLOCKS, LOOKS, ClaimsNothing, Trial
-from pytest_rllm.upgrade import Builds
+from pytest_rllm.upgrades import Builds
 from pytest_rllm.workloads import Sampling, together
 
 NEW, OLD = "vllm 2", "vllm 1"
