@@ -268,16 +268,21 @@ class Baselines:
 
     def _write(self, hardware: str, finding: str, cases: Mapping[str, Case]) -> None:
         path = self.path(hardware, finding)
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = dump(finding, cases)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, text)
         if path not in self.written:
             self.written.append(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, its folder too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _accepted(finding: str, case: str, before: Case | None, after: Case) -> list[ledger.Entry]:

@@ -369,9 +369,7 @@ def _effects(metric: Metric, scale: str, blocks: Blocks) -> tuple[Effects, str]:
 
 def _servers(blocks: Blocks) -> float:
     """Pairs of servers behind the blocks; infinitely many when both arms share one."""
-    pairs = {
-        tuple((run.about.get("build"), run.about.get("server")) for run in pair) for pair in blocks
-    }
+    pairs = {tuple(run.server for run in pair) for pair in blocks}
     if all(first == second for first, second in pairs):
         return math.inf
     return min(len({pair[i] for pair in pairs}) for i in (0, 1))

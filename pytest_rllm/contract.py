@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 
-from .baselines import BaselineError
+from .baselines import BaselineError, write_whole
 from .datasets import Prompt
 from .engines.base import Engine, EngineError, ask
 from .engines.pool import Server
@@ -243,11 +242,5 @@ def read(path: Path) -> Contract:
 
 def write(contract: Contract, path: Path) -> None:
     """Write one contract, one name per line, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        text = json.dumps(contract.to_json(), indent=1, ensure_ascii=False)
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    text = json.dumps(contract.to_json(), indent=1, ensure_ascii=False)
+    write_whole(path, text + "\n")

@@ -80,11 +80,7 @@ class Comparison:
         """What a reader should know of the judgement and what is no reason to fail."""
         found = list(self.voids)
         timed = [claim.metric for claim, _ in self.judged if claim.metric.timed]
-        servers = {
-            (run.about.get("build"), run.about.get("server"))
-            for pair in self.blocks
-            for run in pair
-        }
+        servers = {run.server for pair in self.blocks for run in pair}
         known = self.machine(self.blocks[0][0].about["match"]["hardware"])
         if timed and len(servers) > 1 and not known.sittings:
             found.append(

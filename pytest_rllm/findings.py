@@ -94,11 +94,15 @@ def check(items: Iterable[pytest.Item]) -> int:
     """
     seen: dict[tuple[str, str], pytest.Item] = {}
     for item in items:
-        if item.get_closest_marker(MARK) is None:
+        mark = item.get_closest_marker(MARK)
+        if mark is None:
             continue
-        if not JUDGES & set(getattr(item, "fixturenames", ())):
+        used = set(getattr(item, "fixturenames", ()))
+        if not JUDGES & used:
             judges = ", ".join(sorted(JUDGES))
             raise pytest.UsageError(f"{item.nodeid}: a @finding must use a fixture of {judges}")
+        if mark.kwargs.get("builds") and "compare_builds" not in used:
+            raise pytest.UsageError(f"{item.nodeid}: an @upgrade must use 'compare_builds'")
         key = (finding_id(item), case_id(item))
         other = seen.setdefault(key, item)
         if other is not item:

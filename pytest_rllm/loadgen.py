@@ -135,6 +135,7 @@ class _Client:
         wall_s = self._now()
         return {
             "planned": sum(request.cut_after is None for request in requests),
+            "cuts_planned": sum(request.cut_after is not None for request in requests),
             "cut": self._cut,
             "wall_s": round(wall_s, 6),
             "client_cpu_s": round(time.process_time() - cpu, 6),

@@ -2,7 +2,7 @@
 
 Two processes that serve the same model from the same build differ a little in speed for as long as
 they live (memory layout, for one). No number of blocks on one pair of servers averages that away,
-so the intervals of timed metrics are widened by it. ``benchmarks/calibrate.py`` measures it.
+so the intervals of timed metrics are widened by it. ``benchmarks/calibration`` measures it.
 """
 
 from __future__ import annotations
@@ -63,5 +63,5 @@ def machine(folder: Path, hardware: str) -> Machine:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not what is known of a machine ({type(error).__name__}: {error}); mend it, "
-            "or measure it anew: python benchmarks/calibrate.py"
+            "or measure it anew: benchmarks/calibration"
         ) from error

@@ -131,6 +131,11 @@ class Run:
             points.append(value)
 
     @property
+    def server(self) -> tuple[Any, ...]:
+        """Which server answered: its build and its number there."""
+        return self.about.get("build"), self.about.get("server")
+
+    @property
     def duration_s(self) -> float:
         """From the first intended start to the end of the last response, in seconds."""
         if not self.samples:

@@ -168,29 +168,25 @@ class Live:
 
     def _signature(self, server: Server) -> list[float]:
         """Log probabilities of a greedy answer's first tokens: the numerics of this serving."""
-        body = {
-            "model": self.engine.model_name,
-            "messages": [{"role": "user", "content": SIGNATURE_PROMPT}],
-            "temperature": 0,
-            "max_tokens": SIGNATURE_TOKENS,
-            "ignore_eos": True,
-            "logprobs": True,
-        }
-        answer = json.loads(ask(f"{server.url}/v1/chat/completions", body))
+        answer = json.loads(self._greedy(server, SIGNATURE_TOKENS, logprobs=True))
         return [token["logprob"] for token in answer["choices"][0]["logprobs"]["content"]]
 
     def _anchor(self, server: Server) -> float:
         """Seconds that one fixed greedy request takes, alone: how the machine is at this moment."""
+        begun = time.monotonic()
+        self._greedy(server, ANCHOR_TOKENS)
+        return time.monotonic() - begun
+
+    def _greedy(self, server: Server, tokens: int, **more: Any) -> bytes:
+        """The answer to one fixed question, so many tokens long."""
         body = {
             "model": self.engine.model_name,
             "messages": [{"role": "user", "content": SIGNATURE_PROMPT}],
             "temperature": 0,
-            "max_tokens": ANCHOR_TOKENS,
+            "max_tokens": tokens,
             "ignore_eos": True,
         }
-        begun = time.monotonic()
-        ask(f"{server.url}/v1/chat/completions", body)
-        return time.monotonic() - begun
+        return ask(f"{server.url}/v1/chat/completions", body | more)
 
 
 @dataclass

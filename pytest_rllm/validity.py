@@ -27,8 +27,8 @@ CAPACITY_GROWTH = 1.5
 ANCHOR_BAND = 1.5
 """A block is void when its anchor probe took so many times its server's median, or so much less."""
 VOID_SHARE = 0.25
-"""More void blocks than this, and nothing is judged. Of 290 pairs of blocks on two cores of a
-shared host 6 % were void; with that, three of eight are in one case of a hundred."""
+"""More void blocks than this, and nothing is judged. Of 326 pairs of blocks on two cores of a
+shared host 24 were void; with that, three of eight are in one or two cases of a hundred."""
 TRUNCATED_SHARE = 0.2
 RESOLVED = {"template": "the chat template", "sampling_defaults": "a sampling default"}
 FAR_OFF = 2.0
@@ -75,7 +75,7 @@ def _usual_anchors(blocks: Blocks) -> dict[tuple[Any, ...], float]:
     for pair in blocks:
         for run in pair:
             if "anchor_s" in run.about:
-                anchors[_server(run)].append(run.about["anchor_s"])
+                anchors[run.server].append(run.about["anchor_s"])
     return {server: statistics.median(times) for server, times in anchors.items()}
 
 
@@ -83,7 +83,7 @@ def _off_anchor(run: Run, usual: Mapping[tuple[Any, ...], float]) -> str | None:
     took = run.about.get("anchor_s")
     if took is None:
         return None
-    median = usual[_server(run)]
+    median = usual[run.server]
     if median / ANCHOR_BAND <= took <= median * ANCHOR_BAND:
         return None
     return f"its anchor probe took {took * 1e3:.0f} ms, {median * 1e3:.0f} ms is usual"
@@ -104,10 +104,6 @@ def _late(run: Run) -> str | None:
     )
 
 
-def _server(run: Run) -> tuple[Any, ...]:
-    return run.about.get("build"), run.about.get("server")
-
-
 def _of_run(run: Run) -> Iterator[str]:
     arm = run.about["arm"]
     if run.closing is None:
@@ -118,6 +114,9 @@ def _of_run(run: Run) -> Iterator[str]:
         yield f"{arm}: {len(failed)} of {len(run.samples)} requests failed: {failed[0].error}"
     if run.closing["planned"] != len(run.samples):
         yield f"{arm}: {len(run.samples)} of {run.closing['planned']} requests were recorded"
+    cut, cuts = run.closing.get("cut", 0), run.closing.get("cuts_planned", 0)
+    if cut < cuts:
+        yield f"{arm}: only {cut} of {cuts} requests hung up: the others failed or ended before"
     if len(failed) == len(run.samples):
         return
     lost = run.closing["telemetry_errors"]
