@@ -21,6 +21,7 @@ POWER = 0.8
 ROUNDING = 1e-12
 """Effects that differ by a smaller share of their size differ by rounding only: no spread."""
 RESAMPLES = 9999
+_NEAR = 1e-9
 GRID = 1001
 """Points of the numerical integration over what earlier looks left undecided."""
 SPENDING = 1.5
@@ -99,8 +100,8 @@ class Effects:
         spread: standard deviation of the typical effect that the values cannot show: what all of
             them share (the servers' own speed).
         identical: for effects that are all zero (``location``: most of them, of which a median
-            would show nothing else): the size of a change that a single further pair could show,
-            added to their mean as in :func:`share`; None when equal values are no evidence (times).
+            would show nothing else): the size of a change that any of them could have shown; None
+            when equal values are no evidence (times).
     """
 
     values: Sequence[float]
@@ -116,7 +117,7 @@ class Effects:
     def _of_values(self, confidence: float) -> Interval:
         n, equal = len(self.values), sum(value == 0 for value in self.values)
         still = 2 * equal > n if self.kind == "location" else equal == n
-        if self.identical is not None and n > 1 and still:
+        if self.identical is not None and self.kind != "share" and n > 1 and still:
             return _padded(_finite(self.values), self.clusters, self.identical, confidence)
         match self.kind:
             case "location":
@@ -200,12 +201,51 @@ def share(
 ) -> Interval:
     """Interval of the mean of paired differences in -1..1 (answers to the same questions).
 
-    As :func:`mean`, with one pair of pseudo-differences, +1 and -1, added (Bonett and
-    Price, Psychological Methods 2012: for single answers this is their adjusted Wald interval of
-    paired proportions), so equal answers everywhere do not make an error bar of zero. The
-    pseudo-differences count as no cluster.
+    Tango's score interval of paired proportions (Statistics in Medicine 1998), with Student's t:
+    every mean is kept that the differences do not contradict, with the variance that they would
+    have if it were true. So few one-sided changes make no narrow interval, and equal answers
+    everywhere none of zero: so many changes may have gone unseen, by the binomial distribution
+    (Clopper and Pearson, Biometrika 1934). Averages of several answers, and clusters, scale that
+    variance by what they have in truth, with z**2 / 2 pseudo-differences of each of +1 and -1
+    against variances of zero.
     """
-    return _padded(_finite(differences), clusters, 1.0, confidence)
+    from scipy import optimize
+
+    x = _finite(differences)
+    if np.abs(x).max(initial=0) > 1:
+        raise ValueError(f"a difference of shares lies in -1..1, got {x[np.abs(x) > 1].tolist()}")
+    groups = _groups(x, clusters)
+    if isinstance(groups, str):
+        return _unknown(x, groups, confidence)
+    df = int(groups.max())
+    if not x.any():
+        return _unseen(x, df, 1.0, confidence)
+    centre = float(x.mean())
+    better, worse = float(x.clip(0).sum()), float((-x).clip(0).sum())
+    pads, _, squares = _pseudo(x, groups, 1.0, confidence)
+    n = x.size + pads
+    alone = (better + worse + pads - (better - worse) ** 2 / n) * n / (n - 1)
+    scale = _quantile(df, confidence) * math.sqrt(squares / alone / x.size)
+
+    def beyond(mean: float, side: int) -> float:
+        return side * (mean - centre) - scale * math.sqrt(_variance(mean, better, worse, x.size))
+
+    def bound(side: int) -> float:
+        near = centre + side * _NEAR  # at the centre itself the variance may be zero
+        if abs(near) >= 1 or beyond(side, side) < 0:
+            return float(side)
+        return float(optimize.brentq(beyond, near, side, args=(side,), xtol=1e-12))
+
+    return Interval(centre, bound(-1), bound(1), x.size, df, None, confidence)
+
+
+def _variance(mean: float, better: float, worse: float, n: int) -> float:
+    """Most likely variance of a difference of answers, if the true mean were ``mean``."""
+    if mean < 0:
+        mean, better, worse = -mean, worse, better
+    slope = better + worse + (better - worse - 2 * n) * mean
+    against = (slope + math.sqrt(slope**2 + 8 * n * worse * mean * (1 - mean))) / (4 * n)
+    return max(0.0, 2 * against + mean - mean**2)
 
 
 def no_difference(differences: Sequence[float], clusters: Sequence[Hashable]) -> float:
@@ -312,15 +352,38 @@ def _signed_rank(n: int) -> np.ndarray:
 def _padded(
     x: np.ndarray, clusters: Sequence[Hashable] | None, size: float, confidence: float
 ) -> Interval:
-    """The t interval with two pseudo-effects added, plus and minus ``size``."""
+    """The t interval with pseudo-effects added, z**2 / 2 of each of plus and minus ``size``."""
     groups = _groups(x, clusters)
     if isinstance(groups, str):
         return _unknown(x, groups, confidence)
     df = int(groups.max())
-    padded = np.concatenate([x, [size, -size]])
-    centre = float(padded.mean())
-    half = _quantile(df, confidence) * _standard_error(padded, np.append(groups, [df + 1, df + 2]))
+    if not x.any():
+        return _unseen(x, df, size, confidence)
+    pads, centre, squares = _pseudo(x, groups, size, confidence)
+    half = _quantile(df, confidence) * math.sqrt(squares) / (x.size + pads)
     return Interval(float(x.mean()), centre - half, centre + half, x.size, df, None, confidence)
+
+
+def _unseen(x: np.ndarray, df: int, size: float, confidence: float) -> Interval:
+    """Of effects that are all zero: what share of changes of ``size`` may still have gone unseen,
+    each way."""
+    high = size * float(1 - ((1 - confidence) / 2) ** (1 / x.size))
+    return Interval(0.0, -high, high, x.size, df, None, confidence)
+
+
+def _pseudo(
+    x: np.ndarray, groups: np.ndarray, size: float, confidence: float
+) -> tuple[float, float, float]:
+    """With z**2 / 2 pseudo-effects of each of plus and minus ``size``, which count as no cluster:
+    their number, the mean of all, and the sum of squares about it, summed by cluster."""
+    from scipy import stats
+
+    pads = float(stats.norm.ppf(0.5 + confidence / 2)) ** 2
+    centre = float(x.sum()) / (x.size + pads)
+    sums = np.bincount(groups, weights=x - centre)
+    squares = float((sums**2).sum()) + pads / 2 * ((size - centre) ** 2 + (size + centre) ** 2)
+    clustered = sums.size + pads
+    return pads, centre, squares * clustered / (clustered - 1)
 
 
 def _groups(x: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray | str:

@@ -11,6 +11,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -128,16 +129,59 @@ def test_mean_is_students() -> None:
 
 
 @pytest.mark.parametrize(("confidence", "t"), [(0.95, 2.022691), (0.99, 2.707913)])
-def test_share_of_single_answers_is_the_adjusted_wald_interval(confidence: float, t: float) -> None:
+def test_share_of_single_answers_keeps_what_a_score_test_keeps(confidence: float, t: float) -> None:
+    """The variance under a mean on the bound is found anew, by maximum likelihood."""
     n, gained, lost = 40, 9, 2
     values = [1.0] * gained + [-1.0] * lost + [0.0] * (n - gained - lost)
     interval = each_alone(values, confidence)
-    more, less = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = t * math.sqrt((more + less - (more - less) ** 2) / (n + 1))
     assert interval.estimate == pytest.approx((gained - lost) / n)
-    assert interval.low == pytest.approx(more - less - half, abs=1e-7)
-    assert interval.high == pytest.approx(more - less + half, abs=1e-7)
     assert interval.confidence == confidence
+    for bound in (interval.low, interval.high):
+
+        def unlikely(worse: float, mean: float = bound) -> float:
+            better = worse + mean
+            return -(
+                gained * math.log(better)
+                + lost * math.log(worse)
+                + (n - gained - lost) * math.log(1 - better - worse)
+            )
+
+        ends = (max(0.0, -bound) + 1e-9, (1 - bound) / 2 - 1e-9)
+        worse = scipy.optimize.minimize_scalar(
+            unlikely, bounds=ends, method="bounded", options={"xatol": 1e-12}
+        ).x
+        error = math.sqrt((2 * worse + bound - bound**2) / n)
+        assert abs(interval.estimate - bound) / error == pytest.approx(t, rel=1e-5)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
+@pytest.mark.parametrize("n", [2, 40, 132])
+def test_no_change_at_all_leaves_what_would_have_gone_unseen(n: int, confidence: float) -> None:
+    told = each_alone([0.0] * n, confidence)
+    exact = scipy.stats.binomtest(0, n).proportion_ci(confidence, "exact")
+    assert (-told.low, told.high) == pytest.approx((exact.high, exact.high))
+    assert told.high < each_alone([1.0] + [0.0] * (n - 1), confidence).high
+
+
+@pytest.mark.parametrize("lost", [1, 6, 40])
+def test_losses_alone_may_be_as_many_as_wilson_says(lost: int) -> None:
+    n = 4000
+    told = each_alone([-1.0] * lost + [0.0] * (n - lost))
+    wilson = scipy.stats.binomtest(lost, n).proportion_ci(method="wilson")
+    assert -told.low == pytest.approx(wilson.high, rel=0.002)
+
+
+@pytest.mark.parametrize("n", [100, 200, 500, 1319])
+@pytest.mark.parametrize("margin", [0.01, 0.03, 0.05])
+def test_losses_on_the_margin_are_rarely_called_small(n: int, margin: float) -> None:
+    """Every change is for the worse, at a rate that is exactly the margin: the share of "no loss
+    beyond the margin", summed over the binomial distribution."""
+    small = sum(
+        float(scipy.stats.binom.pmf(lost, n, margin))
+        for lost in range(math.ceil(n * margin) + 1)
+        if each_alone([-1.0] * lost + [0.0] * (n - lost)).low > -margin
+    )
+    assert small <= 0.03
 
 
 # ---- coverage
@@ -300,8 +344,7 @@ def test_equal_pairs_are_evidence_only_where_a_change_would_have_shown(kind: Kin
         [0.0] * 8
     )
     told = Effects([0.0] * 8, kind, identical=0.5).interval()
-    # Eight zeros and one half each way: their standard error, and t of 7 degrees of freedom.
-    half = 2.364624 * math.sqrt(2 * 0.5**2 / 9 / 10)
+    half = 0.5 * (1 - 0.025 ** (1 / 8))  # a change of 0.5 that is seen in none of eight
     assert (told.estimate, told.n, told.df, told.why) == (0.0, 8, 7, None)
     assert (told.low, told.high) == pytest.approx((-half, half), rel=1e-6)
 
@@ -316,7 +359,6 @@ def test_more_equal_pairs_are_more_evidence() -> None:
 def test_most_blocks_being_equal_does_not_hide_the_others_from_their_mean() -> None:
     values = [0.0] * 49 + [1.0] * 11
     told = Effects(values, "location", identical=1.0).interval()
-    assert told == share(values, range(60))
     assert told.estimate == pytest.approx(11 / 60)
     assert told.low > 0.05
     # Where half of them moved a median does see it.
@@ -529,6 +571,8 @@ def test_nothing_that_moved_or_one_cluster_shows_no_difference(
 def interval_of(
     values: Sequence[float], kind: Kind, confidence: float, size: float | None
 ) -> Interval:
+    if kind == "share":  # differences of shares lie in -1..1
+        values = [value / 1000 for value in values]
     return Effects(values, kind, identical=size).interval(confidence)
 
 
@@ -575,7 +619,7 @@ def test_units_do_not_matter(values: list[float], kind: Kind, factor: float) -> 
     assert [factor * one.low, factor * one.high] == close([other.low, other.high])
 
 
-@given(effects, kinds, levels, st.floats(1, 10))
+@given(effects, st.sampled_from(["location", "mean"]), levels, st.floats(1, 10))
 def test_more_spread_is_never_a_narrower_interval(
     values: list[float], kind: Kind, level: float, stretch: float
 ) -> None:
