@@ -30,6 +30,12 @@ class Arm:
     cut: Sequence[Prompt] = field(default=(), repr=False)
 
     @property
+    def streams(self) -> int:
+        """Most responses that can be under way at once."""
+        requests = len(self.prompts) + len(self.cut)
+        return min(requests, self.workload.in_flight or requests)
+
+    @property
     def fingerprint(self) -> str:
         """Equal for arms that measure the same thing; what a replay must find in its record."""
         said = {

@@ -18,6 +18,7 @@ from .canary import Decision
 from .engines import engine_named
 from .engines.base import Engine
 from .engines.pool import Pool
+from .fidelity import Certificates
 from .machines import Machine, machine
 from .models import PAIRS, ModelPair
 from .monitors import Gpu
@@ -178,7 +179,21 @@ class Bench:
         return decision
 
     def _live(self, pair: ModelPair) -> Live:
-        return Live(self.engine, pair, self.pool, self.gpu, self.records, self.say, self.strangers)
+        return Live(
+            self.engine,
+            pair,
+            self.pool,
+            self.gpu,
+            self.records,
+            self.say,
+            self.strangers,
+            self.certificates,
+        )
+
+    @cached_property
+    def certificates(self) -> Certificates:
+        """What this session's client is known to carry."""
+        return Certificates()
 
     @cached_property
     def strangers(self) -> dict[str, float]:

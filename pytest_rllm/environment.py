@@ -37,7 +37,7 @@ def hardware_id(gpu: Gpu, *, on_cpu: bool) -> str:
 def versions() -> dict[str, str]:
     """Versions that a reader of a record wants to know."""
     found = {"python": platform.python_version()}
-    for distribution in ("pytest-rllm", "torch", "transformers", "aiohttp", "numpy"):
+    for distribution in ("pytest-rllm", "torch", "transformers", "httptools", "uvloop", "numpy"):
         try:
             found[distribution] = metadata.version(distribution)
         except metadata.PackageNotFoundError:

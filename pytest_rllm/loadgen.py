@@ -1,43 +1,35 @@
-"""Sends a workload to an engine and records what comes back: the only module that reads the clock.
+"""Sends a workload to an engine and records what comes back.
 
-Between the socket and a recorded (time, bytes) pair nothing else happens; a response is parsed when
-it has ended. All times are seconds of the monotonic clock from the start of the run.
+While the run goes on, reads of the socket and pages of telemetry are only noted with their times
+(``client``, ``spool``); they are understood, counted and written as a record when it is over. All
+times are seconds of the monotonic clock from the start of the run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from .datasets import Prompt
+import uvloop
+
+from . import spool as spools
+from . import workers
+from .client import LAG_EVERY_S, Client, Request
 from .monitors import Watch
-from .samples import Run, RunWriter, Sample
-from .streams import parse
+from .samples import Run, RunWriter, understood
+from .spool import Spool
+from .wire import Wire
 from .workloads import Workload
 
-if TYPE_CHECKING:
-    import aiohttp
-
-LAG_EVERY_S = 0.02
 SCRAPE_WITHIN_S = 10.0
 """A page that takes longer has failed; the next reading is tried."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One prompt and the JSON body that asks it.
-
-    ``cut_after`` chunks of its response the client hangs up: such a request disturbs the others and
-    is counted, but is no sample.
-    """
-
-    prompt: Prompt
-    body: dict[str, Any]
-    cut_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,8 @@ class Scrape:
 
     Attributes:
         url: what to get.
-        read: page text to values by name; its errors are kept in the closing line.
+        read: page text to values by name, called after the run; its errors are kept in the closing
+            line.
         every_s: seconds between two readings.
     """
 
@@ -70,6 +63,7 @@ def drive(
     stall_s: float = 120.0,
     progress: Progress = lambda _done, _all: None,
     clock: Callable[[], float] = time.monotonic,
+    processes: int = 1,
 ) -> Run:
     """Send every request as the workload says and record each response.
 
@@ -77,177 +71,218 @@ def drive(
         url: base of an OpenAI-compatible API, without ``/v1``.
         requests: in the order in which they start.
         workload: when they start.
-        writer: where samples and points go; closed at the end.
+        writer: where the record goes; closed at the end.
         scrape: telemetry to read beside the run; read once before and once after it, too.
         monitor: one reading of other series (GPU), taken in a thread beside the run.
         stall_s: a response that says nothing for so long has failed.
         progress: told after each response.
-        clock: monotonic seconds.
+        clock: monotonic seconds; where several processes send it is ``time.monotonic``.
+        processes: how many send; 1 is this one, more are started beside it.
 
     Returns:
         The finished run. A failed request is a sample with an error; the run goes on.
+
+    Raises:
+        SpoolError: the disk is full. WorkerError: a client process died.
     """
-    client = _Client(url, workload, writer, scrape, stall_s, progress, clock)
-    with Watch(monitor, clock=clock) if monitor else nullcontext() as watch:
-        closing = asyncio.run(client.drive(requests))
-    for at_s, values in watch.points if watch else ():
-        writer.point(at_s - client.start, values)
-    return writer.close(closing | {"monitor_error": watch.error if watch else None})
+    paths = [spools.beside(writer.path, i) for i in range(processes + (processes > 1))]
+    with Spool(paths[0]) as spool, undisturbed() as runner:
+        reading = Watch(monitor, keep=spool_reading(spool), clock=clock) if monitor else None
+        with reading or nullcontext():
+            session = _Session(url, requests, workload, spool, paths[1:], scrape, progress, clock)
+            closing = runner.run(session.run(stall_s))
+    spool.check()
+    return _record(requests, paths, writer, scrape, closing, reading)
+
+
+@contextmanager
+def undisturbed() -> Iterator[asyncio.Runner]:
+    """An event loop that a collection of everything this process holds does not stop."""
+    gc.collect()
+    gc.freeze()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            yield runner
+    finally:
+        gc.unfreeze()
+
+
+def spool_reading(spool: Spool) -> Callable[[float, dict[str, float]], None]:
+    """Where a monitor's readings go."""
+    return lambda at, values: spool.note("reading", at=at, values=values)
 
 
 @dataclass
-class _Client:
+class _Session:
+    """What goes on while a run is measured."""
+
     url: str
+    requests: Sequence[Request]
     workload: Workload
-    writer: RunWriter
+    spool: Spool
+    beside: Sequence[Path]
     scrape: Scrape | None
-    stall_s: float
     progress: Progress
     clock: Callable[[], float]
-    start: float = 0.0
+    ended: int = 0
 
-    async def drive(self, requests: Sequence[Request]) -> dict[str, Any]:
-        import aiohttp
-
-        self._scrape_errors: dict[str, int] = {}
-        self._lags: list[float] = []
-        self._fields: set[str] = set()
-        self._total, self._done, self._cut = len(requests), 0, 0
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=self.stall_s)
-        # Servers close idle connections (uvicorn: after 5 s); one that is about to be is not used.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            self._session = session
-            cpu = time.process_time()
-            await self._read_telemetry(at_s=0.0)
-            self.start = self.clock()
-            beside = [asyncio.create_task(self._watch_lag())]
-            if self.scrape:
-                beside.append(asyncio.create_task(self._repeat_telemetry(self.scrape.every_s)))
-            try:
-                await self._send_all(requests)
-            finally:
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
-            await self._read_telemetry()
-        lags = sorted(self._lags) or [0.0]
-        wall_s = self._now()
+    async def run(self, stall_s: float) -> dict[str, Any]:
+        """The closing line, as far as it is known without understanding anything."""
+        lost: Counter[str] = Counter()
+        async with _Pages(self.scrape, self.spool, lost, self.clock) as pages:
+            if self.beside:
+                told = await workers.send(
+                    self.url,
+                    self.requests,
+                    self.workload,
+                    self.beside,
+                    stall_s=stall_s,
+                    begin=pages.begin,
+                    ended=self._ended,
+                )
+            else:
+                told = [await self._send(pages, stall_s)]
+            await pages.get()
+            wall_s = self.clock() - pages.start
+        lags = sorted(lag for one in told for lag in one["lags"]) or [0.0]
+        blocked = max(sum(lag for lag in one["lags"] if lag > LAG_EVERY_S) for one in told)
         return {
-            "planned": sum(request.cut_after is None for request in requests),
-            "cuts_planned": sum(request.cut_after is not None for request in requests),
-            "cut": self._cut,
+            "processes": len(told),
+            "start_clock_s": round(pages.start, 6),
             "wall_s": round(wall_s, 6),
-            "client_cpu_s": round(time.process_time() - cpu, 6),
+            "client_cpu_s": round(sum(one["cpu_s"] for one in told), 6),
             "loop_lag_p99_s": round(lags[min(len(lags) - 1, int(0.99 * len(lags)))], 6),
             "loop_lag_max_s": round(lags[-1], 6),
-            "loop_lag_share": round(sum(lag for lag in lags if lag > LAG_EVERY_S) / wall_s, 6),
-            "delta_fields": sorted(self._fields),
-            "telemetry_errors": self._scrape_errors,
+            "loop_lag_share": round(blocked / wall_s, 6),
+            "telemetry_errors": lost,
         }
 
-    async def _send_all(self, requests: Sequence[Request]) -> None:
-        starts = self.workload.starts(len(requests))
-        if starts is not None:
-            async with asyncio.TaskGroup() as group:
-                for request, start in zip(requests, starts, strict=True):
-                    group.create_task(self._send_at(start, request))
-            return
-        waiting = iter(requests)
-        freed = [0.0] * (self.workload.in_flight or 1)
-
-        async def lane(free_s: float) -> None:
-            for request in waiting:
-                sample = await self._send_at(free_s, request)
-                free_s = sample.ended_s
-
-        async with asyncio.TaskGroup() as group:
-            for free_s in freed:
-                group.create_task(lane(free_s))
-
-    async def _send_at(self, intended_s: float, request: Request) -> Sample:
-        import aiohttp
-
-        delay = intended_s - self._now()
-        if delay > 0:
-            await asyncio.sleep(delay)
-        chunks: list[tuple[float, bytes]] = []
-        sent_s, error = self._now(), None
-        try:
-            error = await self._stream(request, chunks)
-        except aiohttp.SocketTimeoutError:
-            error = f"stalled: nothing arrived for {self.stall_s:g} s"
-        except Exception as failure:  # noqa: BLE001 - any failure is this request's outcome
-            error = f"{type(failure).__name__}: {failure}"
-        ended_s = chunks[-1][0] if chunks and error is None else self._now()
-        stream = parse(chunks, error)
-        self._fields |= stream.fields
-        sample = Sample(
-            prompt=request.prompt,
-            intended_s=intended_s,
-            sent_s=sent_s,
-            ended_s=ended_s,
-            deltas=stream.deltas,
-            usage=stream.usage,
-            finish_reason=stream.finish_reason,
-            error=stream.error,
+    async def _send(self, pages: _Pages, stall_s: float) -> dict[str, Any]:
+        numbers = iter(range(len(self.requests)))
+        client = Client(
+            self.url,
+            self.requests,
+            self.spool,
+            stall_s=stall_s,
+            take=lambda: next(numbers, None),
+            ended=self._ended,
+            clock=self.clock,
         )
-        if request.cut_after is None:
-            self.writer.sample(sample)
-        else:
-            self._cut += error is None and len(chunks) == request.cut_after
-        self._done += 1
-        self.progress(self._done, self._total)
-        return sample
+        (share,) = workers.shares(len(self.requests), self.workload, 1)
+        pages.begin(self.clock())
+        return await client.send(share, pages.start)
 
-    async def _stream(self, request: Request, chunks: list[tuple[float, bytes]]) -> str | None:
-        """Read one response to its end into ``chunks``; returns why it is none, or None."""
-        url = f"{self.url}/v1/chat/completions"
-        async with self._session.post(url, json=request.body) as response:
-            if response.status != 200:
-                return await _refusal(response)
-            if response.content_type != "text/event-stream":
-                return f"not a stream: content type {response.content_type!r}"
-            clock, start, append = self.clock, self.start, chunks.append
-            async for data in response.content.iter_any():
-                append((clock() - start, data))
-                if len(chunks) == request.cut_after:
-                    response.close()
-                    break
-        return None
+    def _ended(self) -> None:
+        self.ended += 1
+        self.progress(self.ended, len(self.requests))
 
-    async def _read_telemetry(self, at_s: float | None = None) -> None:
-        if self.scrape is None:
-            return
-        try:
-            async with asyncio.timeout(SCRAPE_WITHIN_S), self._session.get(self.scrape.url) as got:
-                got.raise_for_status()
-                page = await got.text()
-            values = self.scrape.read(page)
-            self.writer.point(self._now() if at_s is None else at_s, values)
-        except Exception as error:  # noqa: BLE001 - counted by cause, and judged by its reader
-            said = str(error) or f"no page within {SCRAPE_WITHIN_S:g} s"
-            cause = f"{type(error).__name__}: {said}"
-            self._scrape_errors[cause] = self._scrape_errors.get(cause, 0) + 1
 
-    async def _repeat_telemetry(self, every_s: float) -> None:
+class _Pages:
+    """Pages of telemetry, got beside the run and kept as they came; an async context manager."""
+
+    def __init__(
+        self,
+        scrape: Scrape | None,
+        spool: Spool,
+        lost: Counter[str],
+        clock: Callable[[], float],
+    ) -> None:
+        self.start = 0.0
+        self._scrape, self._spool, self._lost, self._clock = scrape, spool, lost, clock
+        self._wire = Wire(scrape.url, clock=clock) if scrape else None
+        self._first: bytes | None = None
+
+    async def __aenter__(self) -> _Pages:
+        if self._wire:
+            await self._wire.__aenter__()
+            self._first = await self._page()
+        self._repeating: asyncio.Task[None] | None = None
+        return self
+
+    def begin(self, start: float) -> None:
+        """The run starts; the page that was got before it stands at its start."""
+        self.start = start
+        self._spool.note("start", at=start)
+        if self._first is not None:
+            self._spool.page(start, self._first)
+        if self._scrape:
+            self._repeating = asyncio.create_task(self._repeat(self._scrape.every_s))
+
+    async def get(self) -> None:
+        """One page now."""
+        if self._repeating:
+            self._repeating.cancel()
+        if (page := await self._page()) is not None:
+            self._spool.page(self._clock(), page)
+
+    async def _repeat(self, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
-            await self._read_telemetry()
+            if (page := await self._page()) is not None:
+                self._spool.page(self._clock(), page)
 
-    async def _watch_lag(self) -> None:
-        """How late the event loop wakes a sleeper: what the client adds to every arrival."""
-        while True:
-            due = self.clock() + LAG_EVERY_S
-            await asyncio.sleep(LAG_EVERY_S)
-            self._lags.append(max(0.0, self.clock() - due))
+    async def _page(self) -> bytes | None:
+        if self._wire is None:
+            return None
+        kept: list[bytes] = []
+        try:
+            async with asyncio.timeout(SCRAPE_WITHIN_S):
+                got = await self._wire.exchange(
+                    self._wire.get(""), spill=lambda chunks: kept.extend(d for _, d in chunks)
+                )
+        except TimeoutError:
+            self._lost[f"TimeoutError: no page within {SCRAPE_WITHIN_S:g} s"] += 1
+            return None
+        if got.error or got.status != 200:
+            self._lost[got.error or f"HTTP {got.status}: {got.text[:100]}"] += 1
+            return None
+        return b"".join([*kept, *(data for _, data in got.chunks)])
 
-    def _now(self) -> float:
-        return self.clock() - self.start
+    async def __aexit__(self, *failed: object) -> None:
+        if self._repeating:
+            self._repeating.cancel()
+        if self._wire:
+            await self._wire.__aexit__(*failed)
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> str:
-    text = (await response.text(errors="replace"))[:300]
-    after = response.headers.get("Retry-After")
-    hint = f" (Retry-After: {after})" if after else ""
-    return f"HTTP {response.status}{hint}: {text}"
+def _record(
+    requests: Sequence[Request],
+    paths: Sequence[Path],
+    writer: RunWriter,
+    scrape: Scrape | None,
+    closing: dict[str, Any],
+    watch: Watch | None,
+) -> Run:
+    """Understand what was spooled, write it as a record, and remove the spools."""
+    found = [spools.read(path) for path in paths]
+    start = found[0].start
+    assert start is not None
+    fields: set[str] = set()
+    cut = 0
+    for sample, note, stream in understood(found):
+        fields |= stream.fields
+        if note["cut"] is None:
+            writer.sample(sample)
+        else:
+            cut += note["cut"]
+    cuts = sum(request.cut_after is not None for request in requests)
+    lost = closing["telemetry_errors"]
+    for at, page in found[0].pages():
+        assert scrape
+        try:
+            writer.point(at - start, scrape.read(page.decode("utf-8", "replace")))
+        except Exception as error:  # noqa: BLE001 - counted by cause, and judged by its reader
+            lost[f"{type(error).__name__}: {error}"] += 1
+    for note in found[0].readings:
+        writer.point(note["at"] - start, note["values"])
+    run = writer.close(
+        {"planned": len(requests) - cuts, "cuts_planned": cuts, "cut": cut}
+        | closing
+        | {
+            "delta_fields": sorted(fields),
+            "monitor_error": watch.error if watch else None,
+        }
+    )
+    for path in paths:
+        path.unlink()
+    return run

@@ -127,36 +127,36 @@ class Watch:
 
     Args:
         read: one reading, values by name.
+        keep: takes each reading with its time of the clock, in their order, at once.
         every_s: seconds between readings.
         clock: monotonic seconds.
 
     Attributes:
-        points: ``(time of the clock, values)`` in their order.
         error: why the readings stopped early, None when they did not.
     """
 
     def __init__(
         self,
         read: Callable[[], dict[str, float]],
+        keep: Callable[[float, dict[str, float]], None],
         every_s: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.points: list[tuple[float, dict[str, float]]] = []
         self.error: str | None = None
-        self._read, self._every_s, self._clock = read, every_s, clock
+        self._read, self._keep, self._every_s, self._clock = read, keep, every_s, clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="rllm-monitor", daemon=True)
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
-                self.points.append((self._clock(), self._read()))
+                self._keep(self._clock(), self._read())
             except Exception as error:  # noqa: BLE001 - a thread's error is seen by nobody
                 self.error = f"{type(error).__name__}: {error}"
                 return
 
     def __enter__(self) -> Self:
-        self.points.append((self._clock(), self._read()))
+        self._keep(self._clock(), self._read())
         self._thread.start()
         return self
 

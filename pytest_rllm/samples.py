@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import lzma
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from . import spool
 from .datasets import Prompt
-from .streams import Delta
+from .streams import Delta, Stream, parse
 
 SCHEMA = 1
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -88,6 +89,13 @@ class Sample:
         counts = [d.tokens for d in self.deltas]
         return None if None in counts else sum(c for c in counts if c is not None)
 
+    @property
+    def pace(self) -> float:
+        """Deltas per second, from the first to the last; 0 when fewer than two times are known."""
+        if len(self.deltas) < 2 or self.deltas[-1].at_s == self.deltas[0].at_s:
+            return 0.0
+        return (len(self.deltas) - 1) / (self.deltas[-1].at_s - self.deltas[0].at_s)
+
     @cached_property
     def reasoning_tokens(self) -> int | None:
         """Tokens before the first visible one; all of them when none is visible."""
@@ -144,16 +152,15 @@ class Run:
 
 
 class RunWriter:
-    """Writes a Run as it happens and keeps it in memory; a context manager.
+    """Writes the record of a Run; a context manager.
 
-    Every sample and point is flushed to the file when it is known, so a process that dies loses
-    nothing that had ended. The closing line is written by :meth:`close` only.
+    Nothing is kept in memory. The closing line is written by :meth:`close` only.
     """
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.run = Run(about)
+        self._samples = 0
         # surrogatepass: an engine may split a character over two deltas, half a pair in each.
         self._file = open(  # noqa: SIM115 - closed in __exit__
             path, "w", encoding="utf-8", errors="surrogatepass"
@@ -162,18 +169,17 @@ class RunWriter:
 
     def sample(self, sample: Sample) -> None:
         """Keep one finished (or failed) request."""
-        self.run.samples.append(sample)
+        self._samples += 1
         self._line({"kind": "sample", **_to_json(sample)})
 
     def point(self, at_s: float, values: Mapping[str, float]) -> None:
         """Keep one reading of series, ``at_s`` seconds from the start of the run."""
-        self.run.add_point(at_s, values)
         self._line({"kind": "point", "at_s": round(at_s, 6), "values": dict(values)})
 
     def close(self, closing: Mapping[str, Any]) -> Run:
         """Write the closing line; returns the run as it reads in the record, so that a replay
         judges the very same numbers."""
-        self._line({"kind": "end", "samples": len(self.run.samples), **closing})
+        self._line({"kind": "end", "samples": self._samples, **closing})
         return read_run(self.path)
 
     def _line(self, content: dict[str, Any]) -> None:
@@ -190,7 +196,8 @@ class RunWriter:
 
 def read_run(path: Path) -> Run:
     """Read a record, or what ``xz`` made of it (``.jsonl.xz``); a record that was cut short is read
-    as far as it goes and has no ``closing``.
+    as far as it goes and has no ``closing``. Where a process died while it measured, the samples
+    are those of the spools that it left.
 
     Raises:
         RecordError: no record, a newer schema, or a broken line that is not the last.
@@ -234,7 +241,34 @@ def read_run(path: Path) -> Run:
             raise RecordError(f"{path}:{number}: broken line ({error}); record it anew") from error
     if run is None:
         raise RecordError(f"{path}: empty; record it anew")
+    if run.closing is None and (left := spool.left(path)):
+        run.samples = [s for s, note, _ in understood(left) if note["cut"] is None]
     return run
+
+
+def understood(spools: Sequence[spool.Spooled]) -> Iterator[tuple[Sample, dict[str, Any], Stream]]:
+    """What the client processes of one run spooled: each ended request as a sample, with the note
+    of its end and all that its response said, in the order in which they ended."""
+    ends = [(note["ended_s"], i, n) for i, s in enumerate(spools) for n, note in enumerate(s.ends)]
+    for _, i, n in sorted(ends):
+        note, start = spools[i].ends[n], spools[i].start or 0.0
+        # The body of a refusal is told by its error.
+        chunks = [] if note["refused"] else spools[i].chunks(note["number"])
+        stream = parse([(at - start, data) for at, data in chunks], note["error"])
+        yield _sample(note, stream), note, stream
+
+
+def _sample(note: Mapping[str, Any], stream: Stream) -> Sample:
+    return Sample(
+        prompt=Prompt(*note["prompt"]),
+        intended_s=note["intended_s"],
+        sent_s=note["sent_s"],
+        ended_s=note["ended_s"],
+        deltas=stream.deltas,
+        usage=stream.usage,
+        finish_reason=stream.finish_reason,
+        error=stream.error,
+    )
 
 
 def packed(path: Path) -> Path:

@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 from . import canary, environment
 from .arms import Arm
+from .client import Request
 from .contract import Contract, observe
 from .engines.base import Engine, EngineError, ask
 from .engines.pool import Pool, Server
-from .loadgen import Request, Scrape, drive
+from .fidelity import Certificates
+from .loadgen import Scrape, drive
 from .models import ModelPair
 from .monitors import Gpu
 from .samples import RecordError, Run, RunWriter, read_run, recorded
@@ -50,8 +52,9 @@ class Say(Protocol):
 class Live:
     """Measures on running servers and records every run under ``folder``.
 
-    ``strangers`` are processes that were on a GPU before its first server. ``contracts`` holds,
-    per serving, what its last server said of itself.
+    ``strangers`` are processes that were on a GPU before its first server, ``certificates`` what
+    the client is known to carry. ``contracts`` holds, per serving, what its last server said of
+    itself.
     """
 
     engine: Engine
@@ -61,7 +64,9 @@ class Live:
     folder: Path
     say: Say
     strangers: Mapping[str, float] = field(default_factory=dict)
+    certificates: Certificates = field(default_factory=Certificates)
     contracts: dict[str, Contract] = field(default_factory=dict, init=False)
+    _paces: dict[int, float] = field(default_factory=dict, init=False)
     _signatures: dict[int, list[float]] = field(default_factory=dict, init=False)
     _up: dict[Serving, Server] = field(default_factory=dict, init=False)
 
@@ -90,7 +95,8 @@ class Live:
             prompts = [replace(p, text=f"Warm-up. {p.text}") for p in arm.prompts]
             sampling = replace(arm.sampling, max_tokens=WARM_UP_TOKENS)
             warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], sampling=sampling)
-            self._drive(server, warm, self.pool.folder / "warm-up.jsonl", {})
+            run = self._drive(server, warm, self.pool.folder / "warm-up.jsonl", {})
+            self._paces[server.number] = max((s.pace for s in run.samples), default=0.0)
 
     def has(self, path: Path) -> bool:  # noqa: ARG002
         """Any block can be measured."""
@@ -104,6 +110,9 @@ class Live:
         """
         server = self._up[arm.serving]
         contract = self.contracts[str(arm.serving)]
+        fidelity = self.certificates.of(
+            arm.streams, arm.streams * self._paces[server.number], self.say
+        )
         about |= {
             "template": contract.template,
             "sampling_defaults": dict(contract.sampling),
@@ -111,12 +120,13 @@ class Live:
             "server_started_in_s": round(server.started_in_s, 1),
             "signature": self._signatures[server.number],
             "gpu_strangers": dict(self.strangers),
+            "client": fidelity.to_json(),
             "anchor_s": round(self._anchor(server), 6),
             "match": self.match,
             "versions": environment.versions(),
         }
         record = self.folder / path
-        run = self._drive(server, arm, record, about)
+        run = self._drive(server, arm, record, about, fidelity.processes)
         if any(s.error for s in run.samples) and not server.answers(self.engine.health_path):
             server.stop()
             raise EngineError(
@@ -137,7 +147,9 @@ class Live:
             "models": " ".join(self.pair.revision(role) for role in roles),
         }
 
-    def _drive(self, server: Server, arm: Arm, record: Path, about: dict[str, Any]) -> Run:
+    def _drive(
+        self, server: Server, arm: Arm, record: Path, about: dict[str, Any], processes: int = 1
+    ) -> Run:
         requests = [Request(p, self.engine.body(p, arm.sampling)) for p in arm.prompts]
         for i, p in enumerate(arm.cut):  # spread between the others
             cut = Request(p, self.engine.body(p, arm.sampling), CUT_AFTER_CHUNKS)
@@ -164,6 +176,7 @@ class Live:
                 scrape=scrape,
                 monitor=None if self.gpu.why_not else self.gpu.read,
                 progress=progress,
+                processes=processes,
             )
 
     def _signature(self, server: Server) -> list[float]:

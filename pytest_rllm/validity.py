@@ -22,6 +22,8 @@ LATE_SHARE = 0.1
 LATE_S = 0.05
 """The client is late when its p99 lateness exceeds 50 ms and a tenth of the median E2E, or when its
 event loop was blocked for a tenth of the time."""
+CLIENT_ERROR_S = 1e-3
+"""Stated error of the client: p99 of recorded arrivals against the truth, see ``fidelity``."""
 CAPACITY_GROWTH = 1.5
 """An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
 ANCHOR_BAND = 1.5
@@ -53,15 +55,17 @@ def sound(blocks: Blocks, claims: Sequence[Claim]) -> tuple[list[tuple[Run, Run]
 
     A block is void when the machine or the client had a moment of their own: its anchor probe (one
     fixed request, timed alone before each run) shows a machine that was suddenly slower or faster,
-    or the client sent its requests late. Such a pair of runs says nothing about the engine. What is
-    answered does not depend on the clock: claims about questions alone keep every block.
+    or the client sent its requests late, or read more than it is known to carry. Such a pair of
+    runs says nothing about the engine. What is answered does not depend on the clock: claims about
+    questions alone keep every block.
     """
     if all(claim.metric.per != "run" for claim in claims):
         return list(blocks), []
     usual = _usual_anchors(blocks)
     kept, voids = [], []
     for i, pair in enumerate(blocks):
-        reasons = [why for run in pair for why in (_off_anchor(run, usual), _late(run)) if why]
+        told = [(_off_anchor(run, usual), _late(run), _beyond(run)) for run in pair]
+        reasons = [why for of_run in told for why in of_run if why]
         if reasons:
             voids.append(f"block {i + 1} is void: {reasons[0]}")
         else:
@@ -104,6 +108,33 @@ def _late(run: Run) -> str | None:
     )
 
 
+def _beyond(run: Run) -> str | None:
+    """Whether more arrived than the client was measured to carry, or it carries nothing."""
+    known = run.about.get("client")
+    if known is None:  # recorded by another client
+        return None
+    if known["error_p99_s"] > CLIENT_ERROR_S:
+        return (
+            f"the client errs: p99 {known['error_p99_s'] * 1e3:.1f} ms at "
+            f"{known['events_per_s']:.0f} deltas/s against a server whose times are known, "
+            f"{CLIENT_ERROR_S * 1e3:g} ms are allowed"
+        )
+    most = _busiest(run)
+    if most <= known["events_per_s"]:
+        return None
+    return (
+        f"the client carries {known['events_per_s']:.0f} deltas/s on {known['streams']} streams "
+        f"in {known['processes']} process(es), {most} arrived in one second"
+    )
+
+
+def _busiest(run: Run) -> int:
+    """Deltas that arrived in the busiest second."""
+    times = np.sort([delta.at_s for sample in run.samples for delta in sample.deltas])
+    within = np.searchsorted(times, times + 1.0) - np.arange(times.size)
+    return int(within.max(initial=0))
+
+
 def _of_run(run: Run) -> Iterator[str]:
     arm = run.about["arm"]
     if run.closing is None:
@@ -142,7 +173,7 @@ def _machine(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[str]:
     _, voids = sound(blocks, claims)
     if len(voids) <= VOID_SHARE * len(blocks):
         return
-    saturated = [void for void in voids if "the client was late" in void]
+    saturated = [void for void in voids if ": the client " in void]
     what = "the client was saturated" if len(saturated) * 2 > len(voids) else "CPU contention"
     yield (
         f"{what}: {len(voids)} of {len(blocks)} blocks are void; {(saturated or voids)[0]}; "

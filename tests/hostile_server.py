@@ -131,6 +131,14 @@ async def half_a_surrogate_pair(reply: Reply) -> None:
     reply.finish()
 
 
+@hostile(None)
+async def done_and_left_open(reply: Reply) -> None:
+    await _begin(reply)
+    reply.event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    reply.write(b"data: [DONE]\n\n")
+    await asyncio.Event().wait()
+
+
 @hostile("error in the stream: out of memory")
 async def error_in_mid_stream(reply: Reply) -> None:
     await _begin(reply)

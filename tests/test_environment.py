@@ -64,7 +64,7 @@ def test_versions_are_of_what_is_installed() -> None:
     found = versions()
     assert found["python"] == platform.python_version()
     assert found["pytest-rllm"] == pytest_rllm.__version__
-    assert {"numpy", "aiohttp"} <= found.keys()
+    assert {"numpy", "httptools", "uvloop"} <= found.keys()
 
 
 def test_a_distribution_that_is_not_installed_has_no_version(

@@ -128,17 +128,21 @@ def test_throttle_reasons_are_those_of_the_library() -> None:
 def test_a_watch_reads_at_once_and_until_it_is_left() -> None:
     ticks = iter(range(10**6))
     enough = threading.Event()
+    points: list[tuple[float, dict[str, float]]] = []
 
     def read() -> dict[str, float]:
-        if len(watch.points) >= 3:
+        if len(points) >= 3:
             enough.set()
-        return {"x": float(len(watch.points))}
+        return {"x": float(len(points))}
 
-    watch = Watch(read, every_s=0.001, clock=lambda: float(next(ticks)))
+    def keep(at_s: float, values: dict[str, float]) -> None:
+        points.append((at_s, values))
+
+    watch = Watch(read, keep, every_s=0.001, clock=lambda: float(next(ticks)))
     with watch:
-        assert watch.points[0] == (0.0, {"x": 0.0})
+        assert points[0] == (0.0, {"x": 0.0})
         assert enough.wait(30)
-    read_so_far = list(watch.points)
+    read_so_far = list(points)
     assert [values["x"] for _, values in read_so_far] == list(range(len(read_so_far)))
     times = [at_s for at_s, _ in read_so_far]
     assert times == sorted(times)

@@ -11,6 +11,7 @@ from pytest_rllm.claims import Claim, higher, lower, pct, pp, unchanged
 from pytest_rllm.metrics import ACCURACY, AGREEMENT, E2E, KV_PEAK, OUTPUT_TOKENS, TBT, TPS
 from pytest_rllm.samples import Run, Sample
 from pytest_rllm.serving import Serving
+from pytest_rllm.streams import Delta
 from pytest_rllm.validity import problems, sound
 
 FAST = lower(TBT, by=pct(10))
@@ -210,6 +211,43 @@ def test_a_reason_is_said_once_however_many_blocks_have_it() -> None:
 
 
 # ---- the machine
+
+
+CLIENT = {
+    "streams": 16,
+    "processes": 1,
+    "events_per_s": 5.0,
+    "error_p50_s": 1e-5,
+    "error_p99_s": 1e-4,
+}
+
+
+def busy(deltas: int, **about: object) -> Run:
+    """All deltas of one request within a tenth of a second."""
+    said = [Delta(1.0 + i / 10 / deltas, "reasoning", 1, "x") for i in range(deltas)]
+    return run(sample("q", deltas=said, ended_s=1.1), **about)
+
+
+def test_more_than_the_client_is_known_to_carry_is_void() -> None:
+    within, beyond = busy(5, client=CLIENT), busy(6, client=CLIENT)
+    quiet = busy(6)  # recorded by a client of which nothing is known
+    kept, voids = sound([(within, within), (within, beyond), (quiet, within)], [SLOW])
+    assert kept == [(within, within), (quiet, within)]
+    assert voids == [
+        "block 2 is void: the client carries 5 deltas/s on 16 streams in 1 process(es), "
+        "6 arrived in one second"
+    ]
+    (reason,) = problems([(within, within), (beyond, beyond)], [SLOW])
+    assert reason.startswith("the client was saturated: 1 of 2 blocks are void; block 2 is void: ")
+
+
+def test_a_client_that_errs_at_any_rate_is_the_story() -> None:
+    erring = busy(1, client=CLIENT | {"error_p99_s": 0.0021})
+    _, voids = sound([(erring, erring)], [SLOW])
+    assert voids == [
+        "block 1 is void: the client errs: p99 2.1 ms at 5 deltas/s against a server whose times "
+        "are known, 1 ms are allowed"
+    ]
 
 
 def probed(*anchors: tuple[float | None, float | None], **about: object) -> list[tuple[Run, Run]]:

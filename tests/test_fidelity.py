@@ -1,0 +1,103 @@
+"""How faithful the client is: measured truly, and not measured twice."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from typing import Any
+
+import pytest
+
+from pytest_rllm import fidelity, loadgen
+from pytest_rllm.fidelity import HEADROOM, LEAST_RATE, Certificates, Fidelity, certify, measure
+from pytest_rllm.timing_server import running
+from pytest_rllm.validity import CLIENT_ERROR_S
+
+
+def late_by(seconds: float) -> Any:
+    """The load generator with a clock that is fast: all arrivals are so much later, and so is
+    the start from which they count, but not the truth."""
+
+    def clock() -> float:
+        return time.monotonic() + seconds
+
+    return functools.partial(loadgen.drive, clock=clock)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_arrivals_are_told_from_the_truth(processes: int) -> None:
+    with running() as server:
+        found = measure(server, 32, 4000.0, processes)
+    assert (found.streams, found.processes) == (32, processes)
+    assert 0 <= found.error_p50_s <= found.error_p99_s
+    assert found.error_p50_s < 0.005
+    assert 1500 < found.events_per_s < 8000
+
+
+@pytest.mark.parametrize("seconds", [0.003, 0.02])
+def test_a_client_that_errs_by_a_known_time_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(fidelity, "drive", late_by(seconds))
+    with running() as server:
+        found = measure(server, 16, 2000.0)
+    assert found.error_p50_s == pytest.approx(seconds, abs=0.002)
+    assert not found.faithful
+
+
+def faked(monkeypatch: pytest.MonkeyPatch, most_per_process: float) -> list[tuple[float, int]]:
+    """Clients that carry so many deltas per second and process; returns what was measured."""
+    tried: list[tuple[float, int]] = []
+
+    def measure(_server: object, streams: int, rate: float, processes: int = 1) -> Fidelity:
+        tried.append((rate, processes))
+        fine = rate <= most_per_process * processes
+        return Fidelity(streams, processes, rate, 1e-5, 1e-4 if fine else 0.1)
+
+    monkeypatch.setattr(fidelity, "measure", measure)
+    return tried
+
+
+def test_more_processes_are_tried_before_lower_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = faked(monkeypatch, 30_000)
+    found = certify(64, 100_000.0, most=4)
+    assert tried == [(100_000, 1), (100_000, 2), (100_000, 4)]
+    assert (found.processes, found.events_per_s, found.faithful) == (4, 100_000, True)
+    tried.clear()
+    found = certify(64, 100_000.0, most=2)
+    assert tried == [(100_000, 1), (100_000, 2), (50_000, 2)]
+    assert (found.processes, found.events_per_s, found.faithful) == (2, 50_000, True)
+
+
+def test_a_client_that_carries_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = faked(monkeypatch, 0)
+    found = certify(64, 9000.0, most=1)
+    assert tried[-1] == (LEAST_RATE, 1)
+    assert not found.faithful
+
+
+def test_what_a_certificate_covers_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = faked(monkeypatch, 1e9)
+    said: list[str] = []
+    certificates = Certificates()
+    first = certificates.of(40, 5000.0, said.append)
+    assert first.events_per_s >= HEADROOM * 5000
+    for streams, rate in ((1, 1.0), (40, 5000.0), (30, first.events_per_s / HEADROOM)):
+        assert certificates.of(streams, rate, said.append) is first
+    assert len(tried) == len(said) == 1
+    assert certificates.of(41, 10.0).streams == 41
+    assert certificates.of(40, 50_000.0).events_per_s >= HEADROOM * 50_000
+    assert len(tried) == 3
+
+
+def test_a_certificate_travels_in_the_record() -> None:
+    said = Fidelity(16, 1, 12345.678, 2.00001e-05, 0.000987654).to_json()
+    assert json.loads(json.dumps(said)) == {
+        "streams": 16,
+        "processes": 1,
+        "events_per_s": 12350.0,
+        "error_p50_s": 2e-05,
+        "error_p99_s": 0.0009877,
+    }
+    assert Fidelity(16, 1, 1.0, 0.0, CLIENT_ERROR_S).faithful

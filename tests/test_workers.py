@@ -1,0 +1,122 @@
+"""Several client processes send one workload and leave one record."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_loadgen import NAMES, by_name, noticed, run, tokens, with_cuts
+from timing_server import Script, TimingServer
+
+from pytest_rllm import spool, workers
+from pytest_rllm.loadgen import Scrape
+from pytest_rllm.samples import read_run
+from pytest_rllm.workers import WorkerError, shares
+from pytest_rllm.workloads import closed, gamma, poisson, together
+
+
+@pytest.fixture
+def server() -> TimingServer:
+    with TimingServer() as server:
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.jsonl"
+
+
+@given(
+    st.integers(0, 40),
+    st.sampled_from([together(), closed(1), closed(7), poisson(3.0), gamma(9.0, 3.0)]),
+    st.integers(1, 5),
+)
+def test_a_workload_is_dealt_out_whole(requests, workload, processes) -> None:
+    dealt = shares(requests, workload, processes)
+    assert len(dealt) == processes
+    starts = workload.starts(requests)
+    if starts is None:
+        assert sum(share.lanes for share in dealt) == workload.in_flight
+        assert max(s.lanes for s in dealt) - min(s.lanes for s in dealt) <= 1
+    else:
+        sent = sorted(one for share in dealt for one in share.starts)
+        assert sent == list(enumerate(starts))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_open_loop_keeps_its_schedule_across_processes(
+    server: TimingServer, path: Path, processes: int
+) -> None:
+    server.default = Script(reasoning=3, answer=3)
+    workload = poisson(40, seed=5)
+    done = run(server.url, NAMES, workload, path, processes=processes)
+    samples = by_name(done)
+    assert sorted(samples) == sorted(NAMES)
+    intended = [samples[name].intended_s for name in NAMES]
+    assert intended == pytest.approx(workload.starts(len(NAMES)), abs=1e-6)
+    assert statistics.median(s.sent_s - s.intended_s for s in done.samples) < 0.05
+    for name in NAMES:
+        assert [d.text for d in samples[name].deltas] == [t.text for t in server.said[name]]
+        assert samples[name].error is None
+    assert done.closing["processes"] == processes
+    assert done.closing["planned"] == len(NAMES)
+    ends = [s.ended_s for s in done.samples]
+    assert ends == sorted(ends), "the merged record is in the order of ends"
+
+
+def test_a_closed_loop_is_as_closed_in_several_processes(server: TimingServer, path: Path) -> None:
+    """The lanes of all processes take from one queue: a slow answer holds up its own lane only."""
+    server.default = Script(reasoning=2, answer=2, first_s=0.02)
+    server.answers[NAMES[0]] = Script(reasoning=2, answer=2, first_s=1.5)
+    done = run(server.url, NAMES, closed(2), path, processes=2)
+    assert server.most_in_flight == 2
+    assert sorted(by_name(done)) == sorted(NAMES)
+    slow = by_name(done)[NAMES[0]]
+    others = [s for s in done.samples if s is not slow]
+    assert max(s.ended_s for s in others) < slow.ended_s
+    assert sum(s.intended_s == 0 for s in done.samples) == 2
+
+
+def test_everything_else_is_as_in_one_process(server: TimingServer, path: Path) -> None:
+    names, cut = with_cuts(server, 3)
+    told = []
+    scrape = Scrape(f"{server.url}/metrics", tokens, every_s=0.05)
+    done = run(
+        server.url,
+        names,
+        together(),
+        path,
+        cut,
+        processes=2,
+        scrape=scrape,
+        monitor=lambda: {"x": 1.0},
+        progress=lambda *now: told.append(now),
+    )
+    assert noticed(server, cut)
+    assert (done.closing["planned"], done.closing["cut"], done.closing["cuts_planned"]) == (8, 4, 4)
+    assert told == [(i, len(names)) for i in range(1, len(names) + 1)]
+    times, _ = done.series["tokens"]
+    assert times[0] == 0.0
+    assert times == sorted(times)
+    assert done.series["x"][1]
+    assert done.closing["telemetry_errors"] == {}
+    assert read_run(path) == done
+    assert spool.left(path) == []
+
+
+def test_a_worker_that_dies_ends_the_run_with_its_last_words(
+    server: TimingServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = workers._start
+
+    async def broken(job):
+        monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+        return await whole(job)
+
+    monkeypatch.setattr(workers, "_start", broken)
+    with pytest.raises(WorkerError, match="a client process ended with status 1"):
+        run(server.url, NAMES, together(), path, processes=2)
+    assert read_run(path).closing is None
