@@ -90,7 +90,8 @@ def check(items: Iterable[pytest.Item]) -> int:
     """Refuse findings that could pass by silence; returns how many there are.
 
     Raises:
-        pytest.UsageError: a finding without ``compare``, or two that share an id and case.
+        pytest.UsageError: a finding without ``compare``, an upgrade without ``compare_builds``, or
+            two that share an id and case.
     """
     seen: dict[tuple[str, str], pytest.Item] = {}
     for item in items:

@@ -445,6 +445,18 @@ def test_a_case_of_the_upgrade_must_compare(pytester: pytest.Pytester) -> None:
     result.stderr.fnmatch_lines(["*test_it: a @finding must use a fixture of *"])
 
 
+@pytest.mark.parametrize("judge", ["compare", "contract"])
+def test_a_case_of_the_upgrade_compares_builds_and_nothing_else(
+    pytester: pytest.Pytester, judge: str
+) -> None:
+    pytester.makepyfile(
+        f'from pytest_rllm.findings import upgrade\n@upgrade("x")\ndef test_it({judge}): pass'
+    )
+    result = pytester.runpytest_inprocess(*ARGS)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_it*: an @upgrade must use 'compare_builds'"])
+
+
 def test_a_broken_file_of_builds_stops_the_session(
     gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:

@@ -69,6 +69,10 @@ THOUGHTLESS = four(thought="")
         (lambda: run(*four(), closing={"planned": 5}), "A: 4 of 5 requests were recorded"),
         (lambda: run(closing={"planned": 5}), "A: 0 of 5 requests were recorded"),
         (
+            lambda: run(*four(), closing={"cut": 2, "cuts_planned": 3}),
+            "A: only 2 of 3 requests hung up: the others failed or ended before",
+        ),
+        (
             lambda: run(*four(late_s=0.2)),
             "the client was saturated: 1 of 1 blocks are void; block 1 is void: the client was "
             "late: p99 200 ms, its event loop was blocked for 0% of the time, at a median E2E of "
@@ -148,6 +152,7 @@ def test_a_run_that_cannot_be_judged_says_why(make: Callable[[], Run], reason: s
         lambda: run(*four(), series={"gpu0_throttled": [0, 0]}),
         lambda: run(*four(), serving=INT4),
         lambda: run(*(sample(f"q{i}") for i in range(100)), sample("q", error="HTTP 500")),
+        lambda: run(*four(), closing={"cut": 3, "cuts_planned": 3}),
     ],
     ids=[
         "a little late",
@@ -161,6 +166,7 @@ def test_a_run_that_cannot_be_judged_says_why(make: Callable[[], Run], reason: s
         "never throttled",
         "quantised numerics",
         "one failure in a hundred",
+        "all hung up that were to",
     ],
 )
 def test_a_run_that_only_looks_like_a_problem_is_judged(make: Callable[[], Run]) -> None:
