@@ -15,6 +15,7 @@ from .bench import Bench
 from .engines.base import EngineError, MetricMissing
 from .findings import MARK, case_id, finding_id
 from .fixtures import bench_of
+from .machines import MachineError
 from .options import value
 from .reports.row import Row
 from .reports.table import of_one
@@ -24,7 +25,7 @@ from .trials import ClaimsNothing, Trial
 from .upgrades import CANNOT_TELL, Answer, answer
 
 KNOWN = "known deviation"
-ERRORS = (EngineError, RecordError, BaselineError, MetricMissing)
+ERRORS = (EngineError, RecordError, BaselineError, MachineError, MetricMissing)
 """Said in a sentence of their own: a traceback would hide it."""
 
 

@@ -16,6 +16,10 @@ from pathlib import Path
 
 from .metrics import Metric
 
+class MachineError(ValueError):
+    """A file on a machine cannot be used; the message says where it is and what to do."""
+
+
 UNMEASURED = 0.02
 """Standard deviation (log ratio) that is assumed where nobody has measured it: 2 %."""
 FILE = "machine.json"
@@ -48,7 +52,7 @@ def machine(folder: Path, hardware: str) -> Machine:
     """What ``<folder>/<hardware>/machine.json`` holds, or a machine of which nothing is known.
 
     Raises:
-        ValueError: the file is there and is broken.
+        MachineError: the file is there and is broken.
     """
     path = folder / hardware / FILE
     if not path.is_file():
@@ -61,7 +65,7 @@ def machine(folder: Path, hardware: str) -> Machine:
             raise ValueError(f"a spread is a finite number of at least 0: {', '.join(wrong)}")
         return Machine(hardware, spread, int(content["sittings"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise MachineError(
             f"{path}: not what is known of a machine ({type(error).__name__}: {error}); mend it, "
             "or measure it anew: benchmarks/calibration"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from synthetic import TIME, VALUE
 
-from pytest_rllm.machines import FILE, UNMEASURED, Machine, machine
+from pytest_rllm.machines import FILE, UNMEASURED, Machine, MachineError, machine
 from pytest_rllm.metrics import ACCURACY, METRICS, TBT, TPS, Metric
 
 KNOWN = {"server_spread": {"TBT": 0.01, "TPS": 0.03}, "sittings": 12}
@@ -69,5 +69,5 @@ def test_what_no_clock_measures_does_not_differ_between_servers() -> None:
     ids=str,
 )
 def test_a_broken_file_says_where_it_is_and_what_to_do(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(ValueError, match=r"cpu-x-2c.machine\.json: .* measure it anew"):
+    with pytest.raises(MachineError, match=r"cpu-x-2c.machine\.json: .* measure it anew"):
         put(tmp_path, content)

@@ -339,6 +339,18 @@ def test_records_that_are_missing_are_not_safe(gate: Callable[..., pytest.RunRes
     assert "00-A.jsonl: cannot be read" in told(result)[1]
 
 
+def test_a_broken_file_on_the_machine_is_said_in_a_sentence(
+    gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "baselines" / MATCH["hardware"] / "machine.json").write_text("{")
+    result = gate()
+    result.assert_outcomes(errors=2)
+    assert result.ret == CANNOT_TELL
+    result.stdout.fnmatch_lines(["*machine.json: not what is known of a machine *measure it anew*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*pytest_rllm/*.py:*")
+
+
 def test_runs_that_cannot_be_judged_are_not_safe(gate: Callable[..., pytest.RunResult]) -> None:
     result = gate(about={"gpu_strangers": {"gpu0": 1.0}})
     assert result.ret == CANNOT_TELL
