@@ -156,7 +156,7 @@ class Baselines:
     Attributes:
         root: the folder ``baselines``.
         words: which of WORDS were asked for.
-        written: files that were changed.
+        written: files that were changed or removed.
         asked: hardware and finding of every file that was asked for.
     """
 
@@ -241,26 +241,34 @@ class Baselines:
 
     def unused(self, existing: Mapping[str, set[str]]) -> list[str]:
         """Stored cases of this machine that no test stands for; ``existing`` as in :meth:`trim`."""
-        found = []
-        for hardware in sorted({hardware for hardware, _ in self.asked}):
-            for path in sorted((self.root / hardware).glob("*.json")):
-                if path.name != machines.FILE:
-                    cases = self.cases(hardware, path.stem)
-                    gone = sorted(cases.keys() - existing.get(path.stem, set()))
-                    found += [f"{path.stem} [{case}]" for case in gone]
-        return found
+        return [
+            f"{finding} [{case}]"
+            for _, finding, cases in self._whole()
+            for case in sorted(cases.keys() - existing.get(finding, set()))
+        ]
 
     def trim(self, existing: Mapping[str, set[str]]) -> None:
-        """Drop stored cases that no longer exist, of findings that were measured.
+        """Drop this machine's stored cases that no longer exist, and files of which none is left.
 
         Args:
             existing: case ids per finding; whole, so only right when nothing was left out.
+
+        Raises:
+            BaselineError: a file cannot be used; none is changed then.
         """
-        for hardware, finding in sorted(self.asked):
-            cases = self.cases(hardware, finding)
+        for hardware, finding, cases in self._whole():
             kept = {k: v for k, v in cases.items() if k in existing.get(finding, ())}
             if kept != cases:
                 self._write(hardware, finding, kept)
+
+    def _whole(self) -> list[tuple[str, str, dict[str, Case]]]:
+        """Hardware, finding and cases of every file of the machines that were asked for."""
+        return [
+            (hardware, path.stem, self.cases(hardware, path.stem))
+            for hardware in sorted({hardware for hardware, _ in self.asked})
+            for path in sorted((self.root / hardware).glob("*.json"))
+            if path.name != machines.FILE
+        ]
 
     def _text(self, hardware: str, finding: str) -> str | None:
         path = self.path(hardware, finding)
@@ -268,8 +276,10 @@ class Baselines:
 
     def _write(self, hardware: str, finding: str, cases: Mapping[str, Case]) -> None:
         path = self.path(hardware, finding)
-        text = dump(finding, cases)
-        write_whole(path, text)
+        if cases:
+            write_whole(path, dump(finding, cases))
+        else:
+            path.unlink(missing_ok=True)
         if path not in self.written:
             self.written.append(path)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import canary, contract
-from .baselines import Baselines
+from .baselines import BaselineError, Baselines
 from .builds import build_named
 from .canary import Decision
 from .engines import engine_named
@@ -48,6 +48,8 @@ class Bench:
         rows: how the cases ended so far.
         left_out: ids of the tests that this machine cannot run.
         unused: stored cases that no test stands for, known at the end.
+        drifted: what accepted changes add up to, known at the end.
+        broken: why that cannot be told: a stored file that cannot be used.
         said: sentences about the engine for the end of the session.
         answer: on the upgrade, known at the end; None when no builds are compared.
     """
@@ -65,6 +67,8 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
     unused: list[str] = field(default_factory=list)
+    drifted: list[str] = field(default_factory=list)
+    broken: str | None = None
     said: list[str] = field(default_factory=list)
     answer: Answer | None = None
     _sources: dict[str, Source] = field(default_factory=dict)
@@ -206,7 +210,8 @@ class Bench:
         }
 
     def close(self, existing: Mapping[str, set[str]] | None = None) -> None:
-        """Stop every server; trim stored cases that do not exist, where that was asked for."""
+        """Stop every server; look through what is stored, and trim cases that do not exist where
+        that was asked for."""
         for name in {"pool", "other_pool"} & self.__dict__.keys():
             getattr(self, name).close()
         if self._sources and self.builds is not None:
@@ -215,10 +220,14 @@ class Bench:
                 told = self.builds.changes
                 told.extend(change for change in source.changes() if change not in told)
             self.builds.write(self.records)
-        if existing is not None and "trim" in self.baselines.words:
-            self.baselines.trim(existing)
-        if existing is not None and self.against is None:
-            self.unused = self.baselines.unused(existing)
+        try:
+            if existing is not None and "trim" in self.baselines.words:
+                self.baselines.trim(existing)
+            if existing is not None and self.against is None:
+                self.unused = self.baselines.unused(existing)
+            self.drifted = self.baselines.drifted()
+        except BaselineError as error:
+            self.broken = str(error)
 
 
 def fresh_records(root: Path) -> Path:

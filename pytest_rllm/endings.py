@@ -16,7 +16,7 @@ from .engines.base import EngineError, MetricMissing
 from .findings import MARK, case_id, finding_id
 from .fixtures import bench_of
 from .machines import MachineError
-from .options import value
+from .options import upgrading, value
 from .reports.row import Row
 from .reports.table import of_one
 from .reports.table import render as render_table
@@ -66,6 +66,10 @@ def _end(item: pytest.Item, row: Row, inconclusive: str) -> None:
 
 def exit_status(session: pytest.Session, bench: Bench) -> int:
     """0, 1 or CANNOT_TELL as the answer on an upgrade says; what else went wrong keeps its own."""
+    if bench.broken and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if not upgrading(session.config):
+        return int(session.exitstatus)
     bench.answer = _answer(session.items, bench)
     if session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return int(session.exitstatus)
@@ -122,13 +126,15 @@ def summarise(terminal: Any, told: Sequence[str]) -> None:
             terminal.write_line(line)
     terminal.write_line(f"records: {bench.records} (judge them again: --rllm-replay=DIR)")
     for path in bench.baselines.written:
-        terminal.write_line(f"baseline written: {path}")
-    for said in bench.baselines.drifted():
+        terminal.write_line(f"baseline {'written' if path.exists() else 'removed'}: {path}")
+    for said in bench.drifted:
         terminal.write_line(f"since the first baseline: {said}")
     for said in bench.unused:
         terminal.write_line(
             f"in the baselines, and no test stands for it (--rllm-baseline=trim drops it): {said}"
         )
+    if bench.broken:
+        terminal.write_line(f"the stored baselines could not be looked through: {bench.broken}")
     report = value(terminal.config, "report")
     if report:
         form, _, file = report.partition(":")

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from .options import value
+
 MARK = "finding"
 JUDGES = frozenset({"compare", "compare_builds", "contract"})
 """Fixtures that end in a verdict."""
+NARROWED = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
+"""Options of pytest that leave tests out."""
 
 
 def finding(sentence: str, *, cite: str) -> pytest.MarkDecorator:
@@ -70,13 +74,15 @@ def records_of(item: pytest.Item) -> Path:
 
 
 def existing(session: pytest.Session) -> dict[str, set[str]] | None:
-    """All cases per finding, when the session was not told to leave any out; else None."""
-    option = session.config.option
+    """All cases per finding, when whole folders were asked for and nothing of them was left out;
+    else None."""
+    config = session.config
+    asked = [config.invocation_params.dir / arg for arg in config.args]
     if (
-        option.keyword
-        or option.markexpr
-        or option.rllm_model
-        or "::" in "".join(session.config.args)
+        any(getattr(config.option, name, None) for name in NARROWED)
+        or value(config, "model")
+        or session.testsfailed  # a file could not be collected
+        or not all(path.is_dir() for path in asked)
     ):
         return None
     found: dict[str, set[str]] = {}

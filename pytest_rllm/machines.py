@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .metrics import Metric
 
+
 class MachineError(ValueError):
     """A file on a machine cannot be used; the message says where it is and what to do."""
 

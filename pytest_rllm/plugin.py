@@ -130,8 +130,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     bench = session.config.stash.get(BENCH, None)
     if bench is not None:
-        bench.close(session.config.stash.get(WHOLE, None))
-    if bench is not None and upgrading(session.config):
         from .endings import exit_status
 
+        bench.close(session.config.stash.get(WHOLE, None))
         session.exitstatus = exit_status(session, bench)

@@ -339,12 +339,16 @@ def test_cases_that_no_longer_exist_are_trimmed(tmp_path: Path) -> None:
     for case_id in ("a", "b", "c"):
         stored.change("gpu", "f", case_id, OLD)
         stored.change("gpu", "other", case_id, OLD)
+        stored.change("gpu", "gone", case_id, OLD)
+        stored.change("elsewhere", "gone", case_id, OLD)
     measured = with_words(tmp_path, "trim")
     measured.cases("gpu", "f")
-    measured.trim({"f": {"b", "new"}})
+    measured.trim({"f": {"b", "new"}, "other": {"a", "b", "c"}})
     assert list(measured.cases("gpu", "f")) == ["b"]
     assert list(measured.cases("gpu", "other")) == ["a", "b", "c"]
-    assert measured.written == [tmp_path / "gpu" / "f.json"]
+    assert list(measured.cases("elsewhere", "gone")) == ["a", "b", "c"]
+    assert measured.written == [tmp_path / "gpu" / "f.json", tmp_path / "gpu" / "gone.json"]
+    assert [path.exists() for path in measured.written] == [True, False]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,0 +1,148 @@
+"""What is stored and stands for no test: named, trimmed, or why that cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from synthetic import MATCH
+from test_upgrade import Recorder
+
+from pytest_rllm.arms import Arm
+from pytest_rllm.datasets import Prompt
+from pytest_rllm.experiments import compare
+from pytest_rllm.serving import Serving
+from pytest_rllm.workloads import Sampling, closed
+
+FINDING = """
+from pytest_rllm import ACCURACY, Prompt, Sampling, Serving, finding, higher, pp
+
+QUESTIONS = [Prompt(f"q{i}", f"{i}?", "7", "easy", "math", f"q{i}") for i in range(16)]
+
+@finding("Thinking helps.", cite="this test")
+def test_NAME(compare, workload):
+    compare(
+        Serving(), against=Serving(model="plain"), prompts=QUESTIONS, workload=workload.closed(2),
+        sampling=Sampling(64), blocks=2,
+    ).shows(higher(ACCURACY, by=pp(5)))
+"""
+ARGS = ("-p", "no:cacheprovider", "-p", "no:randomly")
+NO_TEST = "in the baselines, and no test stands for it (--rllm-baseline=trim drops it): "
+Session = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def session(pytester: pytest.Pytester) -> Session:
+    """Two findings whose records are judged and stored, then what is asked of them."""
+    questions = [Prompt(f"q{i}", f"{i}?", "7", "easy", "math", f"q{i}") for i in range(16)]
+    arms = [
+        Arm(Serving(model=model), questions, closed(2), Sampling(64))
+        for model in ("reasoning", "plain")
+    ]
+    records, folder = pytester.path / "records", pytester.mkdir("findings")
+    for name in ("one", "two"):
+        (folder / f"test_{name}.py").write_text(FINDING.replace("NAME", name))
+        where = Path(name) / "tiny" / "0"
+        source = Recorder(lambda block, letter: (1.0, 8 * (letter == "A")), folder=records)
+        about = {"finding": name, "case": "tiny", "pair": "tiny"}
+        made = compare(source, *arms, blocks=2, where=where, about=about)
+        for block in range(2):
+            made.pair(block)
+
+    def again(*args: str) -> pytest.RunResult:
+        return pytester.runpytest_inprocess(*ARGS, f"--rllm-replay={records}", *args)
+
+    assert ended(again("--rllm-baseline=create")) == {"passed": 2}
+    return again
+
+
+@pytest.fixture
+def stored(pytester: pytest.Pytester) -> Path:
+    """Where this class of machine has its baselines."""
+    return pytester.path / "baselines" / MATCH["hardware"]
+
+
+def ended(result: pytest.RunResult) -> dict[str, int]:
+    """Outcomes, without the GPU cases that are not recorded."""
+    left_out = ("skipped", "deselected")
+    return {word: n for word, n in result.parseoutcomes().items() if word not in left_out}
+
+
+def unused(result: pytest.RunResult) -> list[str]:
+    return [line.removeprefix(NO_TEST) for line in result.outlines if line.startswith(NO_TEST)]
+
+
+def test_a_finding_that_is_gone_is_named_and_trimmed(
+    session: Session, stored: Path, pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "findings" / "test_two.py").unlink()
+    for args in ((), (".",), ("findings",), (str(pytester.path / "findings"),)):
+        assert unused(session(*args)) == ["two [tiny]"]
+    result = session("--rllm-baseline=trim")
+    assert unused(result) == []
+    result.stdout.fnmatch_lines([f"baseline removed: {stored / 'two.json'}"])
+    assert sorted(path.name for path in stored.glob("*.json")) == ["one.json"]
+    assert unused(session()) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("findings/test_one.py",),
+        ("findings/test_one.py::test_one[tiny]",),
+        ("-k", "one"),
+        ("--deselect", "findings/test_two.py::test_two[tiny]"),
+        ("--ignore", "findings/test_two.py"),
+        ("--ignore-glob", "*_two.py"),
+        ("--rllm-model", "tiny", "findings/test_one.py"),
+        ("-o", "rllm_model=tiny", "--ignore", "findings/test_two.py"),
+    ],
+    ids=" ".join,
+)
+def test_what_was_not_asked_for_is_not_unused(
+    session: Session, stored: Path, args: tuple[str, ...]
+) -> None:
+    result = session("--rllm-baseline=trim", *args)
+    assert ended(result) == {"passed": 1}
+    assert unused(result) == []
+    assert (stored / "two.json").exists()
+
+
+def test_a_file_that_cannot_be_collected_is_not_gone(
+    session: Session, stored: Path, pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "findings" / "test_two.py").write_text("import nothing_of_that_name\n")
+    result = session("--rllm-baseline=trim", "--continue-on-collection-errors")
+    assert ended(result) == {"passed": 1, "errors": 1}
+    assert unused(result) == []
+    assert (stored / "two.json").exists()
+
+
+@pytest.mark.parametrize("word", ["", "trim"])
+def test_a_broken_file_of_another_finding_is_named_and_fails(
+    session: Session, stored: Path, word: str
+) -> None:
+    (stored / "other.json").write_text('{\n "schema": 1,')
+    before = (stored / "one.json").read_text()
+    result = session(f"--rllm-baseline={word}")
+    assert ended(result) == {"passed": 2}
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "one *accuracy higher by 5 pp * holds",
+            "the stored baselines could not be looked through: *other.json:2: broken JSON *; mend "
+            "it, or take it back from version control",
+        ]
+    )
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert (stored / "one.json").read_text() == before
+
+
+def test_a_broken_ledger_is_named_when_something_is_stored(session: Session, stored: Path) -> None:
+    (stored / "one.json").unlink()
+    (stored / "ledger.jsonl").write_text('{"finding": 1}\n')
+    result = session("--rllm-baseline=create")
+    assert ended(result) == {"errors": 2}
+    result.stdout.fnmatch_lines(["*could not be looked through: *ledger.jsonl:1: broken line*"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
