@@ -22,6 +22,12 @@ DOUBLED = math.log(2)
 """When every pair is exactly equal, what one more pair might show, for metrics that are ratios."""
 
 
+SERVERS_HIDE = (
+    "two servers of one build may lie this far apart: more blocks on these would not decide, more "
+    "fresh servers would (restarts=True, more looks)"
+)
+
+
 @dataclass(frozen=True)
 class Margin:
     """A size of effect: ``percent`` is a ratio between the arms, ``points`` a difference."""
@@ -320,7 +326,10 @@ def _judged(
         decisive = ready.effects.interval(holm)
     further = None
     if verdict == "inconclusive":
-        further = decisive.further(claim.nearest(effect.estimate))
+        margin = claim.nearest(effect.estimate)
+        further = decisive.further(margin)
+        if decisive.hides(margin):
+            why = "; ".join(filter(None, (why, SERVERS_HIDE)))
     each_s = sum(run.closing["wall_s"] for pair in blocks for run in pair if run.closing) / effect.n
     answers = ready.effects.kind == "share" and ready.effects.clusters is not None
     return Judged(

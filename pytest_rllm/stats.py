@@ -42,6 +42,7 @@ class Interval:
         df: degrees of freedom behind the bounds.
         why: why the bounds are infinite, None when they are not.
         confidence: two-sided, of the bounds.
+        fixed: the part of the half width that more effects do not shrink, see :meth:`widened`.
     """
 
     estimate: float
@@ -51,6 +52,7 @@ class Interval:
     df: int
     why: str | None = None
     confidence: float = CONFIDENCE
+    fixed: float = 0.0
 
     @property
     def detectable(self) -> float:
@@ -63,7 +65,8 @@ class Interval:
         return half * (1 + stats.t.ppf(POWER, self.df) / _quantile(self.df, self.confidence))
 
     def widened(self, spread: float) -> Interval:
-        """With another, independent source of scatter of that standard deviation added."""
+        """With another, independent source of scatter of that standard deviation added, which all
+        effects share: more of them do not average it away."""
         if spread == 0 or math.isinf(self.high):
             return self
         from scipy import stats
@@ -73,20 +76,28 @@ class Interval:
             self,
             low=self.estimate - math.hypot(self.estimate - self.low, more),
             high=self.estimate + math.hypot(self.high - self.estimate, more),
+            fixed=math.hypot(self.fixed, more),
         )
+
+    def hides(self, margin: float) -> bool:
+        """Whether no number of effects like these would put the interval clear of ``margin``: what
+        they share alone covers it."""
+        return 0 < abs(self.estimate - margin) <= self.fixed
 
     def further(self, margin: float) -> int | None:
         """How many more effects like these would put the interval clear of ``margin``.
 
-        None when no number can be told: no spread is known, or the estimate lies on the margin.
+        None when no number can be told: no spread is known, the estimate lies on the margin, or
+        what the effects share hides it.
         """
         gap = abs(self.estimate - margin)
         half = (self.high - self.low) / 2
-        if math.isinf(half) or gap == 0:
+        if math.isinf(half) or gap <= self.fixed:
             return None
-        # With n effects the half width is t(n) * s / sqrt(n); t shrinks too, so this is an upper
-        # bound for few effects and right for many.
-        return max(1, math.ceil(self.n * (half / gap) ** 2) - self.n)
+        # With n effects the half width is t(n) * s / sqrt(n), beside what is fixed; t shrinks too,
+        # so this is an upper bound for few effects and right for many.
+        shrinking = half**2 - self.fixed**2
+        return max(1, math.ceil(self.n * shrinking / (gap**2 - self.fixed**2)) - self.n)
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,8 @@ def _said(claim: Mapping[str, object]) -> str:
 
 def _cost(claim: Mapping[str, object]) -> str:
     """What it would take to decide an undecided claim."""
+    if not claim["further"] and claim["why"]:
+        return f"; {claim['why']}"
     if not claim["further"]:
         return (
             "; the effect lies on the margin, or its scatter is unknown: more runs may not decide"

@@ -386,6 +386,25 @@ def test_times_of_two_servers_are_as_far_apart_as_servers_of_one_build(
     assert (other.low == found.low) is (share > 0), "server 1 of another build is another server"
 
 
+@pytest.mark.parametrize(
+    ("spread", "servers", "hidden"), [(0.01, 1, False), (0.03, 1, True), (0.03, 6, False)]
+)
+def test_what_two_servers_hide_more_blocks_do_not_show(
+    spread: float, servers: int, hidden: bool
+) -> None:
+    values = [0.82 + i / 100 for i in range(12)]  # 13 % lower, give or take some
+    pairs = [
+        (valued(v, server=1 + 2 * (i % servers)), valued(1.0, server=2 + 2 * (i % servers)))
+        for i, v in enumerate(values)
+    ]
+    (found,) = judge_family([lower(TIME, by=pct(10))], pairs, ARMS, (), None, lambda _: spread)
+    assert found.verdict == "inconclusive"
+    assert (found.further is None) is hidden
+    assert (found.why or "").endswith("more fresh servers would (restarts=True, more looks)") is (
+        hidden
+    )
+
+
 def test_each_metric_has_a_spread_of_its_own() -> None:
     asked = []
 

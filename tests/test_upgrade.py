@@ -74,6 +74,10 @@ def test_one_refuted_claim_is_not_safe(others: list[Row], silent: list[str]) -> 
             replace(OPEN, further=None, further_s=None),
             "the effect lies on the margin, or its scatter is unknown: more runs may not decide",
         ),
+        (
+            replace(OPEN, further=None, further_s=None, why="more fresh servers would decide"),
+            "more fresh servers would decide",
+        ),
     ],
 )
 def test_an_undecided_claim_cannot_tell_and_says_what_it_costs(claim: Judged, cost: str) -> None:
