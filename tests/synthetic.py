@@ -143,6 +143,7 @@ def judged(
         estimate=estimate,
         low=low,
         high=high,
+        confidence=0.95,
         n=6,
         replicate="blocks",
         detectable=0.05,

@@ -63,7 +63,7 @@ BROKEN = row(ending="error", case="tiny-draft", notes=["the engine died"])
             (
                 "TBT lower by 10 %",
                 "-25.0 %",
-                "-40.0 .. -15.0",
+                "-40.0 .. -15.0 at 95 %",
                 "6 blocks",
                 "5.1 %",
                 "holds",
@@ -74,7 +74,7 @@ BROKEN = row(ending="error", case="tiny-draft", notes=["the engine died"])
             (
                 "accuracy not lower by more than 3 pp",
                 "-1.0 pp",
-                "-4.0 .. +2.0",
+                "-4.0 .. +2.0 at 95 %",
                 "64 questions",
                 "5.0 pp",
                 "inconclusive",
@@ -85,7 +85,7 @@ BROKEN = row(ending="error", case="tiny-draft", notes=["the engine died"])
             (
                 "TPS higher by 5 %",
                 "+28.4 %",
-                "unknown .. unknown",
+                "unknown .. unknown at 95 %",
                 "1 blocks",
                 "unknown %",
                 "inconclusive",
@@ -105,7 +105,16 @@ def test_a_claim_is_one_line(claim: dict[str, Any], line: tuple[str, ...]) -> No
 
 def test_large_effects_are_shown_without_decimals() -> None:
     claim = judged(higher(TPS, by=pct(5)), "holds", (math.log(1.5), math.log(2.341), math.log(9)))
-    assert row(claim.to_json()).lines()[0][1:3] == ("+134 %", "+50.0 .. +800")
+    assert row(claim.to_json()).lines()[0][1:3] == ("+134 %", "+50.0 .. +800 at 95 %")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "shown"),
+    [(0.95, "95 %"), (0.968416, "96.8 %"), (0.99046, "99 %"), (0.9999, "99.9 %")],
+)
+def test_an_interval_says_its_confidence(confidence: float, shown: str) -> None:
+    (line,) = row(FASTER | {"confidence": confidence}).lines()
+    assert line[2] == f"-40.0 .. -15.0 at {shown}"
 
 
 def test_all_that_needs_saying_is_said_once() -> None:
@@ -132,7 +141,7 @@ def cells(text: str, marks: str) -> list[list[str]]:
 def test_the_table_has_a_line_per_claim_and_the_reasons_below() -> None:
     text = render_named("table")([WHOLE, BROKEN])
     head, first, second, third, broken, *reasons = cells(text, r"  +")
-    assert head == ["finding", "claim", "effect", "95 % interval", "n", "can see", "verdict"]
+    assert head == ["finding", "claim", "effect", "interval", "n", "can see", "verdict"]
     assert first[:3] == ["speculative_decoding [tiny-ngram]", "TBT lower by 10 %", "-25.0 %"]
     assert second[0] == "accuracy not lower by more than 3 pp"
     assert third == ["TPS higher by 5 %", "invalid"]

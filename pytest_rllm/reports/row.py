@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-COLUMNS = ("claim", "effect", "95 % interval", "n", "can see", "verdict")
+COLUMNS = ("claim", "effect", "interval", "n", "can see", "verdict")
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,14 @@ class Row:
 
     @staticmethod
     def effect_of(claim: Mapping[str, Any]) -> tuple[str, str]:
-        """A claim's effect with its unit, and its interval; empty when it has none."""
+        """A claim's effect with its unit, and its interval with its confidence; empty when it has
+        none."""
         if claim["estimate"] is None:
             return "", ""
         scale = claim["scale"]
         low, high = (_shown(claim[name], scale) for name in ("low", "high"))
-        return f"{_shown(claim['estimate'], scale)} {_unit(scale)}", f"{low} .. {high}"
+        interval = f"{low} .. {high} at {_sure(claim['confidence'])}"
+        return f"{_shown(claim['estimate'], scale)} {_unit(scale)}", interval
 
 
 def _line(claim: dict[str, Any], standing: str) -> tuple[str, ...]:
@@ -86,6 +88,11 @@ def _line(claim: dict[str, Any], standing: str) -> tuple[str, ...]:
         f"{distance.lstrip('+')} {_unit(claim['scale'])}",
         standing,
     )
+
+
+def _sure(confidence: float) -> str:
+    """A confidence in per cent; however near to 1, it never reads as certain."""
+    return f"{min(round(100 * confidence, 1), 99.9):g} %"
 
 
 def _unit(scale: str) -> str:
