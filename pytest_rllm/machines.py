@@ -45,7 +45,7 @@ class Machine:
         """Standard deviation between servers for a metric; 0 for what does not depend on time."""
         if not metric.timed:
             return 0.0
-        return self.server_spread.get(metric.name.split(" on ")[0], UNMEASURED)
+        return self.server_spread.get(metric.whole or metric.name, UNMEASURED)
 
 
 @cache

@@ -35,6 +35,7 @@ class Metric:
         timed: depends on the speed of the machine; its level means nothing on another day of a
             noisy one.
         fixed_length: is a verdict about speed only between runs of equal output lengths.
+        whole: name of the metric of all requests that this is a part of, see :meth:`on`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Metric:
     of: Callable[..., dict[str, float] | float]
     timed: bool = False
     fixed_length: bool = False
+    whole: str | None = None
 
     def value(self, *runs: Run) -> dict[str, float] | float:
         """What the function says of runs that hold what it takes.
@@ -51,9 +53,10 @@ class Metric:
         Raises:
             MetricUnavailable: they do not; a record of another tool says what that one kept.
         """
+        name = self.whole or self.name
         for run in runs:
-            if self.name not in run.about.get("carries", (self.name,)):
-                why = run.about["not_kept"].get(self.name) or (
+            if name not in run.about.get("carries", (name,)):
+                why = run.about["not_kept"].get(name) or (
                     f"{run.about['imported']['tool']} keeps neither an answer key nor telemetry"
                 )
                 raise MetricUnavailable(f"{self.name}: {why}")
@@ -99,14 +102,12 @@ class Metric:
     def on(self, tier: str) -> Metric:
         """The same metric of the requests of one tier (data set) only."""
 
-        def of(*runs: Run) -> dict[str, float] | float:
-            parts = [
-                replace(run, samples=[s for s in run.samples if s.prompt.tier == tier])
-                for run in runs
-            ]
-            return self.value(*parts)
+        name = f"{self.name} on {tier}"
 
-        return replace(self, name=f"{self.name} on {tier}", of=of)
+        def of(*runs: Run) -> dict[str, float] | float:
+            return self.value(*(_part(run, tier, name) for run in runs))
+
+        return replace(self, name=name, of=of, whole=self.whole or self.name)
 
     def __str__(self) -> str:
         return self.name
@@ -309,6 +310,17 @@ def ACCEPTANCE_LENGTH(run: Run) -> float:
     """Tokens per verified draft: one, and the accepted ones."""
     drafts = _positive(counted(run, "drafts"), "drafts")
     return 1.0 + counted(run, "accepted_tokens") / drafts
+
+
+def _part(run: Run, tier: str, name: str) -> Run:
+    samples = [s for s in run.samples if s.prompt.tier == tier]
+    if not samples:
+        tiers = sorted({s.prompt.tier for s in run.samples} - {""})
+        raise MetricUnavailable(
+            f"{name}: no request of the run is known to be of {tier!r}; there are "
+            f"{', '.join(tiers) or 'none whose data set was told'}"
+        )
+    return replace(run, samples=samples)
 
 
 def counted(run: Run, name: str) -> float:

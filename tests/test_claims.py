@@ -449,7 +449,10 @@ def test_a_claim_on_a_tier_is_judged_on_its_questions_only() -> None:
     assert (both.n, both.estimate) == (60, -0.5)
     assert easy.metric == "accuracy on easy"
     missing = judged_on(no_worse(ACCURACY.on("medium"), within=pp(20)), (first, second))
-    assert (missing.verdict, missing.why) == ("invalid", "no request of the run finished")
+    why = (
+        "accuracy on medium: no request of the run is known to be of 'medium'; there are easy, hard"
+    )
+    assert (missing.verdict, missing.why) == ("invalid", why)
 
 
 # ---- equal pairs

@@ -325,6 +325,23 @@ def test_what_a_tool_did_not_keep_is_refused_by_name(
         number(metric, run)
 
 
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        (E2E, "no request of the run is known to be of 'easy'; there are none whose data set was"),
+        (TTFVT, "GuideLLM 0.8.1 keeps when .* begin with white space"),
+        (ACCURACY, "GuideLLM 0.8.1 keeps neither an answer key nor telemetry"),
+    ],
+    ids=str,
+)
+def test_of_one_data_set_a_metric_is_refused_for_what_is_true(
+    tmp_path: Path, metric: Metric, reason: str
+) -> None:
+    run = imported(RECORDED / "guidellm/chat.json", tmp_path)
+    with pytest.raises(MetricUnavailable, match=f"^{metric} on easy: {reason}"):
+        number(metric.on("easy"), run)
+
+
 def test_a_metric_that_nobody_thought_of_is_refused_too(tmp_path: Path) -> None:
     own = Metric("own", "s", "lower", "run", lambda run: 1.0)
     run = imported(RECORDED / "guidellm/chat.json", tmp_path)

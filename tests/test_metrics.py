@@ -271,11 +271,20 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
             run(sample(), series={"kv_use": [0.1] * 2}),
             "KV use was read 2 times while requests were in flight, 3 are needed",
         ),
-        (ACCURACY.on("hard"), run(sample(tier="easy")), "no request of the run finished"),
+        (
+            ACCURACY.on("hard"),
+            run(sample(tier="easy")),
+            "^accuracy on hard: no request of the run is known to be of 'hard'; there are easy$",
+        ),
+        (
+            ACCURACY.on("hard"),
+            run(sample(tier="hard", error="refused")),
+            "no request of the run finished",
+        ),
         (
             PREEMPTIONS.on("hard"),
             run(sample(), series={"preemptions": [0, 1]}),
-            "no request of the run finished",
+            "is known to be of 'hard'",
         ),
         (PREEMPTIONS, run(sample()), "'preemptions' was not recorded"),
         (PREFIX_HITS, run(sample()), "'prefix_queries' was not recorded"),
