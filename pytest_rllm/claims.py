@@ -158,9 +158,9 @@ class Judged:
     """A claim with its effect and verdict; plain values, so that it travels as JSON.
 
     ``estimate``, ``low`` and ``high`` are log ratios when ``scale`` is ``percent`` and differences
-    when it is ``points``; ``confidence`` is that of the interval from ``low`` to ``high``, higher than
-    CONFIDENCE where data are looked at more than once; ``detectable`` is the minimum detectable effect beyond the margin, on the
-    same scale; ``levels`` are the arms' mean values in the metric's unit; ``further`` more
+    when it is ``points``; ``confidence`` is that of ``low`` to ``high``, higher where data are
+    looked at more than once; ``detectable`` is the minimum detectable effect beyond the margin,
+    on the same scale; ``levels`` are the arms' mean values in the metric's unit; ``further`` more
     replicates would decide, in ``further_s`` seconds; ``no_difference`` is the p value of "the
     arms' answers do not differ at all" (McNemar, or sign flips), where that is a question.
     """

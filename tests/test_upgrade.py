@@ -61,7 +61,8 @@ def test_one_refuted_claim_is_not_safe(others: list[Row], silent: list[str]) -> 
     found = answer([*others, row(HOLDS, WORSE, ending="fail", case="bad")], silent)
     assert found.word == "not safe"
     assert found.reasons == [
-        "gate [bad]: accuracy not lower by more than 5 pp: refuted, -15.0 pp (-20.0 .. -10.0 at 95 %)"
+        "gate [bad]: accuracy not lower by more than 5 pp: refuted, -15.0 pp "
+        "(-20.0 .. -10.0 at 95 %)"
     ]
 
 
@@ -83,8 +84,8 @@ def test_one_refuted_claim_is_not_safe(others: list[Row], silent: list[str]) -> 
 def test_an_undecided_claim_cannot_tell_and_says_what_it_costs(claim: Judged, cost: str) -> None:
     found = answer([row(HOLDS), row(HOLDS, claim, ending="inconclusive", case="open")])
     assert found.word == "cannot tell yet"
-    said = "gate [open]: E2E not higher by more than 5 %: inconclusive, +2.0 % (-1.0 .. +10.5 at 95 %); "
-    assert found.reasons == [said + cost]
+    said = "gate [open]: E2E not higher by more than 5 %: inconclusive, +2.0 %"
+    assert found.reasons == [f"{said} (-1.0 .. +10.5 at 95 %); {cost}"]
 
 
 @pytest.mark.parametrize(
