@@ -48,8 +48,16 @@ class Say(Protocol):
     def __call__(self, text: str, done: float | None = None) -> None: ...
 
 
+class Measuring:
+    """A source that measures what it is asked for."""
+
+    def has(self, path: Path) -> bool:  # noqa: ARG002
+        """Any block can be measured."""
+        return True
+
+
 @dataclass
-class Live:
+class Live(Measuring):
     """Measures on running servers and records every run under ``folder``.
 
     ``strangers`` are processes that were on a GPU before its first server, ``certificates`` what
@@ -97,10 +105,6 @@ class Live:
             warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], sampling=sampling)
             run = self._drive(server, warm, self.pool.folder / "warm-up.jsonl", {})
             self._paces[server.number] = max((s.pace for s in run.samples), default=0.0)
-
-    def has(self, path: Path) -> bool:  # noqa: ARG002
-        """Any block can be measured."""
-        return True
 
     def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
         """One block on the server that :meth:`prepare` made ready.
@@ -203,7 +207,7 @@ class Live:
 
 
 @dataclass
-class SideBySide:
+class SideBySide(Measuring):
     """Two builds of an engine, each with servers of its own; an arm says which one serves it."""
 
     builds: Mapping[str, Live]
@@ -229,10 +233,6 @@ class SideBySide:
         shared = [serving for serving in new if serving in old]
         found = [str(c) for serving in shared for c in canary.changes(old[serving], new[serving])]
         return list(dict.fromkeys(found))
-
-    def has(self, path: Path) -> bool:  # noqa: ARG002
-        """Any block can be measured."""
-        return True
 
     def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
         """One block on the arm's build."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +27,5 @@ def engine_named(name: str, build: Build | None = None) -> Engine:
     """
     if name not in ENGINES:
         raise ValueError(f"unknown engine {name!r}; there are {', '.join(sorted(ENGINES))}")
-    module, _, attribute = ENGINES[name].partition(":")
-    engine: Engine = getattr(import_module(module), attribute)(build)
+    engine: Engine = resolve_name(ENGINES[name])(build)
     return engine

@@ -7,8 +7,8 @@ nothing else. What the tool did not keep is refused by name, see ``foreign.kept`
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from .foreign import Foreign, Importer
@@ -24,11 +24,7 @@ TOOLS = {
 
 def importers() -> list[Importer]:
     """All importers, in the order of the table."""
-    found: list[Importer] = []
-    for target in TOOLS.values():
-        module, _, attribute = target.partition(":")
-        found.append(getattr(import_module(module), attribute))
-    return found
+    return [resolve_name(target) for target in TOOLS.values()]
 
 
 def read(path: Path) -> list[Foreign]:

@@ -14,18 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..metrics import (
-    ACCEPTANCE_LENGTH,
-    ACCEPTANCE_RATE,
-    DELTAS_PER_S,
-    OUTPUT_TOKENS,
-    REASONING_TOKENS,
-    RUN_TIME,
-    TBT,
-    TPS,
-    TTFT,
-    TTFVT,
-)
+from .. import metrics
 from ..samples import Sample
 from ..streams import parse
 from .foreign import Foreign, Importer, ImportRefused, one_token_each, request, uneven, unnamed
@@ -73,10 +62,10 @@ def read(documents: Sequence[dict[str, Any]], path: Path) -> list[Foreign]:
     samples, not_kept = (_of_raw if raw else _of_records)(lines, start)
     not_kept |= {
         metric.name: "keeps the engine's counters in other files, if at all"
-        for metric in (ACCEPTANCE_RATE, ACCEPTANCE_LENGTH)
+        for metric in (metrics.ACCEPTANCE_RATE, metrics.ACCEPTANCE_LENGTH)
     }
     if not fixed:
-        not_kept[RUN_TIME.name] = "ended the run by other than its number of requests"
+        not_kept[metrics.RUN_TIME.name] = "ended the run by other than its number of requests"
     return [
         Foreign(
             tool=tool,
@@ -156,19 +145,19 @@ def _of_records(lines: list[dict[str, Any]], start: int) -> tuple[list[Sample], 
             )
         )
     why = {
-        TTFVT.name: "keeps no text in this file, and counts white space as output "
+        metrics.TTFVT.name: "keeps no text in this file, and counts white space as output "
         "(--export-level raw keeps it)",
-        REASONING_TOKENS.name: "keeps no tokens per event in this file",
+        metrics.REASONING_TOKENS.name: "keeps no tokens per event in this file",
     }
     if not one_each:
-        why[TBT.name] = uneven(counts)
+        why[metrics.TBT.name] = uneven(counts)
     if not counted:
-        for metric in (TPS, OUTPUT_TOKENS, TBT):
+        for metric in (metrics.TPS, metrics.OUTPUT_TOKENS, metrics.TBT):
             why[metric.name] = (
                 "counted tokens itself, the engine's count is not there (--use-server-token-count)"
             )
     if not all(_events_s(one) for one in finished):
-        for metric in (TTFT, TBT, DELTAS_PER_S):
+        for metric in (metrics.TTFT, metrics.TBT, metrics.DELTAS_PER_S):
             why[metric.name] = "did not stream: it keeps no time within an answer (--streaming)"
     return samples, why
 
@@ -195,14 +184,14 @@ def _of_raw(lines: list[dict[str, Any]], start: int) -> tuple[list[Sample], dict
     finished = [sample for sample in samples if sample.error is None]
     why = {}
     if any(sample.output_tokens is None for sample in finished):
-        for metric in (TPS, OUTPUT_TOKENS):
+        for metric in (metrics.TPS, metrics.OUTPUT_TOKENS):
             why[metric.name] = "was told no count of tokens (--use-server-token-count)"
     if any(delta.tokens is None for sample in finished for delta in sample.deltas):
         if not why and one_token_each([(len(s.deltas), s.output_tokens) for s in finished]):
             for sample in finished:
                 sample.deltas = [replace(delta, tokens=1) for delta in sample.deltas]
         else:
-            for metric in (TBT, REASONING_TOKENS):
+            for metric in (metrics.TBT, metrics.REASONING_TOKENS):
                 why[metric.name] = (
                     "was not told how many tokens an event carried (--per-chunk-usage)"
                 )

@@ -7,35 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import metrics
 from ..datasets import Prompt
-from ..metrics import (
-    ACCEPTANCE_LENGTH,
-    ACCEPTANCE_RATE,
-    DELTAS_PER_S,
-    E2E,
-    OUTPUT_TOKENS,
-    REASONING_TOKENS,
-    RUN_TIME,
-    TBT,
-    TPS,
-    TTFT,
-    TTFVT,
-)
 from ..samples import Run, RunWriter, Sample
 from ..streams import Delta
 
 CARRIED = (
-    TTFT,
-    TTFVT,
-    TBT,
-    E2E,
-    TPS,
-    RUN_TIME,
-    DELTAS_PER_S,
-    OUTPUT_TOKENS,
-    REASONING_TOKENS,
-    ACCEPTANCE_RATE,
-    ACCEPTANCE_LENGTH,
+    metrics.TTFT,
+    metrics.TTFVT,
+    metrics.TBT,
+    metrics.E2E,
+    metrics.TPS,
+    metrics.RUN_TIME,
+    metrics.DELTAS_PER_S,
+    metrics.OUTPUT_TOKENS,
+    metrics.REASONING_TOKENS,
+    metrics.ACCEPTANCE_RATE,
+    metrics.ACCEPTANCE_LENGTH,
 )
 """Metrics that a tool's file may carry: an importer says for each that is not there why. All
 others take an answer key or the engine's telemetry, which none of the tools keeps."""

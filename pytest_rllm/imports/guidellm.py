@@ -11,18 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..metrics import (
-    ACCEPTANCE_LENGTH,
-    ACCEPTANCE_RATE,
-    DELTAS_PER_S,
-    OUTPUT_TOKENS,
-    REASONING_TOKENS,
-    RUN_TIME,
-    TBT,
-    TPS,
-    TTFT,
-    TTFVT,
-)
+from .. import metrics
 from ..samples import Sample
 from ..streams import Delta
 from .foreign import Foreign, Importer, ImportRefused, one_token_each, request, uneven
@@ -167,17 +156,17 @@ def _not_kept(
     one_each: bool,
 ) -> dict[str, str]:
     why = {
-        DELTAS_PER_S.name: "keeps the first and the last event of an answer only",
-        REASONING_TOKENS.name: "keeps no tokens per event",
-        ACCEPTANCE_RATE.name: "reads no counters at the engine",
-        ACCEPTANCE_LENGTH.name: "reads no counters at the engine",
+        metrics.DELTAS_PER_S.name: "keeps the first and the last event of an answer only",
+        metrics.REASONING_TOKENS.name: "keeps no tokens per event",
+        metrics.ACCEPTANCE_RATE.name: "reads no counters at the engine",
+        metrics.ACCEPTANCE_LENGTH.name: "reads no counters at the engine",
     }
     if visible:
-        why[TTFVT.name] = visible
+        why[metrics.TTFVT.name] = visible
     if not one_each:
-        why[TBT.name] = uneven(counts)
+        why[metrics.TBT.name] = uneven(counts)
     if any(_timings(one)["first_token_iteration"] is None for one in finished):
-        for metric in (TTFT, TTFVT, TBT):
+        for metric in (metrics.TTFT, metrics.TTFVT, metrics.TBT):
             why[metric.name] = "did not stream: it keeps no time within an answer"
     unknown = None
     if not config["prefer_response_metrics"]:
@@ -185,10 +174,10 @@ def _not_kept(
     elif any(tokens is None for _, tokens in counts):
         unknown = "got no count of tokens from the engine"
     if unknown:
-        for metric in (TPS, OUTPUT_TOKENS, TBT):
+        for metric in (metrics.TPS, metrics.OUTPUT_TOKENS, metrics.TBT):
             why[metric.name] = unknown
     if not any(limit["kind"] == "max_requests" for limit in limits) or len(limits) > 1:
-        why[RUN_TIME.name] = "ended the run by other than its number of requests alone"
+        why[metrics.RUN_TIME.name] = "ended the run by other than its number of requests alone"
     return why
 
 

@@ -14,16 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..metrics import (
-    ACCEPTANCE_LENGTH,
-    ACCEPTANCE_RATE,
-    DELTAS_PER_S,
-    E2E,
-    REASONING_TOKENS,
-    TBT,
-    TTFT,
-    TTFVT,
-)
+from .. import metrics
 from .foreign import (
     KNOWN_TO,
     Foreign,
@@ -153,32 +144,32 @@ def _not_kept(
     result: dict[str, Any], finished: list[_Request], *, one_each: bool, due: bool
 ) -> dict[str, str]:
     why = {
-        TTFVT.name: "keeps no text per event",
-        REASONING_TOKENS.name: "keeps no text per event",
+        metrics.TTFVT.name: "keeps no text per event",
+        metrics.REASONING_TOKENS.name: "keeps no text per event",
     }
     if result["backend"] in CHAT:
-        why[DELTAS_PER_S.name] = (
+        why[metrics.DELTAS_PER_S.name] = (
             "counts events of a chat that carry the role or the end alone (those of --backend "
             "openai all carry tokens)"
         )
-        why[TBT.name] = (
+        why[metrics.TBT.name] = (
             "does not keep which events of a chat carried tokens (--backend openai does)"
         )
         if finished and not _first_is_known(finished):
-            why[TTFT.name] = (
+            why[metrics.TTFT.name] = (
                 "times the first event of a chat, which may carry the role alone, and the next one "
                 "came later: which held the first token was not kept (--backend openai tells it)"
             )
     elif not one_each:
-        why[TBT.name] = uneven([one.count for one in finished])
+        why[metrics.TBT.name] = uneven([one.count for one in finished])
     if not due:
-        for metric in (TTFT, E2E):
+        for metric in (metrics.TTFT, metrics.E2E):
             why[metric.name] = (
                 "of this version does not keep when a request was due, and some waited for one "
                 "of the --max-concurrency places"
             )
     if any(name not in result for name in COUNTERS.values()):
-        for metric in (ACCEPTANCE_RATE, ACCEPTANCE_LENGTH):
+        for metric in (metrics.ACCEPTANCE_RATE, metrics.ACCEPTANCE_LENGTH):
             why[metric.name] = "read no counters of speculation at the engine"
     return why
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from pkgutil import resolve_name
 
 from .row import Row
 
@@ -25,6 +25,5 @@ def render_named(name: str) -> Render:
     """
     if name not in FORMATS:
         raise ValueError(f"unknown report {name!r}; there are {', '.join(sorted(FORMATS))}")
-    module, _, attribute = FORMATS[name].partition(":")
-    render: Render = getattr(import_module(module), attribute)
+    render: Render = resolve_name(FORMATS[name])
     return render
