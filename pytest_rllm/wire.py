@@ -29,7 +29,8 @@ LINGER_S = 1.0
 """A response that has said ``[DONE]`` and leaves its body open for so long has ended."""
 SPILL_READS = 256
 """So many reads are kept per response before they are spilled."""
-WATCH_EVERY_S = 0.05
+SPILL_PHASE = 101
+WATCH_EVERY_S = 1.0
 
 
 class Exchange:
@@ -41,14 +42,20 @@ class Exchange:
         headers: by lower-case name.
         error: why there is no whole response; None when there is one.
         cut: whether we hung up, as asked.
+        bound: reads after which something is to be done: hang up, or spill.
     """
 
     __slots__ = (
         "_ended", "_limit", "_parser", "_spill", "_tail",
-        "chunks", "cut", "error", "feed", "headers", "keep_alive", "now", "status",
+        "bound", "chunks", "cut", "error", "feed", "headers", "keep_alive", "now", "status",
     )  # fmt: skip
 
-    def __init__(self, limit: int | None, spill: Callable[[list[Chunk]], None] | None) -> None:
+    def __init__(
+        self,
+        limit: int | None = None,
+        spill: Callable[[list[Chunk]], None] | None = None,
+        phase: int = 0,
+    ) -> None:
         self.chunks: list[Chunk] = []
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
@@ -57,15 +64,11 @@ class Exchange:
         self.keep_alive = False
         self.now = 0.0
         self._limit, self._spill = limit, spill
+        self.bound = limit or SPILL_READS - phase % SPILL_READS
         self._tail = b""
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self.feed = self._parser.feed_data
-
-    @property
-    def bound(self) -> int:
-        """Reads after which something is to be done: hang up, or spill."""
-        return self._limit or SPILL_READS
 
     @property
     def content_type(self) -> str:
@@ -109,6 +112,7 @@ class Exchange:
             self._tail = self.chunks[-1][1]
             self._spill(self.chunks)
             self.chunks.clear()
+            self.bound = SPILL_READS
         return self.cut
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -205,6 +209,7 @@ class Wire:
             user = f"Authorization: Basic {b64encode(pair.encode()).decode()}\r\n"
         host = parts.netloc.rpartition("@")[2]
         self._headers = f"Host: {host}\r\nUser-Agent: pytest-rllm\r\n{user}"
+        self._exchanges = 0
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
 
@@ -244,7 +249,9 @@ class Wire:
             cut_after: hang up when so many chunks have arrived.
             spill: takes chunks away while the response goes on, so that memory stays bounded.
         """
-        exchange = Exchange(cut_after, spill)
+        # Streams that go on in step must not spill in step: that would be one long pause.
+        self._exchanges += 1
+        exchange = Exchange(cut_after, spill, phase=self._exchanges * SPILL_PHASE)
         try:
             connection = await self._connection()
         except (OSError, TimeoutError) as error:
@@ -285,7 +292,7 @@ class Wire:
     async def _watch(self) -> None:
         """Ends responses that say nothing more; on no response's own time."""
         while True:
-            await asyncio.sleep(WATCH_EVERY_S)
+            await asyncio.sleep(min(WATCH_EVERY_S, self._stall_s / 10))
             for connection in tuple(self._busy):
                 exchange = connection.exchange
                 if exchange is None or not exchange.open:

@@ -90,8 +90,7 @@ async def send(
         start = time.monotonic() + LEAD_S
         begin(start)
         for worker in started:
-            assert worker.stdin
-            worker.stdin.write(f"{start!r}\n".encode())
+            await _tell(worker, f"{start!r}\n".encode())
         return await asyncio.gather(*(_told(worker, ended) for worker in started))
     finally:
         for worker in started:
@@ -109,11 +108,17 @@ async def _start(job: _Job) -> asyncio.subprocess.Process:
         pass_fds=() if job.queue is None else (job.queue,),
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
-    assert worker.stdin
     content = pickle.dumps(job)
-    worker.stdin.write(struct.pack("<Q", len(content)) + content)
-    await worker.stdin.drain()
+    await _tell(worker, struct.pack("<Q", len(content)) + content)
     return worker
+
+
+async def _tell(worker: asyncio.subprocess.Process, words: bytes) -> None:
+    """Write to a worker; if it has died, that is told when it is read from."""
+    assert worker.stdin
+    with suppress(OSError, RuntimeError):  # RuntimeError: uvloop's, of a pipe that is closed
+        worker.stdin.write(words)
+        await worker.stdin.drain()
 
 
 def _feed(pipe: int, numbers: bytes) -> None:

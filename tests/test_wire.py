@@ -234,7 +234,7 @@ class Fed:
 
     def __call__(self, pieces: Sequence[bytes]) -> Exchange:
         async def feeding() -> Exchange:
-            exchange = Exchange(None, None)
+            exchange = Exchange()
             for i, piece in enumerate(pieces):
                 exchange.now = float(i)
                 exchange.feed(piece)
