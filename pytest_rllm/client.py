@@ -16,6 +16,8 @@ from .datasets import Prompt
 from .spool import Spool, SpoolError
 from .wire import Chunk, Exchange, Wire
 
+VERSION = "2"
+"""Counted up when a change of the client may move a time: stored baselines are then stale."""
 PATH = "/v1/chat/completions"
 LAG_EVERY_S = 0.02
 REFUSAL_CHARACTERS = 300

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import canary, environment
+from . import canary, client, environment
 from .arms import Arm
 from .client import Request
 from .contract import Contract, observe
@@ -149,6 +149,7 @@ class Live(Measuring):
             "engine_version": self.engine.version(),
             "hardware": environment.hardware_id(self.gpu, on_cpu=self.engine.on_cpu),
             "models": " ".join(self.pair.revision(role) for role in roles),
+            "client": client.VERSION,
         }
 
     def _drive(
