@@ -1,0 +1,1 @@
+"""Clients that measure serving engines, side by side, against a server that knows the truth."""
