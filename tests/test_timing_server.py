@@ -168,6 +168,18 @@ def test_a_schedule_pauses_between_reasoning_and_answer() -> None:
     assert Script(answer=3, first_s=1.0, gap_s=0.5, think_s=10.0).schedule() == [1.0, 1.5, 2.0]
 
 
+def test_a_schedule_may_climb_a_ladder_of_rates() -> None:
+    script = Script(answer=2801, first_s=0.0, gap_s=0.01, stage_s=4.0, growth=2.0)
+    times = script.schedule()
+    counts = [sum(begin <= at < begin + 4 for at in times) for begin in (0.0, 4.0, 8.0)]
+    assert counts == pytest.approx([400, 800, 1600], abs=1)
+    assert times[-1] == pytest.approx(12.0)
+    climbing = Script(
+        answer=2801, first_s=0.0, gap_s=0.01, gaps="exponential", stage_s=4.0, growth=2
+    )
+    assert climbing.schedule()[-1] == pytest.approx(12.0, rel=0.2)
+
+
 def test_responses_in_step_share_a_grid(server: Running, tmp_path: Any) -> None:
     timing = {"answer": 8, "gap_s": 0.05, "gaps": "steps", "spread_s": 0.1}
     run = drove(server, tmp_path, timing)

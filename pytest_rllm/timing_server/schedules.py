@@ -26,6 +26,8 @@ class Script:
         events: deltas that one write carries.
         spread_s: the first delta is later by a random part of this, so that responses that were
             asked for together do not stay in step.
+        stage_s, growth: after so many seconds of deltas their rate grows by this factor, and again
+            after so many more: a ladder of rates in one response. 0 s is one rate for all.
         seed: draws of the gaps and of the spread.
     """
 
@@ -38,12 +40,19 @@ class Script:
     tokens: int = 1
     events: int = 1
     spread_s: float = 0.0
+    stage_s: float = 0.0
+    growth: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        numbers = (self.reasoning, self.answer, self.first_s, self.gap_s, self.think_s)
-        if min(*numbers, self.spread_s, self.seed) < 0 or min(self.tokens, self.events) < 1:
-            raise ValueError("a script has no negative numbers, and at least 1 token and 1 event")
+        times = (self.first_s, self.gap_s, self.think_s, self.spread_s, self.stage_s)
+        if (
+            min(*times, self.reasoning, self.answer, self.seed) < 0
+            or min(self.tokens, self.events, self.growth) < 1
+        ):
+            raise ValueError(
+                "no number of a script is negative; tokens, events and growth are at least 1"
+            )
         if self.reasoning + self.answer < 1:
             raise ValueError("a script has at least 1 delta")
         if self.gaps not in ("fixed", "exponential", "steps"):
@@ -63,13 +72,24 @@ class Script:
         """When the writes of the ``number``-th response are due, in s from its request."""
         writes = -(-(self.reasoning + self.answer) // self.events)
         rng = np.random.default_rng((self.seed, number))
-        due = np.full(writes, self.gap_s)
+        gaps = np.full(writes, self.gap_s)
         if self.gaps == "exponential":
-            due = rng.exponential(self.gap_s, writes)
-        due[0] = self.first_s + self.spread_s * rng.random()
+            gaps = rng.exponential(self.gap_s, writes)
+        gaps[0] = 0.0
+        due = self._hastened(np.cumsum(gaps)) + self.first_s + self.spread_s * rng.random()
         if 0 < self.reasoning < self.reasoning + self.answer:
-            due[min(writes - 1, -(-self.reasoning // self.events))] += self.think_s
-        times: list[float] = np.cumsum(due).tolist()
+            due[-(-self.reasoning // self.events) :] += self.think_s
+        times: list[float] = due.tolist()
+        return times
+
+    def _hastened(self, even: np.ndarray) -> np.ndarray:
+        """Times from the first delta on, as the stages shorten them."""
+        if not self.stage_s or self.growth == 1:
+            return even
+        stages = [0.0]
+        while stages[-1] < even[-1]:
+            stages.append(stages[-1] + self.stage_s * self.growth ** (len(stages) - 1))
+        times: np.ndarray = np.interp(even, stages, self.stage_s * np.arange(len(stages)))
         return times
 
 
