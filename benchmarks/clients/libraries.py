@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlparse
 
@@ -136,12 +137,13 @@ BARE = "bare sockets, epoll"
 
 def measure(name: str, url: str, load: Load) -> dict[str, float]:
     """Drive one load in this process; times in s, CPU in µs per delta."""
-    body = load.body | {"timing": load.as_json()["script"]}
+    body = load.body | {"timing": asdict(load.script)}
     gc.collect()
     gc.disable()
     began, cpu = time.monotonic(), time.process_time()
     if name == BARE:
-        chunks = [stream for _, stream in read_all(url, [request(body)] * load.streams)]
+        asked = [request(body)] * load.streams
+        chunks = [stream for _, stream in read_all(url, asked, load.streams)]
     else:
         way, fast, _ = WAYS[name]
         factory = None
@@ -155,7 +157,7 @@ def measure(name: str, url: str, load: Load) -> dict[str, float]:
     streams = [of_chunks(began, stream) for stream in chunks]
     errors = np.concatenate([one.arrivals - one.truths for one in streams])
     truths = np.concatenate([one.truths for one in streams])
-    assert len(errors) == load.deltas, f"{len(errors)} of {load.deltas} deltas"
+    assert len(errors) == load.tokens, f"{len(errors)} of {load.tokens} deltas"
     return {
         "offered": load.rate,
         "carried": carried(truths),
@@ -176,7 +178,7 @@ def main() -> None:
     rates = [float(rate) for rate in chosen.rates.split(",")]
     if chosen.one:
         os.sched_setaffinity(0, {1})
-        load = steady(chosen.streams, rates[0], chosen.seconds, first_s=1.5)
+        load = steady(chosen.streams, rates[0], chosen.seconds)
         print(json.dumps(measure(chosen.one, chosen.url, load)))
         return
     rows = []

@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = Server(Script(**chosen), metrics_bytes)
+    Script().schedule()  # numpy loads its random numbers when they are first drawn
     print(json.dumps({"url": server.url, "pid": os.getpid()}), flush=True)
     gc.disable()
     server.serve(sys.stdin.fileno() if sys.stdin else None)

@@ -1,0 +1,73 @@
+"""pytest-rllm's own client, ``loadgen.drive``, in one process."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pytest_rllm.datasets import Prompt
+from pytest_rllm.loadgen import Request, drive
+from pytest_rllm.metrics import TBT, TPS, TTFT, MetricUnavailable
+from pytest_rllm.samples import Run, RunWriter, read_run
+from pytest_rllm.workloads import closed
+
+from .arrivals import Recorded, of_text
+from .carriers import Carrier
+from .loads import PROMPT, Load
+
+
+class Us(Carrier):
+    name = "us"
+    title = "pytest-rllm"
+    keeps = "the time and the text of every delta"
+
+    def command(self, url: str, load: Load, folder: Path) -> list[str]:
+        module = "benchmarks.clients.us"
+        return [sys.executable, "-m", module, url, load.as_json(), str(folder / "run.jsonl")]
+
+    def read(self, load: Load, folder: Path) -> Recorded:
+        run = read_run(folder / "run.jsonl")
+        assert run.closing is not None
+        start = run.closing.get("start_clock_s") or float((folder / "start").read_text())
+        well = [sample for sample in run.samples if sample.error is None]
+        streams = []
+        if load.timed:
+            for sample in well:
+                text = "".join(delta.text for delta in sample.deltas)
+                arrivals = start + np.array([delta.at_s for delta in sample.deltas])
+                visible = [delta.field for delta in sample.deltas].index("content")
+                streams.append(of_text(start + sample.sent_s, text, arrivals, visible))
+        return Recorded(streams, len(run.samples) - len(well), _told(run))
+
+
+def _told(run: Run) -> dict[str, float]:
+    told = {}
+    for name, metric in (("tps", TPS), ("ttft_s", TTFT), ("tbt_s", TBT)):
+        try:
+            told[name] = metric.of_run(run)
+        except MetricUnavailable:
+            continue
+    return told
+
+
+def main(url: str, load: Load, path: Path) -> None:
+    prompt = Prompt("1", PROMPT, "", "easy", "math", "1")
+    begun: list[float] = []
+
+    def clock() -> float:
+        now = time.monotonic()
+        if not begun:
+            begun.append(now)
+        return now
+
+    with RunWriter(path, {}) as writer:
+        requests = [Request(prompt, load.body)] * load.requests
+        drive(url, requests, closed(load.streams), writer, clock=clock)
+    (path.parent / "start").write_text(repr(begun[0]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Load.of_json(sys.argv[2]), Path(sys.argv[3]))
