@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pytest_rllm.imports.aiperf import _event
-from pytest_rllm.streams import parse
-
-from .arrivals import Recorded, of_text
+from .arrivals import Recorded, Stream, of_text
 from .carriers import TOKENIZER, Carrier, installed
 from .loads import MODEL, Load
 
@@ -67,9 +65,23 @@ class AIPerf(Carrier):
                 one = json.loads(line)
                 if one["metadata"]["benchmark_phase"] != "profiling" or one.get("error"):
                     continue
-                said = parse([(e["perf_ns"] * NS, _event(e)) for e in one["responses"]])
-                text = "".join(delta.text for delta in said.deltas)
-                arrivals = np.array([delta.at_s for delta in said.deltas])
-                visible = [delta.field for delta in said.deltas].index("content")
-                streams.append(of_text(one["start_perf_ns"] * NS, text, arrivals, visible))
+                streams.append(_stream(one))
         return Recorded(streams, failed, told)
+
+
+def _stream(one: dict[str, Any]) -> Stream:
+    """One line of its raw export."""
+    at: list[float] = []
+    texts, fields = [], []
+    for response in one["responses"]:
+        for packet in response["packets"]:
+            if packet["name"] != "data" or not packet["value"].startswith("{"):
+                continue
+            for choice in json.loads(packet["value"])["choices"]:
+                for field in ("reasoning", "content"):
+                    if choice["delta"].get(field):
+                        at.append(response["perf_ns"] * NS)
+                        texts.append(choice["delta"][field])
+                        fields.append(field)
+    visible = fields.index("content")
+    return of_text(one["start_perf_ns"] * NS, "".join(texts), np.array(at), visible)

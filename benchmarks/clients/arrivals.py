@@ -37,7 +37,8 @@ class Stream:
     @property
     def errors(self) -> np.ndarray:
         """By how much the recorded arrivals are later than the truth, s."""
-        return self.arrivals - self.truths
+        late: np.ndarray = self.arrivals - self.truths
+        return late
 
 
 @dataclass
@@ -68,7 +69,9 @@ def of_chunks(sent: float, chunks: Sequence[tuple[float, bytes]], visible: int =
     return Stream(sent, times[completed] if found else truths, truths, visible)
 
 
-def of_text(sent: float, text: str, arrivals: Sequence[float], visible: int | None = 0) -> Stream:
+def of_text(
+    sent: float, text: str, arrivals: Sequence[float] | np.ndarray, visible: int | None = 0
+) -> Stream:
     """From the whole text of an answer and when each delta of it came.
 
     Raises:
@@ -109,7 +112,7 @@ def by_stage(recorded: Recorded, load: Load) -> list[dict[str, float]]:
     errors = np.concatenate([stream.errors for stream in recorded.streams])
     truths = np.concatenate([stream.truths for stream in recorded.streams])
     begin, end = truths.min(), min(stream.truths[-1] for stream in recorded.streams)
-    stages = []
+    stages: list[dict[str, float]] = []
     while begin + script.stage_s <= end:
         within = (begin <= truths) & (truths < begin + script.stage_s)
         begin += script.stage_s

@@ -81,7 +81,8 @@ class Bare(Carrier):
 
     def read(self, load: Load, folder: Path) -> Recorded:
         answers = pickle.loads((folder / "read.pickle").read_bytes())  # noqa: S301 - our own
-        return Recorded([of_chunks(*answer, load.script.reasoning) for answer in answers])
+        visible = load.script.reasoning
+        return Recorded([of_chunks(sent, chunks, visible) for sent, chunks in answers])
 
 
 def main(url: str, load: Load, path: Path) -> None:

@@ -57,7 +57,7 @@ class Carrier(ABC):
         if not self.requirements or ready.is_file():
             return
         subprocess.run([sys.executable, "-m", "venv", self.environment], check=True)
-        pip = [self.python, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
         subprocess.run([*pip, *self.requirements], check=True)
         ready.write_text("\n".join(self.requirements))
 

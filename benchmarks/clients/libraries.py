@@ -95,7 +95,7 @@ async def httptools(url: str, body: dict[str, Any], n: int) -> list[Chunks]:
         def on_message_complete(self) -> None:
             self.done.set_result(None)
 
-    port = urlparse(url).port
+    port = urlparse(url).port or 80
     made = [await loop.create_connection(Reader, "127.0.0.1", port) for _ in range(n)]
     await asyncio.gather(*(reader.done for _, reader in made))
     return [reader.chunks for _, reader in made]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).parents[2]
 WATCH_S = 0.5
 
 
@@ -69,6 +70,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
+            cwd=ROOT,
             env=dict(env),
             start_new_session=True,
         )
