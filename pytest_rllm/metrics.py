@@ -1,141 +1,21 @@
-"""Numbers from a run. A metric is one decorated function, with its unit and direction."""
+"""Numbers from a run: each is one decorated function, see ``quantities.metric``."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
-from .grading import grade
+from .grading import Grade, grade
+from .quantities import METRICS as METRICS
+from .quantities import Metric as Metric
+from .quantities import MetricUnavailable as MetricUnavailable
+from .quantities import metric as metric
 from .samples import Run, Sample
-
-Better = Literal["higher", "lower", "neither"]
-
-
-class MetricUnavailable(LookupError):
-    """A run does not hold what a metric needs; the message says what is missing."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A named number of a run.
-
-    Attributes:
-        name: the field's term.
-        unit: of the value; ``share`` is of 1, shown as a percentage.
-        better: direction, declared once and never guessed.
-        per: ``question``: a number per question, and the question is the replicate (answers do
-            not depend on the machine's mood); ``run``: one number, and the run block is;
-            ``pair``: as ``question``, but a function of both arms' runs.
-        of: the function: Run to ``{question id: number}`` or to one number.
-        timed: depends on the speed of the machine; its level means nothing on another day of a
-            noisy one.
-        fixed_length: is a verdict about speed only between runs of equal output lengths.
-        whole: name of the metric of all requests that this is a part of, see :meth:`on`.
-    """
-
-    name: str
-    unit: str
-    better: Better
-    per: Literal["question", "run", "pair"]
-    of: Callable[..., dict[str, float] | float]
-    timed: bool = False
-    fixed_length: bool = False
-    whole: str | None = None
-
-    def value(self, *runs: Run) -> dict[str, float] | float:
-        """What the function says of runs that hold what it takes.
-
-        Raises:
-            MetricUnavailable: they do not; a record of another tool says what that one kept.
-        """
-        name = self.whole or self.name
-        for run in runs:
-            if name not in run.about.get("carries", (name,)):
-                why = run.about["not_kept"].get(name) or (
-                    f"{run.about['imported']['tool']} keeps neither an answer key nor telemetry"
-                )
-                raise MetricUnavailable(f"{self.name}: {why}")
-        return self.of(*runs)
-
-    def of_run(self, run: Run) -> float:
-        """One number for a run; the mean over questions where the metric has one per question.
-
-        Raises:
-            MetricUnavailable: the run does not hold what it takes.
-        """
-        value = self.value(run)
-        if isinstance(value, dict):
-            if not value:
-                raise MetricUnavailable(f"{self.name}: the run holds no finished request")
-            return statistics.fmean(value.values())
-        return value
-
-    def of_questions(self, run: Run) -> dict[str, float]:
-        """A number per question, repeats of a question averaged."""
-        value = self.value(run)
-        assert isinstance(value, dict), f"{self.name} is a metric of a run, not of a question"
-        return value
-
-    def of_question_pairs(self, first: Run, second: Run) -> tuple[dict[str, float], ...]:
-        """Numbers per question for both arms; a metric of pairs holds the second arm against
-        itself, which is 1."""
-        if self.per != "pair":
-            return self.of_questions(first), self.of_questions(second)
-        value = self.value(first, second)
-        assert isinstance(value, dict)
-        return value, dict.fromkeys(value, 1.0)
-
-    def of_pair(self, first: Run, second: Run) -> tuple[float, ...]:
-        """One number per arm; see :meth:`of_run`."""
-        if self.per != "pair":
-            return self.of_run(first), self.of_run(second)
-        numbers = self.of_question_pairs(first, second)
-        if not numbers[0]:
-            raise MetricUnavailable(f"{self.name}: no question was answered in both arms")
-        return tuple(statistics.fmean(arm.values()) for arm in numbers)
-
-    def on(self, tier: str) -> Metric:
-        """The same metric of the requests of one tier (data set) only."""
-
-        name = f"{self.name} on {tier}"
-
-        def of(*runs: Run) -> dict[str, float] | float:
-            return self.value(*(_part(run, tier, name) for run in runs))
-
-        return replace(self, name=name, of=of, whole=self.whole or self.name)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-METRICS: dict[str, Metric] = {}
-
-
-def metric(
-    name: str,
-    unit: str,
-    *,
-    better: Better,
-    per: Literal["question", "run", "pair"] = "run",
-    timed: bool = False,
-    fixed_length: bool = False,
-) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
-    """Make a function the metric ``name``; see :class:`Metric` for the words."""
-
-    def register(function: Callable[..., dict[str, float] | float]) -> Metric:
-        if name in METRICS:
-            raise ValueError(f"two metrics are called {name!r}")
-        made = Metric(name, unit, better, per, function, timed, fixed_length)
-        METRICS[name] = made
-        return made
-
-    return register
-
+from .telemetry import counted as counted
+from .telemetry import while_busy
 
 # ---- answers
 
@@ -143,31 +23,31 @@ def metric(
 @metric("accuracy", "share", better="higher", per="question")
 def ACCURACY(run: Run) -> dict[str, float]:
     """Share of right answers per question; truncated, unparsed and empty ones are wrong."""
-    return _per_question(run, lambda s: float(_grade(s) == "right"))
+    return _graded(run, "right")
 
 
 @metric("unfinished", "share", better="lower", per="question")
 def UNFINISHED(run: Run) -> dict[str, float]:
     """Share of answers without a result: truncated, unparsed or empty."""
-    return _per_question(run, lambda s: float(_grade(s) in ("truncated", "unparsed", "empty")))
+    return _graded(run, "truncated", "unparsed", "empty")
 
 
 @metric("truncated", "share", better="lower", per="question")
 def TRUNCATED(run: Run) -> dict[str, float]:
     """Share of answers that ran into the token budget."""
-    return _per_question(run, lambda s: float(_grade(s) == "truncated"))
+    return _graded(run, "truncated")
 
 
 @metric("unparsed", "share", better="lower", per="question")
 def UNPARSED(run: Run) -> dict[str, float]:
     """Share of finished answers in which no result can be found."""
-    return _per_question(run, lambda s: float(_grade(s) == "unparsed"))
+    return _graded(run, "unparsed")
 
 
 @metric("empty", "share", better="lower", per="question")
 def EMPTY(run: Run) -> dict[str, float]:
     """Share of finished answers without any visible text."""
-    return _per_question(run, lambda s: float(_grade(s) == "empty"))
+    return _graded(run, "empty")
 
 
 @metric("agreement", "share", better="higher", per="pair")
@@ -267,19 +147,19 @@ def STRAGGLING(run: Run) -> float:
 @metric("KV peak", "share", better="lower")
 def KV_PEAK(run: Run) -> float:
     """Highest KV-cache use of the run, share of the cache."""
-    return float(_while_busy(run).max())
+    return float(while_busy(run).max())
 
 
 @metric("KV mean", "share", better="lower")
 def KV_MEAN(run: Run) -> float:
     """Mean KV-cache use over the run's readings, share of the cache."""
-    return float(_while_busy(run).mean())
+    return float(while_busy(run).mean())
 
 
 @metric("KV swing", "share", better="lower")
 def KV_SWING(run: Run) -> float:
     """Largest fall of KV-cache use from a high to a later low while requests run."""
-    use = _while_busy(run)
+    use = while_busy(run)
     return float((np.maximum.accumulate(use) - use).max())
 
 
@@ -312,61 +192,6 @@ def ACCEPTANCE_LENGTH(run: Run) -> float:
     return 1.0 + counted(run, "accepted_tokens") / drafts
 
 
-def _part(run: Run, tier: str, name: str) -> Run:
-    samples = [s for s in run.samples if s.prompt.tier == tier]
-    if not samples:
-        tiers = sorted({s.prompt.tier for s in run.samples} - {""})
-        raise MetricUnavailable(
-            f"{name}: no request of the run is known to be of {tier!r}; there are "
-            f"{', '.join(tiers) or 'none whose data set was told'}"
-        )
-    return replace(run, samples=samples)
-
-
-def counted(run: Run, name: str) -> float:
-    """How far a counter of the engine went up during a run.
-
-    Raises:
-        MetricUnavailable: the series was not recorded at the run's start and end.
-    """
-    times, values = run.series.get(name, ([], []))
-    if not values:
-        raise MetricUnavailable(_no_series(run, name))
-    if times[0] > 0 or times[-1] < max((s.ended_s for s in run.samples), default=0.0):
-        raise MetricUnavailable(
-            f"the counter {name!r} was not read at both ends of the run, but from {times[0]:.2f} s "
-            f"to {times[-1]:.2f} s"
-        )
-    return values[-1] - values[0]
-
-
-def _while_busy(run: Run) -> np.ndarray:
-    """Readings of KV use while at least one request was in flight, by the client's clock.
-
-    The engine's own count of running requests is no help here: it is 0 between two waves of short
-    answers, which are part of the run.
-    """
-    if "kv_use" not in run.series:
-        raise MetricUnavailable(_no_series(run, "kv_use"))
-    times, use = run.series["kv_use"]
-    spans = [(s.sent_s, s.ended_s) for s in run.samples]
-    busy = [u for t, u in zip(times, use, strict=True) if any(a <= t <= b for a, b in spans)]
-    if len(busy) < 3:
-        raise MetricUnavailable(
-            f"KV use was read {len(busy)} times while requests were in flight, 3 are needed: "
-            "the run is too short for its telemetry"
-        )
-    return np.array(busy)
-
-
-def _no_series(run: Run, name: str) -> str:
-    errors = "; ".join((run.closing or {}).get("telemetry_errors", {}))
-    return (
-        f"the series {name!r} was not recorded; there are {', '.join(sorted(run.series)) or 'none'}"
-        + (f"; telemetry said: {errors}" if errors else "")
-    )
-
-
 def _finished(run: Run) -> list[Sample]:
     finished = [s for s in run.samples if s.error is None]
     if not finished:
@@ -385,9 +210,15 @@ def _median(run: Run, number: Callable[[Sample], float]) -> float:
     return statistics.median(number(sample) for sample in _finished(run))
 
 
-def _grade(sample: Sample) -> str:
-    prompt = sample.prompt
-    return grade(sample.answer, prompt.answer, prompt.kind, sample.finish_reason)
+def _graded(run: Run, *grades: Grade) -> dict[str, float]:
+    """Share of a question's answers that have one of these grades."""
+
+    def found(sample: Sample) -> float:
+        prompt = sample.prompt
+        given = grade(sample.answer, prompt.answer, prompt.kind, sample.finish_reason)
+        return float(given in grades)
+
+    return _per_question(run, found)
 
 
 def _tbt(sample: Sample) -> float:

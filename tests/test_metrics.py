@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic import run, sample
 
-from pytest_rllm import metrics
+from pytest_rllm import quantities
 from pytest_rllm.metrics import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
@@ -336,7 +336,7 @@ def test_a_metric_is_registered_under_a_name_of_its_own() -> None:
 
 
 def test_a_new_metric_takes_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "METRICS", {})
+    monkeypatch.setattr(quantities, "METRICS", {})
     requests = metric("requests", "1", better="neither")(lambda of: float(len(of.samples)))
     assert (str(requests), requests.unit, requests.better) == ("requests", "1", "neither")
     assert requests.of_run(RUN) == 4
