@@ -57,7 +57,7 @@ def AGREEMENT(first: Run, second: Run) -> dict[str, float]:
     Only at temperature 0 does it say anything. The effect is held against full agreement.
     """
     texts = [
-        {(s.prompt.id, s.prompt.repeat): "".join(d.text for d in s.deltas) for s in _finished(run)}
+        {(s.prompt.id, s.prompt.repeat): s.deltas.text() for s in _finished(run)}
         for run in (first, second)
     ]
     if texts[0].keys() != texts[1].keys():
@@ -222,11 +222,14 @@ def _graded(run: Run, *grades: Grade) -> dict[str, float]:
 
 
 def _tbt(sample: Sample) -> float:
-    counts = [(d.at_s, _known(d.tokens, "tokens per delta")) for d in sample.deltas]
-    carried = [(at_s, tokens) for at_s, tokens in counts if tokens]
-    if len(carried) < 2:
+    deltas = sample.deltas
+    if not deltas.counted:
+        raise MetricUnavailable("the engine did not report tokens per delta")
+    carrying = np.flatnonzero(deltas.tokens)
+    if len(carrying) < 2:
         raise MetricUnavailable(f"TBT: the answer to {sample.prompt.id} came in one delta")
-    return (carried[-1][0] - carried[0][0]) / sum(tokens for _, tokens in carried[1:])
+    first, last = carrying[0], carrying[-1]
+    return float(deltas.at_s[last] - deltas.at_s[first]) / int(deltas.tokens[first + 1 :].sum())
 
 
 def _since(sample: Sample, at_s: float | None, what: str) -> float:

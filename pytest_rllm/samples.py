@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import lzma
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
+
+import numpy as np
 
 from . import spool
 from .datasets import Prompt
-from .streams import Delta, Stream, parse
+from .deltas import Deltas
+from .streams import Stream, parse
 
 SCHEMA = 1
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -36,7 +39,7 @@ class Sample:
         intended_s: when the workload wanted it sent; latency counts from here.
         sent_s: when it was sent. The difference is the client's lateness.
         ended_s: when the response ended, or failed.
-        deltas: streamed deltas in their order of arrival.
+        deltas: streamed deltas in their order of arrival; a list of them is made one.
         usage: the engine's own count at the end (``completion_tokens`` ...).
         finish_reason: ``stop``, ``length``, or None.
         error: why it failed, None when it did not. What had arrived is in ``deltas``.
@@ -46,15 +49,19 @@ class Sample:
     intended_s: float
     sent_s: float
     ended_s: float
-    deltas: list[Delta]
+    deltas: Deltas
     usage: dict[str, Any] = field(default_factory=dict)
     finish_reason: str | None = None
     error: str | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.deltas, Deltas):
+            self.deltas = Deltas(self.deltas)
+
     @cached_property
     def _answer_from(self) -> int:
         """Index in the concatenated ``content`` where inline reasoning ends; 0 without any."""
-        content = "".join(d.text for d in self.deltas if d.field == "content")
+        content = self.deltas.text("content")
         close = content.find(_CLOSE)
         if close >= 0:
             return close + len(_CLOSE)
@@ -63,31 +70,31 @@ class Sample:
     @cached_property
     def answer(self) -> str:
         """The visible answer: ``content`` after any inline ``<think> ... </think>``."""
-        content = "".join(d.text for d in self.deltas if d.field == "content")
-        return content[self._answer_from :]
+        return self.deltas.text("content")[self._answer_from :]
 
     @property
     def reasoned(self) -> bool:
         """Whether any reasoning arrived, in a field of its own or inline."""
-        return self._answer_from > 0 or any(d.field.startswith("reasoning") for d in self.deltas)
+        own = any(field.startswith("reasoning") for field in self.deltas.fields)
+        return own or self._answer_from > 0
 
     @cached_property
     def first_token_s(self) -> float | None:
         """Arrival of the first token of any kind; an event with a role alone is none."""
-        return next((d.at_s for d in self.deltas if d.tokens != 0 or d.text), None)
+        said = (self.deltas.tokens != 0) | (self.deltas.sizes > 0)
+        return float(self.deltas.at_s[said.argmax()]) if said.any() else None
 
     @cached_property
     def first_visible_s(self) -> float | None:
         """Arrival of the first token of the visible answer that is more than white space."""
-        return None if self._first_visible is None else self.deltas[self._first_visible].at_s
+        return None if self._first_visible is None else float(self.deltas.at_s[self._first_visible])
 
     @property
     def output_tokens(self) -> int | None:
         """Tokens generated, by the engine's count; None when it did not say."""
         if isinstance(self.usage.get("completion_tokens"), int):
             return int(self.usage["completion_tokens"])
-        counts = [d.tokens for d in self.deltas]
-        return None if None in counts else sum(c for c in counts if c is not None)
+        return int(self.deltas.tokens.sum()) if self.deltas.counted else None
 
     @property
     def pace(self) -> float:
@@ -99,20 +106,19 @@ class Sample:
     @cached_property
     def reasoning_tokens(self) -> int | None:
         """Tokens before the first visible one; all of them when none is visible."""
-        if any(d.tokens is None for d in self.deltas):
+        if not self.deltas.counted:
             return None
-        return sum(d.tokens or 0 for d in self.deltas[: self._first_visible])
+        return int(self.deltas.tokens[: self._first_visible].sum())
 
     @cached_property
     def _first_visible(self) -> int | None:
         """Index of the first delta that holds more than white space of the answer."""
-        at = 0
-        for i, delta in enumerate(self.deltas):
-            if delta.field == "content":
-                if delta.text[max(0, self._answer_from - at) :].strip():
-                    return i
-                at += len(delta.text)
-        return None
+        shown = self.answer.lstrip()
+        if not shown:
+            return None
+        content = np.flatnonzero(self.deltas.within("content"))
+        ends = self.deltas.sizes[content].cumsum()
+        return int(content[np.searchsorted(ends, ends[-1] - len(shown), side="right")])
 
 
 @dataclass
@@ -203,12 +209,15 @@ def read_run(path: Path) -> Run:
         RecordError: no record, a newer schema, or a broken line that is not the last.
     """
     try:
-        # Bytes: text has more ends of line than \n, and may be cut short inside a character.
-        lines = _content(path).splitlines(keepends=True)
-    except lzma.LZMAError as error:
+        with _opened(path) as lines:
+            return _read(path, lines)
+    except (lzma.LZMAError, EOFError) as error:
         raise RecordError(f"{packed(path)}: broken ({error}); record it anew") from error
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); was it recorded?") from error
+
+
+def _read(path: Path, lines: Iterable[bytes]) -> Run:
     run: Run | None = None
     for number, line in enumerate(lines, 1):
         try:
@@ -236,8 +245,8 @@ def read_run(path: Path) -> Run:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, RecordError):
                 raise
-            if number == len(lines) and not line.endswith(b"\n") and run is not None:
-                break  # The process died while it wrote this line.
+            if not line.endswith(b"\n") and run is not None:
+                break  # The process died while it wrote this line, which is the last.
             raise RecordError(f"{path}:{number}: broken line ({error}); record it anew") from error
     if run is None:
         raise RecordError(f"{path}: empty; record it anew")
@@ -281,10 +290,11 @@ def recorded(path: Path) -> bool:
     return path.is_file() or packed(path).is_file()
 
 
-def _content(path: Path) -> bytes:
+def _opened(path: Path) -> IO[bytes]:
+    """Bytes: text has more ends of line than \\n, and may be cut short inside a character."""
     if not path.is_file() and packed(path).is_file():
-        return lzma.decompress(packed(path).read_bytes())
-    return path.read_bytes()
+        return lzma.open(packed(path))
+    return path.open("rb")
 
 
 def _to_json(sample: Sample) -> dict[str, Any]:
@@ -297,11 +307,11 @@ def _to_json(sample: Sample) -> dict[str, Any]:
         "finish_reason": sample.finish_reason,
         "error": sample.error,
         "usage": sample.usage,
-        "deltas": [[round(d.at_s, 6), d.field, d.tokens, d.text] for d in sample.deltas],
+        "deltas": [(round(at_s, 6), *said) for at_s, *said in sample.deltas.rows()],
     }
 
 
 def _from_json(content: dict[str, Any]) -> Sample:
     prompt = Prompt(*content.pop("prompt"))
-    deltas = [Delta(*delta) for delta in content.pop("deltas")]
+    deltas = Deltas.of_rows(content.pop("deltas"))
     return Sample(prompt=prompt, deltas=deltas, **content)

@@ -7,31 +7,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .deltas import MOST_TOKENS, Delta, Deltas
+
+__all__ = ["Delta", "Deltas", "Stream", "events", "parse"]
+
 TEXT_FIELDS = ("reasoning", "reasoning_content", "content")
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """One streamed event that carried tokens or text.
-
-    Attributes:
-        at_s: arrival, seconds from the start of the run (monotonic).
-        field: ``reasoning``, ``reasoning_content``, ``content``, or ``""`` for tokens without text.
-        tokens: how many tokens it carried; None when the engine did not say.
-        text: the text it carried, possibly empty.
-    """
-
-    at_s: float
-    field: str
-    tokens: int | None
-    text: str
+Row = tuple[float, str, int | None, str]
 
 
 @dataclass(slots=True)
 class Stream:
     """All that one response said."""
 
-    deltas: list[Delta] = field(default_factory=list)
+    deltas: Deltas = field(default_factory=Deltas)
     finish_reason: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     fields: set[str] = field(default_factory=set)
@@ -70,6 +58,7 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
     ``token_ids``, else they are None.
     """
     stream = Stream()
+    rows: list[Row] = []
     counted = 0
     done = False
     for at_s, data in events(chunks):
@@ -84,19 +73,25 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
                 stream.error = f"error in the stream: {_message(event['error'])}"
                 break
             usage = event.get("usage") or {}
+            used = usage.get("completion_tokens")
+            if not isinstance(used, int):
+                used = None
+            elif used > MOST_TOKENS:
+                raise ValueError("nothing has so many tokens")
             stream.usage.update({k: v for k, v in usage.items() if v is not None})
             for choice in event.get("choices") or ():
                 delta = choice.get("delta") or {}
                 if not isinstance(delta, dict):
                     raise TypeError("a delta is not an object")
                 stream.fields.update(delta)
-                tokens = _tokens(usage, choice, counted)
+                tokens = _tokens(choice) if used is None else max(0, used - counted)
                 counted += tokens or 0
-                stream.deltas.extend(_deltas(at_s, delta, tokens))
+                _add_rows(rows, at_s, delta, tokens)
                 stream.finish_reason = choice.get("finish_reason") or stream.finish_reason
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             stream.error = f"malformed event {data[:200]!r}: {error}"
             break
+    stream.deltas = Deltas.of_rows(rows)
     stream.error = stream.error or failure
     if stream.error is None and stream.finish_reason is None:
         stream.error = "the stream ended without a finish reason" + (
@@ -105,26 +100,24 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
     return stream
 
 
-def _tokens(usage: dict[str, Any], choice: dict[str, Any], counted: int) -> int | None:
-    if isinstance(usage.get("completion_tokens"), int):
-        return max(0, int(usage["completion_tokens"]) - counted)
-    if isinstance(choice.get("token_ids"), list):
-        return len(choice["token_ids"])
-    return None
+def _tokens(choice: dict[str, Any]) -> int | None:
+    ids = choice.get("token_ids")
+    return len(ids) if isinstance(ids, list) else None
 
 
-def _deltas(at_s: float, delta: dict[str, Any], tokens: int | None) -> Iterator[Delta]:
+def _add_rows(rows: list[Row], at_s: float, delta: dict[str, Any], tokens: int | None) -> None:
     """Deltas of one event. An engine that fills two names with one text said it once."""
-    texts = {name: delta[name] for name in TEXT_FIELDS if delta.get(name)}
-    if texts.get("reasoning") == texts.get("reasoning_content"):
-        texts.pop("reasoning_content", None)
-    for name, text in texts.items():
+    before = len(rows)
+    for name in TEXT_FIELDS:
+        text = delta.get(name)
+        if not text or (name == "reasoning_content" and text == delta.get("reasoning")):
+            continue
         if not isinstance(text, str):
             raise TypeError(f"{name} is not a text")
-        yield Delta(at_s, name, tokens, text)
+        rows.append((at_s, name, tokens, text))
         tokens = 0 if tokens is not None else None
-    if not texts and tokens:
-        yield Delta(at_s, "", tokens, "")
+    if tokens and len(rows) == before:
+        rows.append((at_s, "", tokens, ""))
 
 
 def _message(error: Any) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 from pytest_rllm.claims import Claim, Judged, Verdict
 from pytest_rllm.datasets import Prompt
+from pytest_rllm.deltas import Delta
 from pytest_rllm.metrics import Metric
 from pytest_rllm.samples import Run, RunWriter, Sample
 from pytest_rllm.serving import Serving
-from pytest_rllm.streams import Delta
 
 VALUE = Metric("value", "s", "lower", "run", lambda run: run.about["value"])
 """A metric that is whatever the header of the run says."""

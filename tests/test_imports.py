@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_rllm.__main__ import main
+from pytest_rllm.deltas import Delta
 from pytest_rllm.imports import ImportRefused, read
 from pytest_rllm.metrics import (
     ACCEPTANCE_LENGTH,
@@ -36,7 +37,6 @@ from pytest_rllm.metrics import (
     MetricUnavailable,
 )
 from pytest_rllm.samples import Run, Sample, read_run
-from pytest_rllm.streams import Delta
 
 RECORDED = Path(__file__).parent / "recorded" / "imports"
 MICROSECONDS = 2e-6

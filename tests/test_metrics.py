@@ -6,6 +6,7 @@ import pytest
 from synthetic import run, sample
 
 from pytest_rllm import quantities
+from pytest_rllm.deltas import Delta
 from pytest_rllm.metrics import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
@@ -37,7 +38,6 @@ from pytest_rllm.metrics import (
     metric,
 )
 from pytest_rllm.samples import Run
-from pytest_rllm.streams import Delta
 
 # Three requests, intended at 0, 0 and 1 s; the last one thinks to its end and shows nothing.
 RUN = run(

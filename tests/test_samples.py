@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from synthetic import sample
 
 from pytest_rllm.datasets import Prompt
+from pytest_rllm.deltas import MOST_TOKENS, Delta, Deltas
 from pytest_rllm.samples import SCHEMA, RecordError, RunWriter, Sample, packed, read_run, recorded
-from pytest_rllm.streams import Delta
 
 PROMPT = Prompt("q0", "How many?", "7", "easy", "math", "t0", 2)
 
@@ -111,6 +112,7 @@ def test_nothing_arrived() -> None:
 # ---- records
 
 times = st.integers(0, 10**10).map(lambda microseconds: microseconds / 10**6)
+counts = st.none() | st.integers(0, MOST_TOKENS)
 texts = st.text(st.characters(exclude_categories=[]), max_size=8)
 samples = st.builds(
     Sample,
@@ -121,9 +123,7 @@ samples = st.builds(
     sent_s=times,
     ended_s=times,
     deltas=st.lists(
-        st.builds(
-            Delta, times, st.sampled_from(["content", ""]), st.none() | st.integers(0), texts
-        ),
+        st.builds(Delta, times, st.sampled_from(["content", ""]), counts, texts),
         max_size=3,
     ),
     usage=st.dictionaries(texts, st.integers(), max_size=2),
@@ -230,6 +230,38 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str, message:
     path.write_text(text)
     with pytest.raises(RecordError, match=message):
         read_run(path)
+
+
+@pytest.mark.parametrize("deltas", ["null", "7", "[[1.0]]", '[[1.0,"content",1.5,"a"]]'])
+def test_deltas_that_are_none_are_a_broken_line(tmp_path: Path, deltas: str) -> None:
+    path = record(tmp_path, 1)
+    whole = path.read_text()
+    at = whole.index('"deltas":') + len('"deltas":')
+    path.write_text(whole[:at] + deltas + "}\n")
+    with pytest.raises(RecordError, match=r"run\.jsonl:2: broken line .*; record it anew"):
+        read_run(path)
+
+
+def test_a_list_of_deltas_is_made_columns() -> None:
+    one = Delta(1.0, "content", 1, "7")
+    assert isinstance(sample(deltas=[one]).deltas, Deltas)
+    assert sample(deltas=[one]) == sample(deltas=Deltas([one]))
+
+
+def test_reading_takes_little_more_memory_than_what_it_reads(tmp_path: Path) -> None:
+    """Neither the file nor an object per delta is kept."""
+    n, each = 50, 1_000
+    with RunWriter(tmp_path / "run.jsonl", {}) as writer:
+        said = Deltas(Delta(i / 7, "content", 1, f" word{i}") for i in range(each))
+        for i in range(n):
+            writer.sample(sample(f"q{i}", deltas=said))
+    del writer
+    tracemalloc.start()
+    run = read_run(tmp_path / "run.jsonl")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(one.deltas) for one in run.samples] == [each] * n
+    assert peak < 64 * n * each
 
 
 def test_a_missing_record_asks_whether_it_was_recorded(tmp_path: Path) -> None:

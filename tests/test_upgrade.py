@@ -16,6 +16,7 @@ from test_experiments import WrittenDown
 from pytest_rllm.arms import Arm
 from pytest_rllm.claims import Judged, no_worse, pct, pp
 from pytest_rllm.datasets import Prompt
+from pytest_rllm.deltas import Deltas
 from pytest_rllm.experiments import compare
 from pytest_rllm.metrics import ACCURACY, E2E
 from pytest_rllm.reports.row import Row
@@ -185,7 +186,8 @@ class Recorder(WrittenDown):
         for i, sample in enumerate(made.samples):
             sample.ended_s = seconds
             text = r"\boxed{7}" if i < right else r"\boxed{8}"
-            sample.deltas[-1] = replace(sample.deltas[-1], at_s=seconds, text=text)
+            *begun, last = sample.deltas
+            sample.deltas = Deltas([*begun, replace(last, at_s=seconds, text=text)])
         record(self.folder / path, made)
         return made
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import metrics
+from ..deltas import Deltas
 from ..samples import Sample
 from ..streams import parse
 from .foreign import Foreign, Importer, ImportRefused, one_token_each, request, uneven, unnamed
@@ -186,10 +187,10 @@ def _of_raw(lines: list[dict[str, Any]], start: int) -> tuple[list[Sample], dict
     if any(sample.output_tokens is None for sample in finished):
         for metric in (metrics.TPS, metrics.OUTPUT_TOKENS):
             why[metric.name] = "was told no count of tokens (--use-server-token-count)"
-    if any(delta.tokens is None for sample in finished for delta in sample.deltas):
+    if not all(sample.deltas.counted for sample in finished):
         if not why and one_token_each([(len(s.deltas), s.output_tokens) for s in finished]):
             for sample in finished:
-                sample.deltas = [replace(delta, tokens=1) for delta in sample.deltas]
+                sample.deltas = Deltas(replace(delta, tokens=1) for delta in sample.deltas)
         else:
             for metric in (metrics.TBT, metrics.REASONING_TOKENS):
                 why[metric.name] = (

@@ -9,8 +9,8 @@ from typing import Any
 
 from .. import metrics
 from ..datasets import Prompt
+from ..deltas import Delta, Deltas
 from ..samples import Run, RunWriter, Sample
-from ..streams import Delta
 
 CARRIED = (
     metrics.TTFT,
@@ -135,7 +135,7 @@ def request(
         intended_s=intended_s,
         sent_s=sent_s,
         ended_s=ended_s,
-        deltas=list(deltas),
+        deltas=Deltas(deltas),
         usage={} if output_tokens is None else {"completion_tokens": output_tokens},
         finish_reason=finish_reason,
         error=error,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import metrics
+from ..deltas import Delta
 from ..samples import Sample
-from ..streams import Delta
 from .foreign import Foreign, Importer, ImportRefused, one_token_each, request, uneven
 
 NAME = "GuideLLM"
