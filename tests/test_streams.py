@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_rllm.streams import Delta, Stream, events, parse
+from pytest_rllm.deltas import Delta, Deltas
+from pytest_rllm.streams import Stream, events, parse
 
 DONE = b"data: [DONE]\n\n"
 
@@ -170,6 +172,10 @@ def test_deltas_of_an_event(delta: dict[str, Any], expected: list[object]) -> No
         ([b"data: 7\n\n"], "malformed event b'7': an event is not an object"),
         ([event({"choices": [{"delta": ["a"]}]})], "a delta is not an object"),
         ([said({"content": ["a"]})], "content is not a text"),
+        ([said({}, finish=7)], "a finish reason is not a text"),  # type: ignore[arg-type]
+        ([said({"content": "b"}, used=2**31)], "nothing has so many tokens"),
+        ([event({"choices": [], "usage": {"completion_tokens": 10**400}})], "so many tokens"),
+        ([b"data: " + b"9" * 5000 + b"\n\n"], "malformed event .* integer string conversion"),
         ([b"data: " + b"[" * 100_000 + b"\n\n"], "malformed event"),
         (
             [END[:-1]],
@@ -185,6 +191,10 @@ def test_deltas_of_an_event(delta: dict[str, Any], expected: list[object]) -> No
         "a number",
         "a list for a delta",
         "a list for a text",
+        "a number for a finish reason",
+        "a delta of too many tokens",
+        "too many tokens in all",
+        "too long a number",
         "too deep",
         "an event cut short",
         "no finish reason",
@@ -240,11 +250,66 @@ hostile = st.fixed_dictionaries(
 )
 
 
-@given(
-    st.lists(st.binary(max_size=40) | st.sampled_from([b"data: ", b"\n\n", b"\r", END]), max_size=8)
-)
-def test_no_bytes_make_the_parser_raise(chunks: list[bytes]) -> None:
-    parse([(0.0, chunk) for chunk in chunks])
+JUNK = [
+    b"data: ",
+    b"\n\n",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b":",
+    b"[DONE]",
+    b"\xf0\x9f",
+    b"\xed\xa0\xbd",
+    END,
+]
+junk = st.lists(st.binary(max_size=40) | st.sampled_from(JUNK), max_size=12).map(b"".join)
+streams = st.tuples(junk, st.sampled_from([b"", WHOLE, WHOLE[:200]]), junk).map(b"".join)
+
+
+@given(streams, st.lists(st.integers(1, len(WHOLE)), max_size=60))
+@example(b"data: 1\r", [8])
+@example(b"data: 1\n\r\n\r\ndata: 2\r\r", [8, 9, 10, 11, 12])
+def test_where_junk_is_cut_does_not_matter_either(data: bytes, places: list[int]) -> None:
+    for chunks in (cut(data, places), cut(data, range(len(data)))):
+        assert [d for _, d in events(chunks)] == [d for _, d in events([(0.0, data)])]
+        assert without_times(parse(chunks)) == without_times(at_once(data))
+
+
+@given(junk)
+def test_junk_after_good_events_is_an_error_and_takes_nothing_away(after: bytes) -> None:
+    good = said({"reasoning": "so"}, used=2) + said({"content": "7"}, used=3)
+    stream = at_once(good, after)
+    assert stream.deltas[:2] == [Delta(1.0, "reasoning", 2, "so"), Delta(1.0, "content", 1, "7")]
+    assert stream.error is not None or END in after
+
+
+@given(junk)
+def test_what_a_stream_says_can_be_recorded_and_read(data: bytes) -> None:
+    deltas = at_once(said({"content": "a"}), data).deltas
+    assert Deltas.of_rows(json.loads(json.dumps(list(deltas.rows())))) == deltas
+
+
+def test_a_big_delta_in_many_small_reads_costs_what_its_bytes_cost() -> None:
+    """In one read of 10 MB, or in some 20 000: not the square of them."""
+    text = "x" * 10_000_000
+    data = said({"content": text}, used=1) + END
+    took = []
+    for size in (len(data), 512):
+        chunks = [(0.0, data[i : i + size]) for i in range(0, len(data), size)]
+        began = time.process_time()
+        stream = parse(chunks)
+        took.append(time.process_time() - began)
+        assert (stream.error, len(stream.deltas), stream.deltas.text()) == (None, 1, text)
+    assert took[1] < 10 * took[0] + 0.5  # the square of them is 100 GB to copy
+
+
+@given(st.lists(st.sampled_from(["\ud83d", "\ude42", "é", "🙂"]), min_size=1, max_size=4))
+def test_half_of_a_pair_of_surrogates_is_kept(halves: list[str]) -> None:
+    sent = b"".join(
+        b"data: " + json.dumps({"choices": [{"delta": {"content": half}}]}).encode() + b"\n\n"
+        for half in halves
+    )
+    assert [d.text for d in at_once(sent, END).deltas] == halves
 
 
 @given(st.lists(hostile, max_size=4))
