@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pytest_rllm.options import OPTIONS
 
 ARGS = ("-p", "no:cacheprovider")
+ROOT = Path(__file__).parent.parent
 
 
 def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
@@ -21,33 +23,32 @@ def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
         assert f"rllm_{name}" in text
 
 
-def test_an_unused_plugin_imports_pytest_and_its_own_doors_only(tmp_path) -> None:
-    (tmp_path / "test_nothing.py").write_text("def test_nothing(): pass\n")
+def loaded_by_an_empty_run(folder: Path, *args: str) -> set[str]:
+    """Modules in ``sys.modules`` when a pytest on one empty test has ended."""
+    (folder / "test_nothing.py").write_text("def test_nothing(): pass\n")
     script = (
         "import json, sys, pytest\n"
-        "before = set(sys.modules)\n"
-        "import pytest_rllm.plugin\n"
-        "loaded = set(sys.modules) - before\n"
-        "code = pytest.main(['-q', '-p', 'pytest_rllm.plugin', '-p', 'no:cacheprovider'])\n"
-        "heavy = {'numpy', 'scipy', 'httptools', 'uvloop', 'psutil', 'pynvml'}\n"
-        "heavy |= {'datasets', 'tabulate'}\n"
-        "ours = sorted(m for m in sys.modules if m.startswith('pytest_rllm'))\n"
-        "print(json.dumps([int(code), sorted(loaded), ours, sorted(heavy & set(sys.modules))]))\n"
+        "assert pytest.main(['-q', '-p', 'no:cacheprovider', *sys.argv[1:]]) == 0\n"
+        "print(json.dumps(sorted(sys.modules)))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": ""},
+        [sys.executable, "-c", script, *args],
+        cwd=folder,
+        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": "", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
     )
-    code, loaded, ours, heavy = json.loads(done.stdout.splitlines()[-1])
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_an_unused_plugin_loads_its_own_doors_and_nothing_else(tmp_path: Path) -> None:
+    """Neither when it is imported nor in any hook of the run; benchmarks/bench_plugin.py measures
+    what that costs."""
+    without = loaded_by_an_empty_run(tmp_path)
+    with_it = loaded_by_an_empty_run(tmp_path, "-p", "pytest_rllm.plugin")
     doors = ["", ".findings", ".fixtures", ".options", ".plugin"]
-    assert code == 0
-    assert ours == [f"pytest_rllm{door}" for door in doors]
-    assert set(loaded) == set(ours), "the plugin pulls in a module of its own"
-    assert heavy == []
+    assert with_it - without == {f"pytest_rllm{door}" for door in doors}
 
 
 def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
