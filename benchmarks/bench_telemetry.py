@@ -1,4 +1,4 @@
-"""Does reading /metrics beside a run disturb it? Paired blocks with and without, on a real vLLM.
+"""Does telemetry (/metrics, host, GPU) disturb a run? Paired blocks with and without, on real vLLM.
 
     python benchmarks/bench_telemetry.py
 
@@ -13,15 +13,17 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from pytest_rllm.client import Request
 from pytest_rllm.datasets import choose
 from pytest_rllm.engines import engine_named
 from pytest_rllm.engines.pool import Pool
-from pytest_rllm.loadgen import Request, Scrape, drive
+from pytest_rllm.loadgen import Scrape, drive
 from pytest_rllm.metrics import TBT, TPS
 from pytest_rllm.models import pair_named
+from pytest_rllm.monitors import Gpu, Host
 from pytest_rllm.samples import Run, RunWriter
 from pytest_rllm.serving import Serving
-from pytest_rllm.stats import mean_interval
+from pytest_rllm.stats import mean
 from pytest_rllm.workloads import Sampling, closed
 
 
@@ -42,6 +44,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[dict[bool, Run]]:
     sampling = Sampling(chosen.tokens, ignore_eos=True)
     prompts = choose(pair.tiers, "hard", n=chosen.requests)
     requests = [Request(prompt, engine.body(prompt, sampling)) for prompt in prompts]
+    host, gpu = Host(), Gpu()
     with Pool(engine, folder) as pool:
         server = pool.serve(serving, pair)
         telemetry = Scrape(
@@ -52,8 +55,14 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[dict[bool, Run]]:
 
         def block(name: str, on: bool) -> Run:
             with RunWriter(folder / f"{name}.jsonl", {}) as writer:
-                scrape = telemetry if on else None
-                run = drive(server.url, requests, closed(chosen.in_flight), writer, scrape=scrape)
+                run = drive(
+                    server.url,
+                    requests,
+                    closed(chosen.in_flight),
+                    writer,
+                    scrape=telemetry if on else None,
+                    monitor=(lambda: host.read() | gpu.read()) if on else None,
+                )
             failed = [sample.error for sample in run.samples if sample.error]
             errors = list(run.closing["telemetry_errors"]) if run.closing else []
             if failed or errors:
@@ -83,7 +92,7 @@ def main() -> None:
         ("client CPU", "s", cpu_s),
     ):
         on, off = ([number(pair[state]) for pair in pairs] for state in (True, False))
-        effect = mean_interval([100 * (a / b - 1) for a, b in zip(on, off, strict=True)])
+        effect = mean([100 * (a / b - 1) for a, b in zip(on, off, strict=True)])
         level = [sum(values) / len(values) for values in (off, on)]
         rows.append([name, unit, *level, effect.estimate, effect.low, effect.high])
     readings = sum(len(pair[True].series["running"][0]) for pair in pairs) / len(pairs)

@@ -150,12 +150,11 @@ def errors_s(run: Run) -> list[float]:
     """Per delta of a run against the timing server: its recorded arrival less the truth."""
     assert run.closing
     start = run.closing["start_clock_s"]
-    return [
-        start + at_s - sent
-        for sample in run.samples
-        for delta in sample.deltas
-        for at_s, sent in [(delta.at_s, sent) for sent in truth(delta.text)]
-    ]
+    found: list[float] = []
+    for sample in run.samples:
+        sent = truth(sample.deltas.text())
+        found += (start + sample.deltas.at_s - np.array(sent)).tolist()
+    return found
 
 
 def _of_run(run: Run, streams: int, processes: int) -> Fidelity:
@@ -163,7 +162,7 @@ def _of_run(run: Run, streams: int, processes: int) -> Fidelity:
     if failed:
         raise RuntimeError(f"the bundled timing server failed: {failed[0]}")
     errors = errors_s(run)
-    times = [delta.at_s for sample in run.samples for delta in sample.deltas]
+    times = np.concatenate([sample.deltas.at_s for sample in run.samples])
     early, late = np.quantile(times, [0.25, 0.75])  # in between all streams are under way
     return Fidelity(
         streams,

@@ -99,9 +99,10 @@ class Sample:
     @property
     def pace(self) -> float:
         """Deltas per second, from the first to the last; 0 when fewer than two times are known."""
-        if len(self.deltas) < 2 or self.deltas[-1].at_s == self.deltas[0].at_s:
+        times = self.deltas.at_s
+        if times.size < 2 or times[-1] == times[0]:
             return 0.0
-        return (len(self.deltas) - 1) / (self.deltas[-1].at_s - self.deltas[0].at_s)
+        return float((times.size - 1) / (times[-1] - times[0]))
 
     @cached_property
     def reasoning_tokens(self) -> int | None:

@@ -20,7 +20,7 @@ from .engines.pool import Pool, Server
 from .fidelity import Certificates
 from .loadgen import Scrape, drive
 from .models import ModelPair
-from .monitors import Gpu
+from .monitors import Gpu, Host
 from .samples import RecordError, Run, RunWriter, read_run, recorded
 from .serving import Serving
 
@@ -74,6 +74,7 @@ class Live(Measuring):
     strangers: Mapping[str, float] = field(default_factory=dict)
     certificates: Certificates = field(default_factory=Certificates)
     contracts: dict[str, Contract] = field(default_factory=dict, init=False)
+    _host: Host = field(default_factory=Host, init=False)
     _paces: dict[int, float] = field(default_factory=dict, init=False)
     _signatures: dict[int, list[float]] = field(default_factory=dict, init=False)
     _up: dict[Serving, Server] = field(default_factory=dict, init=False)
@@ -179,7 +180,7 @@ class Live(Measuring):
                 arm.workload,
                 writer,
                 scrape=scrape,
-                monitor=None if self.gpu.why_not else self.gpu.read,
+                monitor=lambda: self._host.read() | self.gpu.read(),
                 progress=progress,
                 processes=processes,
             )

@@ -130,7 +130,7 @@ def _beyond(run: Run) -> str | None:
 
 def _busiest(run: Run) -> int:
     """Deltas that arrived in the busiest second."""
-    times = np.sort([delta.at_s for sample in run.samples for delta in sample.deltas])
+    times = np.sort(np.concatenate([np.zeros(0), *(s.deltas.at_s for s in run.samples)]))
     within = np.searchsorted(times, times + 1.0) - np.arange(times.size)
     return int(within.max(initial=0))
 
@@ -175,8 +175,12 @@ def _machine(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[str]:
         return
     saturated = [void for void in voids if ": the client " in void]
     what = "the client was saturated" if len(saturated) * 2 > len(voids) else "CPU contention"
+    stolen = [
+        v for pair in blocks for run in pair for v in run.series.get("host_stolen", ([], []))[1]
+    ]
+    taken = f"; other machines took {np.mean(stolen):.0%} of the processors" if any(stolen) else ""
     yield (
-        f"{what}: {len(voids)} of {len(blocks)} blocks are void; {(saturated or voids)[0]}; "
+        f"{what}: {len(voids)} of {len(blocks)} blocks are void; {(saturated or voids)[0]}{taken}; "
         "let nothing else run on this machine, or ask for less at once"
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
+import psutil
 import pytest
 from mock_nvml import MockDevice, MockNvml
 
-from pytest_rllm.monitors import THROTTLE_REASONS, Device, Gpu, Watch
+from pytest_rllm.monitors import THROTTLE_REASONS, Device, Gpu, Host, Watch
 
 H200 = MockDevice()
 L4 = MockDevice(b"NVIDIA L4", 22.5, (8, 9))
@@ -123,6 +125,25 @@ def test_throttle_reasons_are_those_of_the_library() -> None:
     pynvml = pytest.importorskip("pynvml")
     for reason, bit in THROTTLE_REASONS.items():
         assert getattr(pynvml, f"nvmlClocksThrottleReason{reason}") == bit
+
+
+def test_the_host_is_as_busy_as_its_processors_were_meanwhile() -> None:
+    host = Host()
+    assert host.read() == {}
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass
+    shares = host.read()
+    assert shares.keys() == {"host_busy", "host_stolen"}
+    assert 0.5 / psutil.cpu_count() < shares["host_busy"] <= 1
+    assert 0 <= shares["host_stolen"] < 1
+
+
+def test_a_host_whose_counters_did_not_move_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    still = psutil.cpu_times()
+    monkeypatch.setattr(psutil, "cpu_times", lambda: still)
+    host = Host()
+    assert (host.read(), host.read()) == ({}, {})
 
 
 def test_a_watch_reads_at_once_and_until_it_is_left() -> None:
