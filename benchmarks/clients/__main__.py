@@ -7,6 +7,7 @@ page and the plots beside this file. ``--only us,bare --part rate`` measures les
 from __future__ import annotations
 
 import argparse
+import resource
 from pathlib import Path
 
 from .bench import Bench
@@ -32,6 +33,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="results.json, page and plots")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page")
     chosen = parser.parse_args()
+    # 1024 streams are more files than a shell allows by default; clients inherit this.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     work = chosen.work.resolve()
     results = Results(work / "measured.jsonl")
     if not chosen.page:

@@ -31,7 +31,8 @@ class Bench:
         folder: where the clients' own files go.
         server_cpu, client_cpu: a core for each.
         streams: numbers of streams for the ladder of rates.
-        repeats: how often each is measured.
+        repeats: how often ladders and the engine are measured; the rest once less, and once at
+            least.
         volume: 1 for the real measurement; less is shorter, to try it out.
     """
 
