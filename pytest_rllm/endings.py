@@ -21,11 +21,12 @@ from .reports.row import Row
 from .reports.table import of_one
 from .reports.table import render as render_table
 from .samples import RecordError
+from .spool import ClientError
 from .trials import ClaimsNothing, Trial
 from .upgrades import CANNOT_TELL, Answer, answer
 
 KNOWN = "known deviation"
-ERRORS = (EngineError, RecordError, BaselineError, MachineError, MetricMissing)
+ERRORS = (EngineError, RecordError, BaselineError, MachineError, MetricMissing, ClientError)
 """Said in a sentence of their own: a traceback would hide it."""
 
 

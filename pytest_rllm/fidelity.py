@@ -23,6 +23,7 @@ from .client import Request
 from .datasets import Prompt
 from .loadgen import drive
 from .samples import Run, RunWriter
+from .spool import ClientError
 from .timing_server import Running, running, truth
 from .validity import CLIENT_ERROR_S
 from .workloads import together
@@ -160,7 +161,7 @@ def errors_s(run: Run) -> list[float]:
 def _of_run(run: Run, streams: int, processes: int) -> Fidelity:
     failed = [sample.error for sample in run.samples if sample.error]
     if failed:
-        raise RuntimeError(f"the bundled timing server failed: {failed[0]}")
+        raise ClientError(f"the client failed at the bundled timing server: {failed[0]}")
     errors = errors_s(run)
     times = np.concatenate([sample.deltas.at_s for sample in run.samples])
     early, late = np.quantile(times, [0.25, 0.75])  # in between all streams are under way

@@ -190,8 +190,14 @@ class RunWriter:
         return read_run(self.path)
 
     def _line(self, content: dict[str, Any]) -> None:
-        self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RecordError(
+                f"{self.path}: cannot be written ({error.strerror}); what was measured is in the "
+                "spool beside it: free space, or record elsewhere (--rllm-record=DIR)"
+            ) from error
 
     def __enter__(self) -> Self:
         return self

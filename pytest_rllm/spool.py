@@ -23,7 +23,11 @@ READS, PAGE, NOTE = b"R", b"P", b"N"
 """Frames: reads of a response, a page of telemetry, anything else as JSON."""
 
 
-class SpoolError(Exception):
+class ClientError(RuntimeError):
+    """The client cannot do its part; the message says why, and what to do."""
+
+
+class SpoolError(ClientError):
     """A spool cannot be written, most often because the disk is full."""
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .client import Client, Request, Share
-from .spool import Spool, SpoolError
+from .spool import ClientError, Spool, SpoolError
 from .workloads import Workload
 
 LEAD_S = 0.05
@@ -31,7 +31,7 @@ LEAD_S = 0.05
 _NUMBER = struct.Struct("<I")
 
 
-class WorkerError(RuntimeError):
+class WorkerError(ClientError):
     """A client process died; the message holds its last words."""
 
 

@@ -215,7 +215,7 @@ def progress(times: Iterable[float], width: int = 80) -> tuple[Progress, Termina
 
 
 def test_progress_tells_how_long_it_still_takes() -> None:
-    say, terminal = progress([100, 130, 140])
+    say, terminal = progress([99, 100, 130, 140])
     say("starting")
     assert terminal.line == "starting"
     say("block 1", 0.25)
@@ -245,21 +245,28 @@ def test_another_comparison_begins_anew() -> None:
 
 
 def test_the_same_share_again_keeps_the_time_left() -> None:
-    say, terminal = progress([0, 30, 30])
+    say, terminal = progress([0, 30, 30.2])
     say("one", 0.25)
     say("two", 0.5)
     say("three", 0.5)
     assert terminal.line == "three, 1:00 left"
 
 
+def test_a_terminal_is_not_written_to_for_every_answer() -> None:
+    say, terminal = progress([0, 0.05, 0.09, 0.2])
+    for i in range(4):
+        say(f"{i} of 4 answers")
+    assert terminal.getvalue() == "\r\x1b[K0 of 4 answers\r\x1b[K3 of 4 answers"
+
+
 def test_a_line_fits_the_terminal() -> None:
-    say, terminal = progress([], width=10)
+    say, terminal = progress([0], width=10)
     say("0123456789abc")
     assert terminal.line == "012345678"
 
 
 def test_the_line_is_taken_away_once() -> None:
-    say, terminal = progress([])
+    say, terminal = progress([0])
     say.clear()
     assert terminal.getvalue() == ""
     say("measuring")

@@ -173,6 +173,14 @@ def test_everything_is_in_the_file_as_soon_as_it_is_known(tmp_path: Path) -> Non
     assert run.closing is None
 
 
+def test_a_record_on_a_full_disk_says_so(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    (tmp_path / "run.jsonl").symlink_to("/dev/full")
+    with pytest.raises(RecordError, match=r"run\.jsonl: cannot be written \(No space left on dev"):
+        RunWriter(tmp_path / "run.jsonl", {})
+
+
 def test_a_run_lasts_from_its_first_intended_start_to_its_last_end(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run.jsonl", {}) as writer:
         assert read_run(writer.path).duration_s == 0

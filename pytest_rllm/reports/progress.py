@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
+
+EVERY_S = 0.1
+"""A terminal may be slow, and it is written to by the thread that measures."""
 
 
 @dataclass
@@ -24,12 +28,17 @@ class Progress:
     _begun: tuple[float, float] | None = None
     _last: float = 0.0
     _shown: bool = False
+    _shown_at: float = -math.inf
 
     def __call__(self, text: str, done: float | None = None) -> None:
         """Show ``text``; ``done`` (0 to 1) of the comparison adds how long it will still take."""
         if self.out is None:
             return
-        left = self._seconds_left(done)
+        now = self.clock()
+        left = self._seconds_left(done, now)
+        if self._shown and now - self._shown_at < EVERY_S:
+            return
+        self._shown_at = now
         if left is not None:
             minutes, seconds = divmod(round(left), 60)
             text += f", {minutes}:{seconds:02} left"
@@ -44,10 +53,9 @@ class Progress:
             self._shown = False
         self._begun = None
 
-    def _seconds_left(self, done: float | None) -> float | None:
+    def _seconds_left(self, done: float | None, now: float) -> float | None:
         if not done:
             return None
-        now = self.clock()
         if self._begun is None or done < self._last:  # less than before is another comparison
             self._begun = (now, done)
         self._last = done
