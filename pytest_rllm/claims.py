@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from .looks import confidences
 from .metrics import Metric, MetricUnavailable
 from .samples import Run
-from .stats import CONFIDENCE, Effects, Interval, Kind, confidences, no_difference
+from .stats import CONFIDENCE, Effects, Interval, Kind, no_difference
 
 Verdict = Literal["holds", "refuted", "inconclusive", "invalid"]
 Verb = Literal["lower", "higher", "not_lower", "not_higher", "unchanged"]

@@ -6,11 +6,15 @@ One process may hold all of a run's requests or a share of them, see ``workers``
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any
+
+import uvloop
 
 from .datasets import Prompt
 from .spool import Spool, SpoolError
@@ -157,6 +161,18 @@ class Client:
             due = self._clock() + LAG_EVERY_S
             await asyncio.sleep(LAG_EVERY_S)
             lags.append(max(0.0, self._clock() - due))
+
+
+@contextmanager
+def undisturbed() -> Iterator[asyncio.Runner]:
+    """An event loop that a collection of everything this process holds does not stop."""
+    gc.collect()
+    gc.freeze()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            yield runner
+    finally:
+        gc.unfreeze()
 
 
 def _refusal(exchange: Exchange) -> str | None:

@@ -8,20 +8,17 @@ times are seconds of the monotonic clock from the start of the run.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
 from . import spool as spools
 from . import workers
-from .client import LAG_EVERY_S, Client, Request
+from .client import LAG_EVERY_S, Client, Request, undisturbed
 from .monitors import Watch
 from .samples import Run, RunWriter, understood
 from .spool import Spool
@@ -93,18 +90,6 @@ def drive(
             closing = runner.run(session.run(stall_s))
     spool.check()
     return _record(requests, paths, writer, scrape, closing, reading)
-
-
-@contextmanager
-def undisturbed() -> Iterator[asyncio.Runner]:
-    """An event loop that a collection of everything this process holds does not stop."""
-    gc.collect()
-    gc.freeze()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            yield runner
-    finally:
-        gc.unfreeze()
 
 
 def spool_reading(spool: Spool) -> Callable[[float, dict[str, float]], None]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .client import Client, Request, Share
+from .client import Client, Request, Share, undisturbed
 from .spool import ClientError, Spool, SpoolError
 from .workloads import Workload
 
@@ -165,8 +165,6 @@ def main() -> None:
         assert job.queue is not None
         taken = os.read(job.queue, _NUMBER.size)
         return _NUMBER.unpack(taken)[0] if taken else None
-
-    from .loadgen import undisturbed
 
     with Spool(job.spool) as spool, undisturbed() as runner:
         client = Client(

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from synthetic import SHARE, TIME, VALUE, answers, run, sample, valued
 
-from pytest_rllm import stats
+from pytest_rllm import looks, stats
 from pytest_rllm.claims import (
     Claim,
     Judged,
@@ -506,7 +506,7 @@ def test_an_early_look_is_surer_than_the_only_one() -> None:
     assert first.low < last.low < only.low  # type: ignore[operator]
     assert only.high < last.high < first.high  # type: ignore[operator]
     effects = [math.log(a.about["value"]) for a, _ in pairs]
-    at_first = stats.location(effects, stats.confidences((12, 24))[0])
+    at_first = stats.location(effects, looks.confidences((12, 24))[0])
     assert (first.low, first.high) == (at_first.low, at_first.high)
 
 

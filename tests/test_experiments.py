@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from synthetic import MATCH, SHARE, TIME, VALUE, answers, record, run, sample
 
-from pytest_rllm import stats
+from pytest_rllm import looks, stats
 from pytest_rllm.arms import Arm
 from pytest_rllm.claims import Claim, Verb, higher, lower, not_lower, pct, pp
 from pytest_rllm.datasets import Prompt
@@ -256,7 +256,7 @@ def test_the_interval_of_a_look_is_that_of_its_confidence() -> None:
     _, comparison = looked_at(LOOKS, twice, machine=no_spread)
     (found,) = comparison.shows(lower(TIME, by=pct(10)))
     effects = [math.log(twice(i, "A")) for i in range(10)]
-    expected = stats.location(effects, stats.confidences(LOOKS)[0])
+    expected = stats.location(effects, looks.confidences(LOOKS)[0])
     assert (found.low, found.high) == (expected.low, expected.high)
 
 
