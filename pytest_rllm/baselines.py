@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from . import ledger, machines
-from .claims import Claim, Judged
+from .claims import Claim
+from .judging import Judged
 
 SCHEMA = 1
 DIGITS = 4

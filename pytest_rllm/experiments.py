@@ -11,7 +11,8 @@ from typing import Any
 
 from .arms import Arm
 from .baselines import effect_key, level_key
-from .claims import Claim, Judged, Look, judge_family
+from .claims import Claim
+from .judging import Judged, Look, judge_family
 from .machines import UNMEASURED, Machine
 from .samples import Run
 from .sources import Source

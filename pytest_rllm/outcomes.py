@@ -9,7 +9,8 @@ from typing import Literal
 
 from . import baselines
 from .baselines import Case
-from .claims import Claim, Judged
+from .claims import Claim
+from .judging import Judged
 
 Ending = Literal["pass", "fail", "xfail", "inconclusive", "invalid"]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .claims import Blocks, Claim
+from .claims import Claim
+from .judging import Blocks
 from .metrics import MetricUnavailable, counted
 from .samples import Run
 

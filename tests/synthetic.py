@@ -7,9 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_rllm.claims import Claim, Judged, Verdict
+from pytest_rllm.claims import Claim, Verdict
 from pytest_rllm.datasets import Prompt
 from pytest_rllm.deltas import Delta
+from pytest_rllm.judging import Judged
 from pytest_rllm.metrics import Metric
 from pytest_rllm.samples import Run, RunWriter, Sample
 from pytest_rllm.serving import Serving

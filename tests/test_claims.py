@@ -16,13 +16,9 @@ from synthetic import SHARE, TIME, VALUE, answers, run, sample, valued
 from pytest_rllm import looks, stats
 from pytest_rllm.claims import (
     Claim,
-    Judged,
-    Look,
     Margin,
     Verb,
     higher,
-    judge,
-    judge_family,
     lower,
     no_worse,
     not_higher,
@@ -31,6 +27,7 @@ from pytest_rllm.claims import (
     pp,
     unchanged,
 )
+from pytest_rllm.judging import Judged, Look, judge, judge_family
 from pytest_rllm.metrics import (
     ACCURACY,
     AGREEMENT,

@@ -6,7 +6,8 @@ import pytest
 from synthetic import judged
 
 from pytest_rllm.baselines import Case, fresh_case
-from pytest_rllm.claims import Claim, Judged, Verdict, higher, lower, not_lower, pct, pp
+from pytest_rllm.claims import Claim, Verdict, higher, lower, not_lower, pct, pp
+from pytest_rllm.judging import Judged
 from pytest_rllm.metrics import ACCURACY, TPS, TTFVT
 from pytest_rllm.outcomes import Outcome, decide, decide_upgrade
 

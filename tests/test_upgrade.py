@@ -14,10 +14,11 @@ from synthetic import MATCH, judged, record
 from test_experiments import WrittenDown
 
 from pytest_rllm.arms import Arm
-from pytest_rllm.claims import Judged, no_worse, pct, pp
+from pytest_rllm.claims import no_worse, pct, pp
 from pytest_rllm.datasets import Prompt
 from pytest_rllm.deltas import Deltas
 from pytest_rllm.experiments import compare
+from pytest_rllm.judging import Judged
 from pytest_rllm.metrics import ACCURACY, E2E
 from pytest_rllm.reports.row import Row
 from pytest_rllm.samples import Run

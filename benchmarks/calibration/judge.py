@@ -22,8 +22,9 @@ import numpy as np
 from tabulate import tabulate
 
 from pytest_rllm import ACCURACY, no_worse, pct, pp
-from pytest_rllm.claims import Claim, Judged, Look, judge_family
+from pytest_rllm.claims import Claim
 from pytest_rllm.experiments import settled
+from pytest_rllm.judging import Judged, Look, judge_family
 from pytest_rllm.machines import Machine
 from pytest_rllm.metrics import METRICS, Metric
 from pytest_rllm.samples import Run

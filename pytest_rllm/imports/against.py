@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..claims import Judged, judge_family, not_higher, not_lower, pct
+from ..claims import not_higher, not_lower, pct
+from ..judging import Judged, judge_family
 from ..metrics import E2E, RUN_TIME, TBT, TPS, TTFT, TTFVT
 from ..reports.row import Row
 from ..samples import Run

@@ -17,7 +17,7 @@ class Row:
 
     Attributes:
         ending: ``pass``, ``fail``, ``xfail``, ``inconclusive``, ``invalid`` or ``error``.
-        claims: judged claims as plain dictionaries (see ``claims.Judged``).
+        claims: judged claims as plain dictionaries (see ``judging.Judged``).
         standings: per claim, what the verdict means beside the baseline.
         notes: what else makes the case fail.
         remarks: what a reader should know and what fails nothing.
