@@ -143,7 +143,7 @@ def _times(results: Results) -> Iterable[str]:
         f"{streams} streams of 10 deltas per second each; size of the error, median / p99 in ms. "
         "TBT is over all gaps, *TBT mean* over answers. A dash: the client does not keep it. "
         "*Sending* is what passes between the start of a request as the client tells it and the "
-        "server having read it, 256 connections being made at once: it is part of every TTFT."
+        "server having read it, all connections being made at once: it is part of every TTFT."
     )
     rows = []
     for case in dict.fromkeys(case for case, _ in items):
@@ -183,9 +183,9 @@ def _cost(results: Results) -> Iterable[str]:
                 )
     yield (
         "User and system time of all processes of a client; memory is the sum of proportional set "
-        "sizes, read twice a second. *Start and end* is a run of one request of two tokens; a run "
-        "of many tokens is given as what it takes more. At higher rates several deltas come in one "
-        "read, and each costs less."
+        "sizes, read twice a second. *Start and end* is a run of as many requests of two tokens "
+        "each; a run of many tokens is given as what it takes more. At higher rates several deltas "
+        "come in one read, and each costs less."
     )
     headers = ["load", "client", "tokens", "start and end, CPU s", "CPU s per million tokens"]
     yield _table([*headers, "start, MiB", "more at its peak, MiB", "p99 error, ms"], rows)

@@ -113,7 +113,7 @@ def _errors(recorded: Recorded, load: Load) -> dict[str, Any]:
 def cost(bench: Bench) -> None:
     """CPU time and memory: a run of many tokens less one of hardly any."""
     streams = 256 if bench.volume == 1 else 16
-    idle = Load(1, Script(answer=2, first_s=0.5), 1)
+    idle = Load(streams, Script(answer=2, first_s=begin_s(streams)), streams)
     full = steady(streams, 2000.0, 30.0 * bench.volume)
     million = steady(streams, 20_000.0, 50.0 * bench.volume)
     for repeat in range(max(1, bench.repeats - 1)):

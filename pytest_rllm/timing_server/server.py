@@ -18,6 +18,8 @@ from .connections import Connection
 from .responses import MODEL, Events, Stream
 from .schedules import Script
 
+WHOLE_S = 0.001
+"""A shorter sleep is slept in one go."""
 AT_ONCE = 256
 """Writes before the sockets are looked at again, however late the server is."""
 
@@ -62,8 +64,11 @@ class Server:
                 if not due or due[0][0] > now:
                     break
                 self._write(now)
+            # Not epoll, which waits in whole milliseconds. The kernel may wake a sleeper late by a
+            # part of its sleep: it sleeps most of it, then the rest.
             wait = max(0.0, due[0][0] - clock()) if due else None
-            # select: epoll itself waits in whole milliseconds.
+            if wait and wait > WHOLE_S:
+                wait *= 0.95
             if not select.select(polled, (), (), wait)[0]:
                 continue
             for number, mask in self.poll.poll(0):
