@@ -44,7 +44,9 @@ def main() -> None:
         for name in chosen.only.split(","):
             one = carrier(name, environments)
             one.prepare()
-            results.add({"part": "versions", "client": name, "version": one.version})
+            known = {"part": "versions", "client": name, "version": one.version}
+            if not results.has(**known):
+                results.add(known)
             carriers.append(one)
         bench = Bench(
             carriers,

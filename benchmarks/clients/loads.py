@@ -103,7 +103,7 @@ def ladder(streams: int, lowest: float, stages: int, stage_s: float, growth: flo
         answer=max(2, round(lasts / gap_s)),
         gap_s=gap_s,
         first_s=begin_s(streams),
-        spread_s=gap_s,
+        spread_s=min(gap_s, 0.2 * stage_s),
         gaps="exponential",
         stage_s=stage_s,
         growth=growth,

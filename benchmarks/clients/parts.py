@@ -24,10 +24,12 @@ from .processes import cpu_s, tree
 ALLOWED_S = 1e-3
 """The p99 error up to which a client carries a rate."""
 GROWTH = 2**0.5
-LOWEST = {"us": 1000.0, "bare": 1000.0}
-"""The lowest rate of a client's ladder, deltas per second; 500 for the others."""
-TOPMOST = 90_000.0
-STEPS = (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16_000.0)
+LIGHT = ("us", "bare")
+"""Clients that a ladder up to the topmost rate is tried with at once."""
+LOWEST, HIGHER, TOPMOST = 1000.0, 32_000.0, 90_000.0
+"""Rates at which ladders begin and end, deltas per second; HIGHER is where the first ends that the
+other clients climb, and the second begins."""
+STEPS = (500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16_000.0)
 """Rates for a client that does not keep the time of every delta: one run for each."""
 ENGINE_STREAMS = 4
 
@@ -39,17 +41,16 @@ def rate(bench: Bench) -> None:
             for carrier in bench.carriers:
                 if carrier.stages:
                     _climb(bench, carrier, streams, repeat)
-                elif repeat == 0:
-                    _step(bench, carrier, streams)
+                else:
+                    _step(bench, carrier, streams, repeat)
 
 
 def _climb(bench: Bench, carrier: Any, streams: int, repeat: int) -> None:
     """Ladders of rates within a run; a second one goes on where all of the first was carried."""
-    ours = carrier.name in LOWEST
-    lowest = LOWEST.get(carrier.name, 500.0)
+    lowest, top = LOWEST, TOPMOST if carrier.name in LIGHT else HIGHER
     while lowest < TOPMOST:
         stages, due = 0, lowest
-        while due < (TOPMOST if ours else 20 * lowest) * bench.volume:
+        while due < top * bench.volume:
             due, stages = due * GROWTH, stages + 1
         load = ladder(streams, lowest, max(1, stages), 1.5, GROWTH)
         item = bench.carry(
@@ -64,10 +65,10 @@ def _climb(bench: Bench, carrier: Any, streams: int, repeat: int) -> None:
             return
         if any(not stage.get("p99_s", 1) <= ALLOWED_S for stage in item["stages"]):
             return
-        lowest = item["stages"][-1]["due"] * GROWTH
+        lowest, top = item["stages"][-1]["due"] * GROWTH, TOPMOST
 
 
-def _step(bench: Bench, carrier: Any, streams: int) -> None:
+def _step(bench: Bench, carrier: Any, streams: int, repeat: int) -> None:
     rounds = max(1, round(128 * bench.volume / streams))
     for due in STEPS:
         load = steady(streams, due, 2.0, rounds)
@@ -76,7 +77,7 @@ def _step(bench: Bench, carrier: Any, streams: int) -> None:
             return {"stages": [{"due": due} | all_errors(recorded)]}
 
         case = f"{streams} streams from {due:.0f}/s"
-        item = bench.carry("rate", carrier, case, 0, load, figures)
+        item = bench.carry("rate", carrier, case, repeat, load, figures)
         if not item or item["stages"][0]["p99_s"] > 3 * ALLOWED_S or bench.volume < 1:
             return
 
@@ -119,7 +120,7 @@ def cost(bench: Bench) -> None:
     for repeat in range(max(1, bench.repeats - 1)):
         for carrier in bench.carriers:
             cases = {"start and end": idle, "2000/s": full}
-            if carrier.name in LOWEST and repeat == 0:
+            if carrier.name in LIGHT and repeat == 0:
                 cases["a million at 20000/s"] = million
             for case, load in cases.items():
                 bench.carry(

@@ -67,7 +67,13 @@ def plot(
         for axis in axes.flat
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=8)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=3 if columns == 1 else 5,
+        fontsize=8,
+    )
     figure.set_layout_engine("constrained")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
