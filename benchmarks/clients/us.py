@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
-
+from pytest_rllm.client import Request
 from pytest_rllm.datasets import Prompt
-from pytest_rllm.loadgen import Request, drive
+from pytest_rllm.loadgen import drive
 from pytest_rllm.metrics import TBT, TPS, TTFT, MetricUnavailable
 from pytest_rllm.samples import Run, RunWriter, read_run
 from pytest_rllm.workloads import closed
@@ -31,15 +29,15 @@ class Us(Carrier):
     def read(self, load: Load, folder: Path) -> Recorded:
         run = read_run(folder / "run.jsonl")
         assert run.closing is not None
-        start = run.closing.get("start_clock_s") or float((folder / "start").read_text())
+        start = run.closing["start_clock_s"]
         well = [sample for sample in run.samples if sample.error is None]
         streams = []
         if load.timed:
             for sample in well:
-                text = "".join(delta.text for delta in sample.deltas)
-                arrivals = start + np.array([delta.at_s for delta in sample.deltas])
-                visible = [delta.field for delta in sample.deltas].index("content")
-                streams.append(of_text(start + sample.sent_s, text, arrivals, visible))
+                deltas = sample.deltas
+                visible = int(deltas.within("content").argmax())
+                sent = start + sample.sent_s
+                streams.append(of_text(sent, deltas.text(), start + deltas.at_s, visible))
         return Recorded(streams, len(run.samples) - len(well), _told(run))
 
 
@@ -55,18 +53,9 @@ def _told(run: Run) -> dict[str, float]:
 
 def main(url: str, load: Load, path: Path) -> None:
     prompt = Prompt("1", PROMPT, "", "easy", "math", "1")
-    begun: list[float] = []
-
-    def clock() -> float:
-        now = time.monotonic()
-        if not begun:
-            begun.append(now)
-        return now
-
     with RunWriter(path, {}) as writer:
         requests = [Request(prompt, load.body)] * load.requests
-        drive(url, requests, closed(load.streams), writer, clock=clock)
-    (path.parent / "start").write_text(repr(begun[0]))
+        drive(url, requests, closed(load.streams), writer)
 
 
 if __name__ == "__main__":
