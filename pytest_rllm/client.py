@@ -18,7 +18,7 @@ import uvloop
 
 from .datasets import Prompt
 from .spool import Spool, SpoolError
-from .wire import Chunk, Exchange, Wire
+from .wire import Exchange, Wire
 
 VERSION = "2"
 """Counted up when a change of the client may move a time: stored baselines are then stale."""
@@ -128,18 +128,18 @@ class Client:
         request, spool = self._requests[number], self._spool
         last = 0.0
 
-        def spill(chunks: list[Chunk]) -> None:
+        def spill(times: list[float], datas: list[bytes]) -> None:
             nonlocal last
-            last = chunks[-1][0]
-            spool.reads(number, chunks)
+            last = times[-1]
+            spool.reads(number, times, datas)
 
         sent = self._clock()
         exchange = await self.wire.exchange(
             self._bodies[number], cut_after=request.cut_after, spill=spill
         )
         error = exchange.error or _refusal(exchange)
-        if exchange.chunks:
-            spill(exchange.chunks)
+        if exchange.times:
+            spill(exchange.times, exchange.datas)
         ended_s = (last if last and error is None else self._clock()) - self._start
         spool.note(
             "end",

@@ -213,7 +213,7 @@ class _Pages:
         try:
             async with asyncio.timeout(SCRAPE_WITHIN_S):
                 got = await self._wire.exchange(
-                    self._wire.get(""), spill=lambda chunks: kept.extend(d for _, d in chunks)
+                    self._wire.get(""), spill=lambda _times, datas: kept.extend(datas)
                 )
         except TimeoutError:
             self._lost[f"TimeoutError: no page within {SCRAPE_WITHIN_S:g} s"] += 1
@@ -221,7 +221,7 @@ class _Pages:
         if got.error or got.status != 200:
             self._lost[got.error or f"HTTP {got.status}: {got.text[:100]}"] += 1
             return None
-        return b"".join([*kept, *(data for _, data in got.chunks)])
+        return b"".join([*kept, *got.datas])
 
     async def __aexit__(self, *failed: object) -> None:
         if self._repeating:

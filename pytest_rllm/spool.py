@@ -43,17 +43,13 @@ class Spool:
         # Unbuffered: what was said is on the disk's side when the call returns.
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed in __exit__
 
-    def reads(self, number: int, chunks: Sequence[Chunk]) -> None:
+    def reads(self, number: int, times: Sequence[float], datas: Sequence[bytes]) -> None:
         """Reads of the response to request ``number``, in the order of arrival."""
-        if not chunks:
-            return
-        times, datas = zip(*chunks, strict=True)
-        sizes = array("I", map(len, datas))
         self._write(
             READS,
-            _READS.pack(number, len(chunks)),
+            _READS.pack(number, len(times)),
             array("d", times).tobytes(),
-            sizes.tobytes(),
+            array("I", map(len, datas)).tobytes(),
             *datas,
         )
 

@@ -19,8 +19,8 @@ import httptools
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-Chunk = tuple[float, bytes]
-"""One read of a response's body: when, on the clock of the wire, and what."""
+Spill = Callable[[list[float], list[bytes]], None]
+"""Takes reads of a response's body: when, on the clock of the wire, and what."""
 
 CONNECT_WITHIN_S = 30.0
 IDLE_S = 2.0
@@ -37,7 +37,9 @@ class Exchange:
     """One request and what came back, in the order of arrival.
 
     Attributes:
-        chunks: reads of the body that were not spilled.
+        times, datas: reads of the body that were not spilled: when (clock of the wire), and what.
+            Two lists of what Python's garbage collector does not track: pairs of them would start
+            collections, which stop everything, the longer the more streams there are.
         status: HTTP status; 0 before there is one.
         headers: by lower-case name.
         error: why there is no whole response; None when there is one.
@@ -47,16 +49,17 @@ class Exchange:
 
     __slots__ = (
         "_ended", "_limit", "_parser", "_spill", "_tail",
-        "bound", "chunks", "cut", "error", "feed", "headers", "keep_alive", "now", "status",
+        "bound", "cut", "datas", "error", "feed", "headers", "keep_alive", "now", "status", "times",
     )  # fmt: skip
 
     def __init__(
         self,
         limit: int | None = None,
-        spill: Callable[[list[Chunk]], None] | None = None,
+        spill: Spill | None = None,
         phase: int = 0,
     ) -> None:
-        self.chunks: list[Chunk] = []
+        self.times: list[float] = []
+        self.datas: list[bytes] = []
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.error: str | None = None
@@ -79,7 +82,7 @@ class Exchange:
     @property
     def text(self) -> str:
         """The body that was not spilled."""
-        return b"".join(data for _, data in self.chunks).decode("utf-8", "replace")
+        return b"".join(self.datas).decode("utf-8", "replace")
 
     @property
     def framed(self) -> bool:
@@ -89,7 +92,7 @@ class Exchange:
     @property
     def said_done(self) -> bool:
         """Whether the last that arrived was the end of a stream of events."""
-        last = self.chunks[-1][1] if self.chunks else self._tail
+        last = self.datas[-1] if self.datas else self._tail
         return last.rstrip().endswith(b"[DONE]")
 
     @property
@@ -109,9 +112,10 @@ class Exchange:
             self.cut = True
             self.end()
         elif self._spill:
-            self._tail = self.chunks[-1][1]
-            self._spill(self.chunks)
-            self.chunks.clear()
+            self._tail = self.datas[-1]
+            self._spill(self.times, self.datas)
+            self.times.clear()
+            self.datas.clear()
             self.bound = SPILL_READS
         return self.cut
 
@@ -125,7 +129,8 @@ class Exchange:
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser, once per piece of the body in a read."""
-        self.chunks.append((self.now, body))
+        self.times.append(self.now)
+        self.datas.append(body)
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
@@ -138,6 +143,10 @@ class Exchange:
     async def wait(self) -> None:
         """Until the response has ended or failed."""
         await self._ended
+
+    def release(self) -> None:
+        """Nothing more is fed: let go of the parser, which holds on to this."""
+        del self._parser, self.feed
 
 
 class _Connection(asyncio.Protocol):
@@ -164,7 +173,7 @@ class _Connection(asyncio.Protocol):
             exchange.end(f"not HTTP: {type(error).__name__}: {error}")
             self.transport.abort()
             return
-        if len(exchange.chunks) >= exchange.bound and exchange.full():
+        if len(exchange.times) >= exchange.bound and exchange.full():
             self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -240,14 +249,14 @@ class Wire:
         request: bytes,
         *,
         cut_after: int | None = None,
-        spill: Callable[[list[Chunk]], None] | None = None,
+        spill: Spill | None = None,
     ) -> Exchange:
         """Send a request and wait for the end of its response, good or bad.
 
         Args:
             request: of :meth:`get` or :meth:`post`.
             cut_after: hang up when so many chunks have arrived.
-            spill: takes chunks away while the response goes on, so that memory stays bounded.
+            spill: takes reads away while the response goes on, so that memory stays bounded.
         """
         # Streams that go on in step must not spill in step: that would be one long pause.
         self._exchanges += 1
@@ -269,6 +278,7 @@ class Wire:
         finally:
             self._busy.discard(connection)
             connection.exchange = None
+            exchange.release()
             if exchange.keep_alive and not connection.transport.is_closing():
                 connection.idle_since = self._clock()
                 self._idle.append(connection)

@@ -23,7 +23,7 @@ def test_reads_come_back_per_request_in_their_order(
     path = tmp_path_factory.mktemp("spool") / "run.jsonl.spool-0"
     with Spool(path) as into:
         for number, chunks in written:
-            into.reads(number, chunks)
+            into.reads(number, *zip(*chunks, strict=True))
     found = spool.read(path)
     for number in range(4):
         assert found.chunks(number) == [c for n, chunks in written if n == number for c in chunks]
@@ -32,10 +32,9 @@ def test_reads_come_back_per_request_in_their_order(
 def write_all(path: Path) -> None:
     with Spool(path) as into:
         into.note("start", at=5.0)
-        into.reads(0, [(5.1, b"a"), (5.2, b"bc")])
+        into.reads(0, [5.1, 5.2], [b"a", b"bc"])
         into.page(5.3, b"page \xff")
         into.note("reading", at=5.4, values={"x": 1.0})
-        into.reads(0, [])
         into.note("end", number=0, ended_s=0.2)
 
 
@@ -73,7 +72,7 @@ def test_a_full_disk_is_said_and_nothing_is_written_behind_it(
         with Spool(path) as into:
             into.note("start", at=0.0)
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-            into.reads(0, [(1.0, b"x" * 10_000)])
+            into.reads(0, [1.0], [b"x" * 10_000])
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             into.note("end", number=0)
             with pytest.raises(SpoolError, match=r"spool: cannot be written \(File too large\); "):

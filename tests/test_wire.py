@@ -88,7 +88,7 @@ def ask(url: str, n: int = 1, **more: object) -> list[Exchange]:
 
 
 def body(exchange: Exchange) -> bytes:
-    return b"".join(data for _, data in exchange.chunks)
+    return b"".join(exchange.datas)
 
 
 def test_a_connection_is_kept_for_the_next_exchange() -> None:
@@ -196,17 +196,18 @@ def test_hanging_up_after_so_many_reads() -> None:
         pieces += [b"1\r\na\r\n", 0.02]
     with Saying(pieces) as server:
         (got,) = ask(server.url, cut_after=3)
-    assert (got.cut, got.error, len(got.chunks)) == (True, None, 3)
+    assert (got.cut, got.error, len(got.times)) == (True, None, 3)
 
 
 def test_what_is_spilled_is_all_in_its_order() -> None:
     spilled: list[bytes] = []
     most = 0
 
-    def spill(chunks: list[wire.Chunk]) -> None:
+    def spill(times: list[float], datas: list[bytes]) -> None:
         nonlocal most
-        most = max(most, len(chunks))
-        spilled.extend(data for _, data in chunks)
+        assert len(times) == len(datas)
+        most = max(most, len(times))
+        spilled.extend(datas)
 
     pieces: list[bytes | float] = [CHUNKED]
     said = [b"%06d" % i for i in range(3 * SPILL_READS)]
@@ -259,5 +260,5 @@ def test_however_a_response_is_cut_it_is_the_same(
     got = fed(list(cut(data, places)))
     assert body(got) == b"".join(parts)
     assert (got.status, got.open, got.keep_alive) == (200, False, True)
-    times = [at for at, _ in got.chunks]
-    assert times == sorted(times)
+    assert got.times == sorted(got.times)
+    assert len(got.times) == len(got.datas)
