@@ -272,13 +272,14 @@ def stage(due: float, rate: float, p99_ms: float) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("ladder", "most"),
     [
-        ([stage(1, 1, 0.1), stage(2, 2, 0.9), stage(4, 4, 1.1), stage(8, 8, 0.1)], (2, "client")),
+        ([stage(1, 1, 0.1), stage(2, 2, 0.9), stage(4, 4, 1.1), stage(8, 8, 9.0)], (2, "client")),
+        ([stage(1, 1, 0.1), stage(2, 2, 5.0), stage(4, 4, 0.2), stage(8, 8, 9.0)], (4, "client")),
         ([stage(1, 1, 1.5)], (0, "client")),
         ([stage(1, 1, 0.1), stage(2, 2, 0.1)], (2, "ladder")),
-        ([stage(1, 1, 0.1), stage(2, 1.5, 0.1), stage(4, 1.6, 0.1)], (1.5, "server")),
+        ([stage(1, 1, 0.1), stage(2, 1.5, 0.1), stage(4, 1.6, 0.1)], (1.6, "server")),
     ],
 )
-def test_a_rate_is_carried_up_to_the_first_that_is_not(ladder: Any, most: Any) -> None:
+def test_the_highest_rate_within_the_error_is_carried(ladder: Any, most: Any) -> None:
     assert capacity(ladder) == most
 
 

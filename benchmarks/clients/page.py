@@ -57,14 +57,15 @@ def stages(results: Results, client: str, streams: int) -> Stages:
 def capacity(ladder: Stages) -> tuple[float, str]:
     """Deltas per second that were carried before the p99 error passed what is allowed, and what
     set the limit: ``client``, ``server``, or ``ladder`` when its end was reached."""
-    most = 0.0
-    for stage in ladder:
-        if stage["p99_s"] > ALLOWED_S:
-            return most, "client"
-        most = max(most, stage["rate"])
-        if stage["rate"] < BEHIND * stage["due"] and stage is not ladder[0]:
-            return most, "server"
-    return most, "ladder"
+    carried = [stage for stage in ladder if stage["p99_s"] <= ALLOWED_S]
+    if not carried:
+        return 0.0, "client"
+    # A lower rate at which the error was larger was a moment of the machine.
+    last = carried[-1]
+    most = max(stage["rate"] for stage in carried)
+    if last["rate"] < BEHIND * last["due"] and last is not ladder[0]:
+        return most, "server"
+    return most, "ladder" if last is ladder[-1] else "client"
 
 
 def _page(results: Results, curves: dict[tuple[str, int], Stages]) -> str:
@@ -120,8 +121,8 @@ def _rate(curves: dict[tuple[str, int], Stages]) -> Iterable[str]:
     yield (
         "Deltas per second before the p99 error of the recorded arrivals passes 1 ms; random "
         "(exponential) gaps, all streams out of step. A run climbs a ladder of rates, each 1.41 "
-        "times the last; of the runs of one client the smaller error of a rate counts, since what "
-        "else happens on a machine only adds to it. GuideLLM keeps no time between the first and "
+        "times the last; the highest rate within 1 ms counts, whatever a moment of the machine did "
+        "to a lower one. GuideLLM keeps no time between the first and "
         "the last delta of an answer, so each of its rates is a run of its own, and its error is "
         "that of these two."
     )
