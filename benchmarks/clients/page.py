@@ -169,7 +169,6 @@ def _cost(results: Results) -> Iterable[str]:
             if item and idle:
                 million = item["tokens"] / 1e6
                 cpu = (item["client_cpu_s"] - idle["client_cpu_s"]) / million
-                more = (item["client_peak_bytes"] - idle["client_peak_bytes"]) / 2**20
                 rows.append(
                     [
                         case,
@@ -177,19 +176,22 @@ def _cost(results: Results) -> Iterable[str]:
                         f"{item['tokens']:,}",
                         f"{idle['client_cpu_s']:.1f}",
                         f"{cpu:.1f}",
-                        f"{idle['client_peak_bytes'] / 2**20:.0f}",
-                        f"{more:.0f}",
+                        *(_mebibytes(one["client_peak_bytes"]) for one in (idle, item)),
                         f"{1e3 * item['all']['p99_s']:.2f}",
                     ]
                 )
     yield (
         "User and system time of all processes of a client; memory is the sum of proportional set "
-        "sizes, read twice a second. *Start and end* is a run of as many requests of two tokens "
-        "each; a run of many tokens is given as what it takes more. At higher rates several deltas "
-        "come in one read, and each costs less."
+        "sizes, read ten times a second. *Start and end* is a run of as many requests of two "
+        "tokens each; a run of many tokens is given as what it takes more. At higher rates several "
+        "deltas come in one read, and each costs less."
     )
     headers = ["load", "client", "tokens", "start and end, CPU s", "CPU s per million tokens"]
-    yield _table([*headers, "start, MiB", "more at its peak, MiB", "p99 error, ms"], rows)
+    yield _table([*headers, "its peak, MiB", "peak, MiB", "p99 error, ms"], rows)
+
+
+def _mebibytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 2**20:.0f}"
 
 
 def _engine(results: Results) -> Iterable[str]:

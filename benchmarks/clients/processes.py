@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-WATCH_S = 0.5
+WATCH_S = 0.1
 
 
 class ClientFailed(RuntimeError):
@@ -29,9 +29,9 @@ class Spent:
     Attributes:
         wall_s: from start to end of the process.
         cpu_s: user and system time of it and of all processes that it started and waited for.
-        peak_bytes: most memory at once (proportional set sizes, summed, twice a second); None when
-            nobody watched. The kernel's own maximum is no help: it begins with what the process
-            held that started the client.
+        peak_bytes: most memory at once (proportional set sizes, summed, ten times a second); None
+            when nobody watched, or it was over before. The kernel's own maximum is no help: it
+            begins with what the process held that started the client.
         others: cores that anything but the client kept busy meanwhile, the server included.
         stolen: share of the machine's time that its host gave to others.
     """
@@ -99,7 +99,7 @@ def run(
     return Spent(
         wall_s=wall_s,
         cpu_s=cpu_s,
-        peak_bytes=watching.end() if watching else None,
+        peak_bytes=(watching.end() or None) if watching else None,
         others=max(0.0, (busy - cpu_s) / wall_s),
         stolen=spans["steal"] / total,
     )
