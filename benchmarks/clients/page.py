@@ -184,7 +184,8 @@ def _cost(results: Results) -> Iterable[str]:
         "User and system time of all processes of a client; memory is the sum of proportional set "
         "sizes, read ten times a second. *Start and end* is a run of as many requests of two "
         "tokens each; a run of many tokens is given as what it takes more. At higher rates several "
-        "deltas come in one read, and each costs less."
+        "deltas come in one read, and each costs less. Reading a process's memory holds it up for "
+        "a moment, so the errors here are larger than those above."
     )
     headers = ["load", "client", "tokens", "start and end, CPU s", "CPU s per million tokens"]
     yield _table([*headers, "its peak, MiB", "peak, MiB", "p99 error, ms"], rows)
@@ -251,8 +252,8 @@ def _disturbed(results: Results) -> str:
     if not others:
         return ""
     return (
-        f"Anything but client and server kept {median(others):.2f} cores busy at the median run "
-        f"and {max(others):.2f} at the worst; the machine's host took "
+        f"Anything but client and server kept {max(0.0, median(others)):.2f} cores busy at the "
+        f"median run and {max(others):.2f} at the worst; the machine's host took "
         f"{max(item.get('client_stolen', 0.0) for item in results.items):.1%} of a run at most."
     )
 
