@@ -32,10 +32,12 @@ SECONDS = 0.5
 TRIES = 3
 """Of which the median counts: a machine has moments of its own."""
 LEAST_STREAMS = 16
-HEADROOM = 1.25
+HEADROOM = 2.0
 """A rate that is expected is measured with so much more."""
-LEAST_RATE = 2000.0
-"""A client that carries this much carries less; nothing slower is measured."""
+USUAL_RATE = 16_384.0
+"""Never less is asked of a client: most carry it, and what was expected may be too little."""
+LEAST_RATE = 1000.0
+"""Where a client does not carry what is asked, nothing slower than this is measured."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Certificates:
     ) -> Fidelity:
         """What the client carries of so many streams and deltas per second, all together."""
         streams = max(LEAST_STREAMS, streams)
-        asked = 2 ** math.ceil(math.log2(max(LEAST_RATE, HEADROOM * events_per_s)))
+        asked = 2 ** math.ceil(math.log2(max(USUAL_RATE, HEADROOM * events_per_s)))
         for most_streams, most, found in self._found:
             if streams <= most_streams and asked <= most:
                 return found

@@ -120,7 +120,7 @@ def _beyond(run: Run) -> str | None:
             f"{known['events_per_s']:.0f} deltas/s against a server whose times are known, "
             f"{CLIENT_ERROR_S * 1e3:g} ms are allowed"
         )
-    most = _busiest(run)
+    most = busiest(run)
     if most <= known["events_per_s"]:
         return None
     return (
@@ -129,7 +129,7 @@ def _beyond(run: Run) -> str | None:
     )
 
 
-def _busiest(run: Run) -> int:
+def busiest(run: Run) -> int:
     """Deltas that arrived in the busiest second."""
     times = np.sort(np.concatenate([np.zeros(0), *(s.deltas.at_s for s in run.samples)]))
     within = np.searchsorted(times, times + 1.0) - np.arange(times.size)
