@@ -84,17 +84,12 @@ def drive(
     """
     paths = [spools.beside(writer.path, i) for i in range(processes + (processes > 1))]
     with Spool(paths[0]) as spool, undisturbed() as runner:
-        reading = Watch(monitor, keep=spool_reading(spool), clock=clock) if monitor else None
+        reading = Watch(monitor, keep=spool.reading, clock=clock) if monitor else None
         with reading or nullcontext():
             session = _Session(url, requests, workload, spool, paths[1:], scrape, progress, clock)
             closing = runner.run(session.run(stall_s))
     spool.check()
     return _record(requests, paths, writer, scrape, closing, reading)
-
-
-def spool_reading(spool: Spool) -> Callable[[float, dict[str, float]], None]:
-    """Where a monitor's readings go."""
-    return lambda at, values: spool.note("reading", at=at, values=values)
 
 
 @dataclass
@@ -217,6 +212,9 @@ class _Pages:
                 )
         except TimeoutError:
             self._lost[f"TimeoutError: no page within {SCRAPE_WITHIN_S:g} s"] += 1
+            return None
+        except Exception as error:  # noqa: BLE001 - a task's error is seen by nobody
+            self._lost[f"{type(error).__name__}: {error}"] += 1
             return None
         if got.error or got.status != 200:
             self._lost[got.error or f"HTTP {got.status}: {got.text[:100]}"] += 1

@@ -10,7 +10,7 @@ import json
 import lzma
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Self
@@ -305,9 +305,8 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _to_json(sample: Sample) -> dict[str, Any]:
-    p = sample.prompt
     return {
-        "prompt": [p.id, p.text, p.answer, p.tier, p.kind, p.template, p.repeat],
+        "prompt": astuple(sample.prompt),
         "intended_s": round(sample.intended_s, 6),
         "sent_s": round(sample.sent_s, 6),
         "ended_s": round(sample.ended_s, 6),

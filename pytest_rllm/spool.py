@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -56,6 +56,10 @@ class Spool:
     def page(self, at: float, page: bytes) -> None:
         """A page of telemetry, as it was got."""
         self._write(PAGE, _TIME.pack(at), page)
+
+    def reading(self, at: float, values: Mapping[str, float]) -> None:
+        """One reading of other series."""
+        self.note("reading", at=at, values=values)
 
     def note(self, kind: str, **content: Any) -> None:
         """A start, the end of a request, a reading."""

@@ -18,6 +18,8 @@ FAILED_SHARE = 0.01
 """More failed requests than this, and what is left is no fair sample."""
 TELEMETRY_LOST = 0.1
 """A page now and then may be late; a larger share, and the engine does not tell what it must."""
+OTHERS = ("host_", "gpu")
+"""Series that no page of the engine tells: they go on when it falls silent."""
 LENGTHS_APART = 0.02
 LATE_SHARE = 0.1
 LATE_S = 0.05
@@ -152,7 +154,8 @@ def _of_run(run: Run) -> Iterator[str]:
     if len(failed) == len(run.samples):
         return
     lost = run.closing["telemetry_errors"]
-    read = max((len(times) for times, _ in run.series.values()), default=0)
+    engines = (t for name, (t, _) in run.series.items() if not name.startswith(OTHERS))
+    read = max(map(len, engines), default=0)
     if sum(lost.values()) > TELEMETRY_LOST * (sum(lost.values()) + read):
         yield f"{arm}: telemetry failed: {'; '.join(lost)}"
     if run.closing["monitor_error"]:

@@ -1,8 +1,8 @@
 """HTTP/1.1 exchanges with one server, each read noted with its time: the seam under the client.
 
-Between the socket and a recorded (time, bytes) pair there is the framing of HTTP (httptools) and
-nothing else. Nothing is retried and no proxy is used: what happened to a request is its outcome.
-``benchmarks/clients`` measures it beside other HTTP clients.
+Between the socket and a read that is kept with its time there is the framing of HTTP (httptools),
+and nothing else. Nothing is retried and no proxy is used: what happened to a request is its
+outcome. ``benchmarks/clients`` measures it beside other HTTP clients.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ LINGER_S = 1.0
 SPILL_READS = 256
 """So many reads are kept per response before they are spilled."""
 SPILL_PHASE = 101
+"""By so many reads each exchange spills earlier than the one before it."""
 WATCH_EVERY_S = 1.0
 
 
@@ -196,7 +197,7 @@ class Wire:
     Args:
         url: base, ``http://`` or ``https://``, with a path and a user where the server wants them.
         stall_s: a response that says nothing for so long has failed.
-        clock: monotonic seconds; the times of chunks.
+        clock: monotonic seconds; the times of reads.
 
     Raises:
         ValueError: a URL that no server can have.
@@ -255,7 +256,7 @@ class Wire:
 
         Args:
             request: of :meth:`get` or :meth:`post`.
-            cut_after: hang up when so many chunks have arrived.
+            cut_after: hang up when so many pieces of the body have arrived.
             spill: takes reads away while the response goes on, so that memory stays bounded.
         """
         # Streams that go on in step must not spill in step: that would be one long pause.

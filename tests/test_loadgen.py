@@ -20,9 +20,10 @@ from timing_server import Said, Script, TimingServer
 
 from pytest_rllm import loadgen
 from pytest_rllm.claims import higher, pct
+from pytest_rllm.client import Request
 from pytest_rllm.datasets import Prompt
 from pytest_rllm.engines.pool import free_port
-from pytest_rllm.loadgen import Request, Scrape, drive
+from pytest_rllm.loadgen import Scrape, drive
 from pytest_rllm.metrics import E2E, counted
 from pytest_rllm.samples import RecordError, Run, RunWriter, Sample, read_run
 from pytest_rllm.serving import Serving

@@ -17,9 +17,10 @@ from urllib.parse import urlparse
 
 import pytest
 
+from pytest_rllm.client import Request
 from pytest_rllm.datasets import Prompt
 from pytest_rllm.engines.vllm import ALWAYS, VllmEngine
-from pytest_rllm.loadgen import Request, drive
+from pytest_rllm.loadgen import drive
 from pytest_rllm.samples import Run, RunWriter
 from pytest_rllm.serving import Serving
 from pytest_rllm.streams import events, parse

@@ -234,6 +234,15 @@ def busy(deltas: int, **about: object) -> Run:
     return run(sample("q", deltas=said, ended_s=1.1), **about)
 
 
+def test_a_host_that_is_read_does_not_hide_an_engine_that_is_not() -> None:
+    quiet = run(
+        *four(),
+        series={"kv_use": [0.1] * 89, "host_busy": [0.5] * 100},
+        closing={"telemetry_errors": {"HTTP 503: busy": 11}},
+    )
+    assert "A: telemetry failed: HTTP 503: busy" in found(quiet)
+
+
 def test_more_than_the_client_is_known_to_carry_is_void() -> None:
     within, beyond = busy(5, client=CLIENT), busy(6, client=CLIENT)
     quiet = busy(6)  # recorded by a client of which nothing is known
