@@ -23,15 +23,15 @@ from typing import Any
 
 import pytest
 
-from pytest_rllm.arms import Arm
-from pytest_rllm.datasets import Prompt
-from pytest_rllm.experiments import compare
-from pytest_rllm.metrics import METRICS, Metric
-from pytest_rllm.samples import Run, read_run
-from pytest_rllm.serving import Serving
-from pytest_rllm.streams import parse
-from pytest_rllm.upgrades import Builds
-from pytest_rllm.workloads import Sampling, closed
+from pytest_rllm.datasets.prompts import Prompt
+from pytest_rllm.experiment.arm import Arm
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.metrics.latency import METRICS, Metric
+from pytest_rllm.records.run import Run, read_run
+from pytest_rllm.records.sse import parse
+from pytest_rllm.session.comparison import compare
+from pytest_rllm.session.upgrade import Builds
 
 BLOCKS, ANSWERS, DELTAS = 10, 50, 1_000
 THOUGHT = 700

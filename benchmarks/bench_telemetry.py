@@ -13,18 +13,18 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from pytest_rllm.client import Request
-from pytest_rllm.datasets import choose
+from pytest_rllm.datasets.prompts import choose
 from pytest_rllm.engines import engine_named
 from pytest_rllm.engines.pool import Pool
-from pytest_rllm.loadgen import Scrape, drive
-from pytest_rllm.metrics import TBT, TPS
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.loadgen.client import Request
+from pytest_rllm.loadgen.run import Scrape, drive
+from pytest_rllm.metrics.latency import TBT, TPS
 from pytest_rllm.models import pair_named
-from pytest_rllm.monitors import Gpu, Host
-from pytest_rllm.samples import Run, RunWriter
-from pytest_rllm.serving import Serving
-from pytest_rllm.stats import mean
-from pytest_rllm.workloads import Sampling, closed
+from pytest_rllm.records.run import Run, RunWriter
+from pytest_rllm.telemetry.gpu import Gpu, Host
+from pytest_rllm.verdicts.intervals import mean
 
 
 def options() -> argparse.Namespace:

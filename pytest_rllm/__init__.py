@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "findings": ("finding", "upgrade"),
-    "serving": ("Serving",),
-    "workloads": ("Sampling", "Workload", "closed", "gamma", "poisson", "together"),
-    "datasets": ("Prompt",),
-    "arms": ("Arm",),
-    "claims": (
+    "plugin.findings": ("finding", "upgrade"),
+    "experiment.serving": ("Serving",),
+    "experiment.workloads": ("Sampling", "Workload", "closed", "gamma", "poisson", "together"),
+    "datasets.prompts": ("Prompt",),
+    "experiment.arm": ("Arm",),
+    "verdicts.claims": (
         "higher",
         "lower",
         "no_worse",
@@ -26,7 +26,7 @@ _HOMES = {
         "pp",
         "unchanged",
     ),
-    "metrics": (
+    "metrics.latency": (
         "UNPARSED",
         "TRUNCATED",
         "PREFIX_HITS",
@@ -58,49 +58,49 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 if TYPE_CHECKING:
-    from .arms import Arm as Arm
-    from .claims import higher as higher
-    from .claims import lower as lower
-    from .claims import no_worse as no_worse
-    from .claims import not_higher as not_higher
-    from .claims import not_lower as not_lower
-    from .claims import pct as pct
-    from .claims import pp as pp
-    from .claims import unchanged as unchanged
-    from .datasets import Prompt as Prompt
-    from .findings import finding as finding
-    from .findings import upgrade as upgrade
-    from .metrics import ACCEPTANCE_LENGTH as ACCEPTANCE_LENGTH
-    from .metrics import ACCEPTANCE_RATE as ACCEPTANCE_RATE
-    from .metrics import ACCURACY as ACCURACY
-    from .metrics import AGREEMENT as AGREEMENT
-    from .metrics import DELTAS_PER_S as DELTAS_PER_S
-    from .metrics import E2E as E2E
-    from .metrics import EMPTY as EMPTY
-    from .metrics import KV_MEAN as KV_MEAN
-    from .metrics import KV_PEAK as KV_PEAK
-    from .metrics import KV_SWING as KV_SWING
-    from .metrics import OUTPUT_TOKENS as OUTPUT_TOKENS
-    from .metrics import PREEMPTIONS as PREEMPTIONS
-    from .metrics import PREFIX_HITS as PREFIX_HITS
-    from .metrics import REASONING_TOKENS as REASONING_TOKENS
-    from .metrics import RUN_TIME as RUN_TIME
-    from .metrics import STRAGGLING as STRAGGLING
-    from .metrics import TBT as TBT
-    from .metrics import TPS as TPS
-    from .metrics import TRUNCATED as TRUNCATED
-    from .metrics import TTFT as TTFT
-    from .metrics import TTFVT as TTFVT
-    from .metrics import UNFINISHED as UNFINISHED
-    from .metrics import UNPARSED as UNPARSED
-    from .metrics import metric as metric
-    from .serving import Serving as Serving
-    from .workloads import Sampling as Sampling
-    from .workloads import Workload as Workload
-    from .workloads import closed as closed
-    from .workloads import gamma as gamma
-    from .workloads import poisson as poisson
-    from .workloads import together as together
+    from .datasets.prompts import Prompt as Prompt
+    from .experiment.arm import Arm as Arm
+    from .experiment.serving import Serving as Serving
+    from .experiment.workloads import Sampling as Sampling
+    from .experiment.workloads import Workload as Workload
+    from .experiment.workloads import closed as closed
+    from .experiment.workloads import gamma as gamma
+    from .experiment.workloads import poisson as poisson
+    from .experiment.workloads import together as together
+    from .metrics.latency import ACCEPTANCE_LENGTH as ACCEPTANCE_LENGTH
+    from .metrics.latency import ACCEPTANCE_RATE as ACCEPTANCE_RATE
+    from .metrics.latency import ACCURACY as ACCURACY
+    from .metrics.latency import AGREEMENT as AGREEMENT
+    from .metrics.latency import DELTAS_PER_S as DELTAS_PER_S
+    from .metrics.latency import E2E as E2E
+    from .metrics.latency import EMPTY as EMPTY
+    from .metrics.latency import KV_MEAN as KV_MEAN
+    from .metrics.latency import KV_PEAK as KV_PEAK
+    from .metrics.latency import KV_SWING as KV_SWING
+    from .metrics.latency import OUTPUT_TOKENS as OUTPUT_TOKENS
+    from .metrics.latency import PREEMPTIONS as PREEMPTIONS
+    from .metrics.latency import PREFIX_HITS as PREFIX_HITS
+    from .metrics.latency import REASONING_TOKENS as REASONING_TOKENS
+    from .metrics.latency import RUN_TIME as RUN_TIME
+    from .metrics.latency import STRAGGLING as STRAGGLING
+    from .metrics.latency import TBT as TBT
+    from .metrics.latency import TPS as TPS
+    from .metrics.latency import TRUNCATED as TRUNCATED
+    from .metrics.latency import TTFT as TTFT
+    from .metrics.latency import TTFVT as TTFVT
+    from .metrics.latency import UNFINISHED as UNFINISHED
+    from .metrics.latency import UNPARSED as UNPARSED
+    from .metrics.latency import metric as metric
+    from .plugin.findings import finding as finding
+    from .plugin.findings import upgrade as upgrade
+    from .verdicts.claims import higher as higher
+    from .verdicts.claims import lower as lower
+    from .verdicts.claims import no_worse as no_worse
+    from .verdicts.claims import not_higher as not_higher
+    from .verdicts.claims import not_lower as not_lower
+    from .verdicts.claims import pct as pct
+    from .verdicts.claims import pp as pp
+    from .verdicts.claims import unchanged as unchanged
 
 
 def __getattr__(name: str) -> Any:

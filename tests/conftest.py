@@ -7,8 +7,5 @@ import math_verify  # noqa: F401
 import scipy.stats  # noqa: F401
 from hypothesis import settings
 
-import pytest_rllm.endings
-import pytest_rllm.loadgen  # noqa: F401
-
 settings.register_profile("rllm", deadline=None, max_examples=40, database=None)
 settings.load_profile("rllm")

@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 
 import pytest
+from doubles.synthetic import judged
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import judged
 
-from pytest_rllm import ledger
-from pytest_rllm.baselines import (
+from pytest_rllm.baselines import ledger
+from pytest_rllm.baselines.store import (
     SCHEMA,
     WORDS,
     BaselineError,
@@ -26,8 +26,8 @@ from pytest_rllm.baselines import (
     stale,
     unclaimed,
 )
-from pytest_rllm.claims import Claim, higher, lower, no_worse, not_lower, pct, pp
-from pytest_rllm.metrics import ACCURACY, TPS
+from pytest_rllm.metrics.latency import ACCURACY, TPS
+from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, not_lower, pct, pp
 
 GPU = {"hardware": "gpu-x-1x", "engine": "vllm"}
 CPU = {"hardware": "cpu-x-2c", "engine": "vllm"}

@@ -14,9 +14,9 @@ from zipfile import ZipFile
 import psutil
 import pytest
 
-from pytest_rllm.builds import Build, build_named, cache_folder
 from pytest_rllm.engines.base import EngineError
-from pytest_rllm.venvs import Wheel, clean_environment
+from pytest_rllm.engines.builds import Build, build_named, cache_folder
+from pytest_rllm.engines.environments import Wheel, clean_environment
 
 HERE = metadata.version("iniconfig")
 
@@ -182,7 +182,7 @@ def test_a_build_that_does_not_import_is_an_error(shelf: Shelf) -> None:
 
 
 def test_a_wheel_with_other_bytes_is_another_build(shelf: Shelf, tmp_path: Path) -> None:
-    from pytest_rllm.builds import _folder_name, _wheel
+    from pytest_rllm.engines.builds import _folder_name, _wheel
 
     path = make_wheel(tmp_path, "nightly", "2.0.dev1")
     first = _folder_name(_wheel(path))

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from pytest_rllm.machines import Machine
+from pytest_rllm.baselines.machines import Machine
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "calibration"

@@ -9,12 +9,24 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from doubles.synthetic import SHARE, TIME, VALUE, answers, run, sample, valued
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from synthetic import SHARE, TIME, VALUE, answers, run, sample, valued
 
-from pytest_rllm import looks, stats
-from pytest_rllm.claims import (
+from pytest_rllm.metrics.latency import (
+    ACCURACY,
+    AGREEMENT,
+    E2E,
+    KV_PEAK,
+    OUTPUT_TOKENS,
+    PREEMPTIONS,
+    TPS,
+    Metric,
+)
+from pytest_rllm.records.run import Run
+from pytest_rllm.verdicts import intervals as stats
+from pytest_rllm.verdicts import sequential as looks
+from pytest_rllm.verdicts.claims import (
     Claim,
     Margin,
     Verb,
@@ -27,18 +39,7 @@ from pytest_rllm.claims import (
     pp,
     unchanged,
 )
-from pytest_rllm.judging import Judged, Look, judge, judge_family
-from pytest_rllm.metrics import (
-    ACCURACY,
-    AGREEMENT,
-    E2E,
-    KV_PEAK,
-    OUTPUT_TOKENS,
-    PREEMPTIONS,
-    TPS,
-    Metric,
-)
-from pytest_rllm.samples import Run
+from pytest_rllm.verdicts.judge import Judged, Look, judge, judge_family
 
 ARMS = ("fp8", "bf16")
 VERBS: list[Verb] = ["lower", "higher", "not_lower", "not_higher", "unchanged"]

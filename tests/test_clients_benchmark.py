@@ -36,7 +36,7 @@ from benchmarks.clients.page import capacity, stages, write
 from benchmarks.clients.processes import ClientFailed, run
 from benchmarks.clients.results import Results
 from benchmarks.clients.vllm_bench import VllmBench
-from pytest_rllm.timing_server import Script, running
+from pytest_rllm.loadgen.reference_server import Script, running
 
 MS = 1e-3
 

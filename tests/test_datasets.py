@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pytest_rllm import datasets
-from pytest_rllm.datasets import BOXED, Prompt, choose, dataset, load, revision
+from pytest_rllm.datasets import prompts as datasets
+from pytest_rllm.datasets.prompts import BOXED, Prompt, choose, dataset, load, revision
 
 GPQA_ROW = {
     "Question": "Which one? ",

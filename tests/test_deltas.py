@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_rllm.deltas import MOST_TOKENS, UNKNOWN, Delta, Deltas
+from pytest_rllm.records.deltas import MOST_TOKENS, UNKNOWN, Delta, Deltas
 
 SAID = [
     Delta(1.0, "reasoning", 2, "so π🙂"),

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pytest_rllm import fidelity, loadgen
-from pytest_rllm.fidelity import (
+from pytest_rllm.loadgen import fidelity
+from pytest_rllm.loadgen import run as loadgen
+from pytest_rllm.loadgen.fidelity import (
     HEADROOM,
     LEAST_RATE,
     USUAL_RATE,
@@ -19,8 +20,8 @@ from pytest_rllm.fidelity import (
     certify,
     measure,
 )
-from pytest_rllm.timing_server import running
-from pytest_rllm.validity import CLIENT_ERROR_S
+from pytest_rllm.loadgen.reference_server import running
+from pytest_rllm.verdicts.validity import CLIENT_ERROR_S
 
 
 def late_by(seconds: float) -> Any:

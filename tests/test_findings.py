@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from synthetic import MATCH
+from doubles.synthetic import MATCH
 from test_upgrade import Recorder
 
-from pytest_rllm.arms import Arm
-from pytest_rllm.datasets import Prompt
-from pytest_rllm.experiments import compare
-from pytest_rllm.serving import Serving
-from pytest_rllm.workloads import Sampling, closed
+from pytest_rllm.datasets.prompts import Prompt
+from pytest_rllm.experiment.arm import Arm
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.session.comparison import compare
 
 FINDING = """
 from pytest_rllm import ACCURACY, Prompt, Sampling, Serving, finding, higher, pp

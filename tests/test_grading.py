@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from pytest_rllm import grading
-from pytest_rllm.grading import final_answer, grade
+from pytest_rllm.datasets import grading
+from pytest_rllm.datasets.grading import final_answer, grade
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_rllm.ledger import FILE, SESSIONS, Entry, append, between_sessions, drifted, read
+from pytest_rllm.baselines.ledger import (
+    FILE,
+    SESSIONS,
+    Entry,
+    append,
+    between_sessions,
+    drifted,
+    read,
+)
 
 
 def entries(*values: float, key: str = "é: TPS", case: str = "tiny") -> list[Entry]:

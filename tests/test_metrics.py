@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from synthetic import run, sample
+from doubles.synthetic import run, sample
 
-from pytest_rllm import quantities
-from pytest_rllm.deltas import Delta
-from pytest_rllm.metrics import (
+from pytest_rllm.metrics import base as quantities
+from pytest_rllm.metrics.latency import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
     ACCURACY,
@@ -37,7 +36,8 @@ from pytest_rllm.metrics import (
     counted,
     metric,
 )
-from pytest_rllm.samples import Run
+from pytest_rllm.records.deltas import Delta
+from pytest_rllm.records.run import Run
 
 # Three requests, intended at 0, 0 and 1 s; the last one thinks to its end and shows nothing.
 RUN = run(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_rllm.models import PAIRS, ModelPair, pair_named
-from pytest_rllm.models.cases import cases
+from pytest_rllm.plugin.model_params import cases
 
 
 def checkpoint(folder: Path, name: str, weights: bytes = b"w") -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_rllm.options import OPTIONS
+from pytest_rllm.plugin.options import OPTIONS
 
 ARGS = ("-p", "no:cacheprovider")
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,8 @@ def test_an_unused_plugin_loads_its_own_doors_and_nothing_else(tmp_path: Path) -
     what that costs."""
     without = loaded_by_an_empty_run(tmp_path)
     with_it = loaded_by_an_empty_run(tmp_path, "-p", "pytest_rllm.plugin")
-    doors = ["", ".findings", ".fixtures", ".options", ".plugin"]
+    doors = ["", ".plugin"]
+    doors += [f".plugin.{name}" for name in ("findings", "fixtures", "hooks", "options")]
     assert with_it - without == {f"pytest_rllm{door}" for door in doors}
 
 
@@ -159,7 +160,7 @@ def test_two_findings_of_one_name_are_refused(pytester: pytest.Pytester) -> None
 
 
 def test_gpu_cases_skip_with_what_is_missing(pytester: pytest.Pytester, monkeypatch) -> None:
-    from pytest_rllm.monitors import Gpu
+    from pytest_rllm.telemetry.gpu import Gpu
 
     monkeypatch.setattr(Gpu, "why_not", "no NVIDIA GPU: none here")
     pytester.makepyfile(

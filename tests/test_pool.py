@@ -11,11 +11,11 @@ from typing import Any
 import psutil
 import pytest
 
-from pytest_rllm.builds import Build
 from pytest_rllm.engines.base import Engine, EngineError, Launch
+from pytest_rllm.engines.builds import Build
 from pytest_rllm.engines.pool import Pool
+from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS
-from pytest_rllm.serving import Serving
 
 TINY = PAIRS["tiny"]
 HEALTHY = """

@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from synthetic import judged
+from doubles.synthetic import judged
 
-from pytest_rllm.claims import higher, lower, not_lower, pct, pp
-from pytest_rllm.metrics import ACCURACY, TBT, TPS
+from pytest_rllm.metrics.latency import ACCURACY, TBT, TPS
 from pytest_rllm.reports import FORMATS, render_named
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.reports.row import Row
 from pytest_rllm.reports.table import of_one
+from pytest_rllm.verdicts.claims import higher, lower, not_lower, pct, pp
 
 FASTER = judged(
     lower(TBT, by=pct(10)), "holds", (math.log(0.6), math.log(0.75), math.log(0.85))

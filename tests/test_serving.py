@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_rllm.serving import Serving
+from pytest_rllm.experiment.serving import Serving
 
 ALL = [
     (Serving(), "reasoning"),
@@ -34,7 +34,7 @@ def test_every_difference_changes_the_key() -> None:
 
 
 def test_the_key_is_the_same_in_another_process() -> None:
-    code = "from pytest_rllm.serving import Serving; print(Serving(flags=('--x',)).key)"
+    code = "from pytest_rllm.experiment.serving import Serving; print(Serving(flags=('--x',)).key)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == Serving(flags=("--x",)).key
 

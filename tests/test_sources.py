@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import record, run, sample
-from test_experiments import arm
+from doubles.synthetic import record, run, sample
+from test_comparison import arm
 
-from pytest_rllm.arms import Arm
-from pytest_rllm.contract import Contract
+from pytest_rllm.engines.api_snapshot import Contract
 from pytest_rllm.engines.base import EngineError
-from pytest_rllm.samples import RecordError, Run, packed
-from pytest_rllm.sources import Replay, SideBySide
+from pytest_rllm.experiment.arm import Arm
+from pytest_rllm.records.run import RecordError, Run, packed
+from pytest_rllm.session.sources import Replay, SideBySide
 
 SAID = Contract("vllm", "vllm", "1", "tiny: reasoning", (), ("delta.reasoning",), (), {}, "t")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_rllm import spool
-from pytest_rllm.spool import Spool, SpoolError
+from pytest_rllm.records import spool
+from pytest_rllm.records.spool import Spool, SpoolError
 
 CHUNKS = st.lists(st.tuples(st.floats(0, 1e6), st.binary(max_size=40)), min_size=1, max_size=6)
 

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import MATCH, judged, record
-from test_experiments import WrittenDown
+from doubles.synthetic import MATCH, judged, record
+from test_comparison import WrittenDown
 
-from pytest_rllm.arms import Arm
-from pytest_rllm.claims import no_worse, pct, pp
-from pytest_rllm.datasets import Prompt
-from pytest_rllm.deltas import Deltas
-from pytest_rllm.experiments import compare
-from pytest_rllm.judging import Judged
-from pytest_rllm.metrics import ACCURACY, E2E
+from pytest_rllm.datasets.prompts import Prompt
+from pytest_rllm.experiment.arm import Arm
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.metrics.latency import ACCURACY, E2E
+from pytest_rllm.records.deltas import Deltas
+from pytest_rllm.records.run import Run
 from pytest_rllm.reports.row import Row
-from pytest_rllm.samples import Run
-from pytest_rllm.serving import Serving
-from pytest_rllm.upgrades import CANNOT_TELL, Builds, answer
-from pytest_rllm.workloads import Sampling, closed
+from pytest_rllm.session.comparison import compare
+from pytest_rllm.session.upgrade import CANNOT_TELL, Builds, answer
+from pytest_rllm.verdicts.claims import no_worse, pct, pp
+from pytest_rllm.verdicts.judge import Judged
 
 NEW, OLD = "vllm 2", "vllm 1"
 FAST = no_worse(E2E, within=pct(5))
@@ -148,7 +148,7 @@ def test_a_broken_file_of_builds_is_named(tmp_path: Path, text: str) -> None:
 GATE = """
 import pytest
 from pytest_rllm import ACCURACY, E2E, Prompt, Sampling, Serving, finding, no_worse, pct, pp
-from pytest_rllm.findings import upgrade
+from pytest_rllm import upgrade
 
 QUESTIONS = [Prompt(f"q{i}", f"{i}?", "7", "easy", "math", f"q{i}") for i in range(64)]
 
@@ -458,7 +458,7 @@ def test_builds_cannot_be_compared_without_the_option(pytester: pytest.Pytester,
 
 def test_a_case_of_the_upgrade_must_compare(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
-        'from pytest_rllm.findings import upgrade\n@upgrade("x")\ndef test_it(): pass'
+        'from pytest_rllm.plugin.findings import upgrade\n@upgrade("x")\ndef test_it(): pass'
     )
     result = pytester.runpytest_inprocess(*ARGS)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -470,7 +470,7 @@ def test_a_case_of_the_upgrade_compares_builds_and_nothing_else(
     pytester: pytest.Pytester, judge: str
 ) -> None:
     pytester.makepyfile(
-        f'from pytest_rllm.findings import upgrade\n@upgrade("x")\ndef test_it({judge}): pass'
+        f'from pytest_rllm import upgrade\n@upgrade("x")\ndef test_it({judge}): pass'
     )
     result = pytester.runpytest_inprocess(*ARGS)
     assert result.ret == pytest.ExitCode.USAGE_ERROR

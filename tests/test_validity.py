@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from synthetic import run, sample
+from doubles.synthetic import run, sample
 
-from pytest_rllm.claims import Claim, higher, lower, pct, pp, unchanged
-from pytest_rllm.metrics import ACCURACY, AGREEMENT, E2E, KV_PEAK, OUTPUT_TOKENS, TBT, TPS
-from pytest_rllm.samples import Run, Sample
-from pytest_rllm.serving import Serving
-from pytest_rllm.streams import Delta
-from pytest_rllm.validity import problems, sound
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.metrics.latency import ACCURACY, AGREEMENT, E2E, KV_PEAK, OUTPUT_TOKENS, TBT, TPS
+from pytest_rllm.records.run import Run, Sample
+from pytest_rllm.records.sse import Delta
+from pytest_rllm.verdicts.claims import Claim, higher, lower, pct, pp, unchanged
+from pytest_rllm.verdicts.validity import problems, sound
 
 FAST = lower(TBT, by=pct(10))
 RIGHT = higher(ACCURACY, by=pp(5))

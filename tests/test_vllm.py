@@ -13,21 +13,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_rllm.arms import Arm
-from pytest_rllm.builds import Build, build_named
-from pytest_rllm.datasets import choose
+from pytest_rllm.datasets.prompts import choose
 from pytest_rllm.engines.base import EngineError, MetricMissing
+from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.pool import Pool, ask
 from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine
-from pytest_rllm.metrics import KV_PEAK, counted
+from pytest_rllm.experiment.arm import Arm
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.metrics.latency import KV_PEAK, counted
 from pytest_rllm.models import PAIRS
-from pytest_rllm.monitors import Gpu
+from pytest_rllm.records.run import Run, read_run
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.samples import Run, read_run
-from pytest_rllm.serving import Serving
-from pytest_rllm.sources import Live
-from pytest_rllm.validity import busiest
-from pytest_rllm.workloads import Sampling, closed
+from pytest_rllm.session.sources import Live
+from pytest_rllm.telemetry.gpu import Gpu
+from pytest_rllm.verdicts.validity import busiest
 
 TINY = PAIRS["tiny"]
 

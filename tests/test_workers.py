@@ -6,16 +6,17 @@ import statistics
 from pathlib import Path
 
 import pytest
+from doubles.scripted_server import Script, TimingServer
 from hypothesis import given
 from hypothesis import strategies as st
-from test_loadgen import NAMES, by_name, noticed, run, tokens, with_cuts
-from timing_server import Script, TimingServer
+from test_loadgen_run import NAMES, by_name, noticed, run, tokens, with_cuts
 
-from pytest_rllm import spool, workers
-from pytest_rllm.loadgen import Scrape
-from pytest_rllm.samples import read_run
-from pytest_rllm.workers import WorkerError, shares
-from pytest_rllm.workloads import closed, gamma, poisson, together
+from pytest_rllm.experiment.workloads import closed, gamma, poisson, together
+from pytest_rllm.loadgen import workers
+from pytest_rllm.loadgen.run import Scrape
+from pytest_rllm.loadgen.workers import WorkerError, shares
+from pytest_rllm.records import spool
+from pytest_rllm.records.run import read_run
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pytest_rllm.workloads import Sampling, Workload, closed, gamma, poisson, together
+from pytest_rllm.experiment.workloads import Sampling, Workload, closed, gamma, poisson, together
 
 
 def test_together_starts_all_at_once() -> None:

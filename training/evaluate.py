@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from vllm import LLM, SamplingParams  # noqa: E402
 
-from pytest_rllm.problems import Problem, heldout  # noqa: E402
+from pytest_rllm.datasets.bundled import Problem, heldout  # noqa: E402
 
 TIERS = ("easy", "medium", "hard", "knowledge")
 BUDGETS = {"medium": (64, 96, 128, 160, 192, 256), "hard": (128, 192, 256, 320, 384, 512, 900)}

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Iterator
 
-from pytest_rllm import problems
-from pytest_rllm.problems import Fact, Step, Worked
+from pytest_rllm.datasets import bundled as problems
+from pytest_rllm.datasets.bundled import Fact, Step, Worked
 
 Pieces = list[tuple[str, bool]]
 """A text in pieces; True marks those that count in the loss."""

@@ -23,7 +23,7 @@ import torch  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 from transformers import Qwen2ForCausalLM  # noqa: E402
 
-from pytest_rllm import problems  # noqa: E402
+from pytest_rllm.datasets import bundled as problems  # noqa: E402
 from training import texts  # noqa: E402
 from training.checkpoints import configuration, save, train_tokenizer  # noqa: E402
 

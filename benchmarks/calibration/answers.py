@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_rllm import ACCURACY, Arm, Sampling, Serving, closed
-from pytest_rllm.datasets import Prompt, choose
+from pytest_rllm.datasets.prompts import Prompt, choose
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.models import ModelPair, pair_named
-from pytest_rllm.monitors import Gpu
-from pytest_rllm.sources import Live
+from pytest_rllm.session.sources import Live
+from pytest_rllm.telemetry.gpu import Gpu
 
 QUESTIONS = 1319
 REPEATS = 2

@@ -22,14 +22,14 @@ import numpy as np
 from tabulate import tabulate
 
 from pytest_rllm import ACCURACY, no_worse, pct, pp
-from pytest_rllm.claims import Claim
-from pytest_rllm.experiments import settled
-from pytest_rllm.judging import Judged, Look, judge_family
-from pytest_rllm.machines import Machine
-from pytest_rllm.metrics import METRICS, Metric
-from pytest_rllm.samples import Run
-from pytest_rllm.stats import Effects, no_difference
-from pytest_rllm.trials import LOOKS
+from pytest_rllm.baselines.machines import Machine
+from pytest_rllm.metrics.latency import METRICS, Metric
+from pytest_rllm.records.run import Run
+from pytest_rllm.session.case import LOOKS
+from pytest_rllm.session.comparison import settled
+from pytest_rllm.verdicts.claims import Claim
+from pytest_rllm.verdicts.intervals import Effects, no_difference
+from pytest_rllm.verdicts.judge import Judged, Look, judge_family
 
 DRAWS = 1000
 ANSWER_DRAWS = 400

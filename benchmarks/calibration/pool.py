@@ -25,14 +25,14 @@ from statistics import median
 from typing import Any
 
 from pytest_rllm import E2E, TBT, TPS, TTFT, Arm, Sampling, Serving, closed
-from pytest_rllm.datasets import Prompt, choose
+from pytest_rllm.datasets.prompts import Prompt, choose
 from pytest_rllm.engines.pool import Pool, Server
 from pytest_rllm.engines.vllm import VllmEngine
-from pytest_rllm.metrics import Metric
+from pytest_rllm.experiment.workloads import Workload
+from pytest_rllm.metrics.latency import Metric
 from pytest_rllm.models import ModelPair, pair_named
-from pytest_rllm.monitors import Gpu
-from pytest_rllm.sources import Live
-from pytest_rllm.workloads import Workload
+from pytest_rllm.session.sources import Live
+from pytest_rllm.telemetry.gpu import Gpu
 
 ROUNDS = 12
 HELD_S = 0.002

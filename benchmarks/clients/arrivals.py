@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_rllm.timing_server import truth
+from pytest_rllm.loadgen.reference_server import truth
 
 from .loads import Load
 

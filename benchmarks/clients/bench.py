@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_rllm.timing_server import running
+from pytest_rllm.loadgen.reference_server import running
 
 from .arrivals import Recorded
 from .carriers import Carrier

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pytest_rllm.timing_server import truth
+from pytest_rllm.loadgen.reference_server import truth
 
 from .arrivals import Recorded, Stream
 from .carriers import TOKENIZER, Carrier, installed

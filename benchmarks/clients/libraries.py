@@ -28,7 +28,7 @@ from urllib.parse import urlparse
 import numpy as np
 from tabulate import tabulate
 
-from pytest_rllm.timing_server import running
+from pytest_rllm.loadgen.reference_server import running
 
 from .arrivals import carried, of_chunks
 from .bare import read_all

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pytest_rllm.timing_server import Script
+from pytest_rllm.loadgen.reference_server import Script
 
 MODEL = "under-test"
 PROMPT = "How far is it from here to there, and how long does it take to walk that way and back?"

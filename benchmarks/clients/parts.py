@@ -12,9 +12,9 @@ import psutil
 from pytest_rllm.engines.base import ask
 from pytest_rllm.engines.pool import Pool, Started
 from pytest_rllm.engines.vllm import VllmEngine
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.loadgen.reference_server import Script
 from pytest_rllm.models import pair_named
-from pytest_rllm.serving import Serving
-from pytest_rllm.timing_server import Script
 
 from .arrivals import Recorded, all_errors, by_stage, of_metrics, sending
 from .bench import Bench

@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from pytest_rllm.environment import hardware_id
-from pytest_rllm.monitors import Gpu
+from pytest_rllm.telemetry.gpu import Gpu
+from pytest_rllm.telemetry.hardware import hardware_id
 
 Item = dict[str, Any]
 """``part``, ``client``, ``case`` and ``repeat`` name it; the rest are its figures."""

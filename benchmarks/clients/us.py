@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pytest_rllm.client import Request
-from pytest_rllm.datasets import Prompt
-from pytest_rllm.loadgen import drive
-from pytest_rllm.metrics import TBT, TPS, TTFT, MetricUnavailable
-from pytest_rllm.samples import Run, RunWriter, read_run
-from pytest_rllm.workloads import closed
+from pytest_rllm.datasets.prompts import Prompt
+from pytest_rllm.experiment.workloads import closed
+from pytest_rllm.loadgen.client import Request
+from pytest_rllm.loadgen.run import drive
+from pytest_rllm.metrics.latency import TBT, TPS, TTFT, MetricUnavailable
+from pytest_rllm.records.run import Run, RunWriter, read_run
 
 from .arrivals import Recorded, of_text
 from .carriers import Carrier

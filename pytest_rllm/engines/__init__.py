@@ -6,8 +6,8 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..builds import Build
     from .base import Engine
+    from .builds import Build
 
 ENGINES = {
     "vllm": "pytest_rllm.engines.vllm:VllmEngine",

@@ -11,13 +11,13 @@ from functools import cached_property
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..datasets import Prompt
+from ..datasets.prompts import Prompt
+from ..experiment.serving import Serving
+from ..experiment.workloads import Sampling
 from ..models import ModelPair
-from ..serving import Serving
-from ..workloads import Sampling
 
 if TYPE_CHECKING:
-    from ..builds import Build
+    from .builds import Build
 
 MODEL_NAME = "under-test"
 """Name under which a server that we start serves the model; part of no verdict."""

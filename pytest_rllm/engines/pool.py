@@ -16,15 +16,15 @@ from typing import Self
 
 import psutil
 
+from ..experiment.serving import Serving
 from ..models import ModelPair
-from ..serving import Serving
 from .base import NO_ANSWER, Engine, EngineError
 from .base import ask as ask
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
 LAST_LINES = 30
-_WARDEN = Path(__file__).with_name("warden.py")
+_WARDEN = Path(__file__).with_name("supervisor.py")
 
 
 @dataclass

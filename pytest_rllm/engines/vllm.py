@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from packaging.version import Version
 
-from ..datasets import Prompt
+from ..datasets.prompts import Prompt
+from ..experiment.serving import Serving
+from ..experiment.workloads import Sampling
 from ..models import ModelPair
-from ..serving import Serving
-from ..venvs import APART, clean_environment
-from ..workloads import Sampling
 from .base import MODEL_NAME, Engine, EngineError, Launch, MetricMissing, ask
+from .environments import APART, clean_environment
 
 if TYPE_CHECKING:
-    from ..builds import Build
+    from .builds import Build
 
 ALWAYS = {
     "kv_use": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),  # renamed in 0.12

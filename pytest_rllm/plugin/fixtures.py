@@ -1,0 +1,159 @@
+"""The plugin's fixtures. Their bodies import when they run, so that naming them costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .findings import MARK, case_id, finding_id, records_of
+
+if TYPE_CHECKING:
+    from ..datasets.prompts import Prompt
+    from ..engines.api_diff import Decision
+    from ..engines.base import Engine
+    from ..models import ModelPair
+    from ..records.run import Run
+    from ..session.case import Trial
+    from ..session.comparison import Comparison
+    from ..session.session import Bench
+    from ..telemetry.gpu import Gpu
+
+BENCH = pytest.StashKey["Bench"]()
+TRIAL = pytest.StashKey["Trial"]()
+
+
+def bench_of(config: pytest.Config) -> Bench:
+    """The session's bench, made when first asked for.
+
+    Raises:
+        pytest.UsageError: an option has an impossible value; the message says which are possible.
+    """
+    from .options import make_bench
+
+    if BENCH not in config.stash:
+        try:
+            config.stash[BENCH] = make_bench(config)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[BENCH]
+
+
+def have_builds(config: pytest.Config) -> None:
+    """Have the environments of builds that were named, before anything is measured.
+
+    Raises:
+        pytest.UsageError: a build is none, or cannot be had; the message says why.
+    """
+    from ..engines.base import EngineError
+
+    bench, option = bench_of(config), "replay" if bench_of(config).replaying else "engine"
+    try:
+        if bench.replaying:
+            bench.builds  # noqa: B018 - what the records say of builds
+            return
+        if bench.build:
+            bench.engine.version()
+        option = "against"
+        if bench.against:
+            bench.other_engine.version()
+            bench.builds  # noqa: B018 - made when first asked for
+    except (ValueError, EngineError) as error:
+        raise pytest.UsageError(f"--rllm-{option}: {error}") from error
+
+
+@pytest.fixture(scope="session")
+def gpu(request: pytest.FixtureRequest) -> Gpu:
+    """The GPUs of this machine (``devices``, ``read()``), or ``why_not`` there are none."""
+    return bench_of(request.config).gpu
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """The engine that ``--rllm-engine`` names; it starts servers only for ``compare`` and
+    ``measure``."""
+    return bench_of(request.config).engine
+
+
+@pytest.fixture(scope="session")
+def model(request: pytest.FixtureRequest) -> ModelPair:
+    """The pair of models that is measured: a case per pair in a finding, else the first one."""
+    from ..models import pair_named
+    from .options import model_names
+
+    return pair_named(getattr(request, "param", None) or model_names(request.config)[0])
+
+
+@pytest.fixture(scope="session")
+def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., list[Prompt]]:
+    """``dataset("easy", "hard", n=64, repeats=1)``: questions of the pair's tiers, interleaved."""
+    from ..datasets.prompts import choose
+
+    folder = bench_of(request.config).data
+
+    def chosen(*tiers: str, n: int, repeats: int = 1, at_most: bool = False) -> list[Prompt]:
+        return choose(model.tiers, *tiers, n=n, repeats=repeats, folder=folder, at_most=at_most)
+
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def workload() -> ModuleType:
+    """When requests start: ``together()``, ``closed(k)``, ``poisson(r)`` or ``gamma(r, cv)``."""
+    from ..experiment import workloads
+
+    return workloads
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Run]:
+    """``measure(Arm(...), "name")``: one recorded run, for what no claim is judged on."""
+    return _trial(request, model).measure
+
+
+@pytest.fixture
+def compare(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Comparison]:
+    """``compare(A, against=B, prompts=, workload=).shows(claims...)``; see ``Trial.compare``."""
+    return _trial(request, model).compare
+
+
+@pytest.fixture
+def compare_builds(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Comparison]:
+    """``compare_builds(Serving(), prompts=, workload=).shows(claims...)``: the installed engine
+    against the build of ``--rllm-against``; see ``Trial.compare_builds``."""
+    return _trial(request, model).compare_builds
+
+
+@pytest.fixture
+def contract(request: pytest.FixtureRequest) -> Decision:
+    """Whether the engine says what its stored contract says (``kept``), else what differs."""
+    return bench_of(request.config).kept_contract()
+
+
+def _trial(request: pytest.FixtureRequest, model: ModelPair) -> Trial:
+    from ..session.case import Trial
+
+    item: Any = request.node
+    if TRIAL not in item.stash:
+        bench = bench_of(request.config)
+        workers = getattr(request.config, "workerinput", {}).get("workercount", 1)
+        if workers > 1 and not bench.replaying:
+            raise pytest.UsageError(
+                f"{workers} workers (-n) on one engine would measure each other: "
+                "run findings without -n, or replay records with --rllm-replay DIR"
+            )
+        mark = item.get_closest_marker(MARK)
+        about = mark.kwargs if mark else {"sentence": item.name, "cite": "not a finding"}
+        item.stash[TRIAL] = Trial(
+            finding=finding_id(item),
+            case=case_id(item),
+            bench=bench,
+            pair=model,
+            folder=records_of(item),
+            sentence=about["sentence"],
+            cite=about["cite"],
+        )
+    trial: Trial = item.stash[TRIAL]
+    return trial

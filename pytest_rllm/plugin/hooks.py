@@ -1,0 +1,136 @@
+"""Hooks and options of pytest-rllm. Imports pytest only, and hands over in two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from .findings import MARK, check, existing, records_of, select
+from .fixtures import (
+    BENCH,
+    TRIAL,
+    bench_of,
+    compare,
+    compare_builds,
+    contract,
+    dataset,
+    engine,
+    gpu,
+    have_builds,
+    measure,
+    model,
+    workload,
+)
+from .options import OPTIONS, model_names, upgrading, value
+
+__all__ = [
+    "compare",
+    "compare_builds",
+    "contract",
+    "dataset",
+    "engine",
+    "gpu",
+    "measure",
+    "model",
+    "workload",
+]
+
+WHOLE = pytest.StashKey[dict[str, set[str]] | None]()
+PROPERTY = "rllm"
+"""Name under which a case's row travels in ``user_properties``, as one JSON string."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("rllm", "findings about serving reasoning language models")
+    for name, (metavar, help_text) in OPTIONS.items():
+        group.addoption(f"--rllm-{name}", metavar=metavar, help=help_text)
+        parser.addini(f"rllm_{name}", help=help_text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", f"{MARK}(sentence, cite): a finding, see pytest_rllm.finding"
+    )
+    config.addinivalue_line(
+        "markers", "gpu(memory_gib=0, count=1, capability=0): needs NVIDIA GPUs of that size"
+    )
+    if value(config, "model"):
+        model_names(config)
+    if upgrading(config) and getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError(
+            "the upgrade gate gives one answer, and workers know a part of it each: leave -n out"
+        )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker(MARK) and "model" in metafunc.fixturenames:
+        from .model_params import cases
+
+        names = model_names(metafunc.config)
+        metafunc.parametrize("model", cases(names), indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not check(items):
+        return
+    bench_of(config)  # an impossible option is refused before anything is measured
+    left_out = select(items, upgrading=upgrading(config))
+    if not config.option.collectonly:
+        have_builds(config)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session.config.stash[WHOLE] = existing(session)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("gpu"):
+        bench = bench_of(item.config)
+        missing = bench.lacks(records_of(item), mark.kwargs)
+        if missing:
+            bench.left_out.add(item.nodeid)
+            pytest.skip(missing)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    if TRIAL not in item.stash:
+        return (yield)
+    from .results import ended
+
+    with ended(item, item.stash[TRIAL], PROPERTY):
+        return (yield)
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    if report.when == "call" and report.failed and ("rllm_error", True) in report.user_properties:
+        return "error", "E", "ERROR"
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    told = {
+        text: None
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == PROPERTY
+    }
+    bench = terminalreporter.config.stash.get(BENCH, None)
+    if told or (bench is not None and bench.said):
+        from .results import summarise
+
+        summarise(terminalreporter, list(told))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    bench = session.config.stash.get(BENCH, None)
+    if bench is not None:
+        from .results import exit_status
+
+        bench.close(session.config.stash.get(WHOLE, None))
+        session.exitstatus = exit_status(session, bench)

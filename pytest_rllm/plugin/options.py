@@ -1,0 +1,140 @@
+"""What the options say, once it is asked for. Each has an ini setting of the same name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..reports.progress import Progress
+    from ..session.session import Bench
+
+OPTIONS: dict[str, tuple[str, str]] = {
+    "engine": (
+        "NAME[@BUILD]",
+        "serving engine (default: vllm), and which build of it: as --rllm-against takes it "
+        "(default: the installed one)",
+    ),
+    "model": ("NAMES", "model pairs, joined by commas; tiny is bundled (default: all there are)"),
+    "against": (
+        "BUILD",
+        "upgrade gate: compare the installed engine with another build of it: 'vllm==0.31.0', a "
+        "path to a python, or a URL",
+    ),
+    "record": ("DIR", "record runs there (default: a new folder in .rllm/records)"),
+    "replay": ("DIR", "judge the runs recorded in DIR; no engine is started"),
+    "baseline": ("WORDS", "change stored baselines: create, fix, trim, update; joined by commas"),
+    "baselines": ("DIR", "folder of stored baselines (default: baselines)"),
+    "inconclusive": ("fail|skip", "how an undecided finding ends (default: fail in CI, else skip)"),
+    "data": ("DIR", "folder of local data sets, one NAME.jsonl each"),
+    "report": ("FORMAT:PATH", "write a report: json, markdown or table"),
+}
+"""Name to (metavar, help)."""
+
+
+def value(config: pytest.Config, name: str) -> str | None:
+    """Command line, then ini, then None."""
+    given = config.getoption(f"rllm_{name}")
+    return str(given) if given is not None else config.getini(f"rllm_{name}") or None
+
+
+def model_names(config: pytest.Config) -> list[str]:
+    """Names of the model pairs to measure.
+
+    Raises:
+        pytest.UsageError: one that does not exist, with those there are.
+    """
+    from ..models import PAIRS, pair_named
+
+    given = value(config, "model")
+    names = [name.strip() for name in given.split(",")] if given else list(PAIRS)
+    for name in names:
+        try:
+            pair = pair_named(name)
+            for role in ("reasoning", "plain", *(["draft"] if pair.draft else [])):
+                pair.path(role)
+        except ValueError as error:
+            raise pytest.UsageError(f"--rllm-model: {error}") from error
+    return names
+
+
+def upgrading(config: pytest.Config) -> bool:
+    """Whether two builds are compared: asked for, or so recorded in what is replayed."""
+    replay = value(config, "replay")
+    return bool(value(config, "against")) or bool(
+        replay and (Path(replay) / "upgrade.json").is_file()
+    )
+
+
+def make_bench(config: pytest.Config) -> Bench:
+    """The session's bench as the options want it.
+
+    Raises:
+        ValueError: an impossible value, with the possible ones.
+    """
+    from ..baselines.store import Baselines
+    from ..engines import ENGINES
+    from ..session.session import Bench, fresh_records
+
+    root = config.rootpath
+    engine, _, build = (value(config, "engine") or "vllm").partition("@")
+    if engine not in ENGINES:
+        raise ValueError(
+            f"--rllm-engine: unknown engine {engine!r}; there are {', '.join(ENGINES)}"
+        )
+    inconclusive = value(config, "inconclusive") or ("fail" if os.environ.get("CI") else "skip")
+    if inconclusive not in ("fail", "skip"):
+        raise ValueError(f"--rllm-inconclusive: fail or skip, not {inconclusive!r}")
+    replay, record = value(config, "replay"), value(config, "record")
+    if replay and record:
+        raise ValueError("--rllm-replay reads records, --rllm-record writes them: choose one")
+    against = value(config, "against")
+    if replay and against:
+        raise ValueError(
+            "--rllm-replay judges recorded runs, and their record says which builds they compare: "
+            "leave --rllm-against out"
+        )
+    if replay and not Path(replay).is_dir():
+        raise ValueError(f"--rllm-replay: there is no folder {replay}")
+    words = frozenset(filter(None, (value(config, "baseline") or "").split(",")))
+    if words and hasattr(config, "workerinput"):
+        raise ValueError("--rllm-baseline: workers (-n) would overwrite each other's baselines")
+    data = value(config, "data")
+    if data and not Path(data).is_dir():
+        raise ValueError(f"--rllm-data: there is no folder {data}")
+    report = value(config, "report")
+    if report:
+        from ..reports import render_named
+
+        form, _, path = report.partition(":")
+        render_named(form)
+        if not path:
+            raise ValueError(f"--rllm-report takes FORMAT:PATH, not {report!r}")
+    records = Path(replay or record or "") if replay or record else None
+    return Bench(
+        engine_name=engine,
+        records=records or fresh_records(root / ".rllm" / "records"),
+        replaying=bool(replay),
+        baselines=Baselines(root / (value(config, "baselines") or "baselines"), words),
+        inconclusive="fail" if inconclusive == "fail" else "skip",
+        data=Path(data) if data else None,
+        say=_progress(config),
+        build=build or None,
+        against=against,
+    )
+
+
+def _progress(config: pytest.Config) -> Progress:
+    from ..reports.progress import Progress
+
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if not getattr(reporter, "isatty", False) or os.environ.get("CI"):
+        return Progress(None)
+    try:
+        # While a test runs pytest captures standard output: the terminal itself is written to.
+        return Progress(open("/dev/tty", "w"), config.get_terminal_writer().fullwidth)
+    except OSError:
+        return Progress(None)

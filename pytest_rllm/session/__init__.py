@@ -1,0 +1,1 @@
+"""One session of measuring: its engines, its cases, the comparisons they make."""

@@ -1,0 +1,67 @@
+"""Where something was measured: what must be the same for two measurements to be compared."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from .gpu import Gpu
+
+ISA = (
+    ("amx", "amx_tile"),
+    ("avx512bf16", "avx512_bf16"),
+    ("avx512", "avx512f"),
+    ("avx2", "avx2"),
+    ("neon", "asimd"),
+)
+"""Instruction sets that decide which kernels an engine picks on a CPU, the best first."""
+
+
+def hardware_id(gpu: Gpu, *, on_cpu: bool) -> str:
+    """Names a class of machine, e.g. ``cpu-amd-avx512bf16-2c`` or ``gpu-nvidia-h200-1x``.
+
+    Args:
+        gpu: the GPUs of this machine.
+        on_cpu: whether the engine serves on the CPU, whatever GPUs there are.
+    """
+    if on_cpu or gpu.why_not:
+        return f"cpu-{_cpu_vendor()}-{_isa()}-{_cores()}c"
+    name = re.sub(r"[^a-z0-9]+", "-", gpu.devices[0].name.lower()).strip("-")
+    return f"gpu-{name}-{len(gpu.devices)}x"
+
+
+def versions() -> dict[str, str]:
+    """Versions that a reader of a record wants to know."""
+    found = {"python": platform.python_version()}
+    for distribution in ("pytest-rllm", "torch", "transformers", "httptools", "uvloop", "numpy"):
+        try:
+            found[distribution] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.is_file() else ""
+
+
+def _cpu_vendor() -> str:
+    vendor = re.search(r"^vendor_id\s*:\s*(\S+)", _cpuinfo(), re.MULTILINE)
+    known = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}
+    return known.get(vendor[1] if vendor else "", platform.machine().lower())
+
+
+def _isa() -> str:
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)", _cpuinfo(), re.MULTILINE)
+    have = set(flags[1].split()) if flags else set()
+    return next((name for name, flag in ISA if flag in have), "base")

@@ -1,0 +1,280 @@
+"""Claims judged on paired run blocks: effects, the interval of each, and verdicts as a family."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..metrics.base import Metric, MetricUnavailable
+from ..records.run import Run
+from .claims import Claim, Verdict
+from .intervals import CONFIDENCE, Effects, Kind, no_difference
+from .sequential import confidences
+
+DOUBLED = math.log(2)
+"""When every pair is exactly equal, what one more pair might show, for metrics that are ratios."""
+
+
+SERVERS_HIDE = (
+    "two servers of one build may lie this far apart: more blocks on these would not decide, more "
+    "fresh servers would (restarts=True, more looks)"
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its effect and verdict; plain values, so that it travels as JSON.
+
+    ``estimate``, ``low`` and ``high`` are log ratios when ``scale`` is ``percent`` and differences
+    when it is ``points``; ``confidence`` is that of ``low`` to ``high``, higher where data are
+    looked at more than once; ``detectable`` is the minimum detectable effect beyond the margin,
+    on the same scale; ``levels`` are the arms' mean values in the metric's unit; ``further`` more
+    replicates would decide, in ``further_s`` seconds; ``no_difference`` is the p value of "the
+    arms' answers do not differ at all" (McNemar, or sign flips), where that is a question.
+    """
+
+    claim: str
+    metric: str
+    scale: str
+    verdict: Verdict
+    why: str | None
+    arms: tuple[str, str]
+    levels: tuple[float, float] | None = None
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    n: int = 0
+    replicate: str = ""
+    detectable: float | None = None
+    further: int | None = None
+    further_s: float | None = None
+    no_difference: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a bound that is not known is None, as JSON has no infinity."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+    def in_percent(self, value: float) -> float:
+        """A value on the effect's scale as per cent or percentage points."""
+        return 100 * (math.expm1(value) if self.scale == "percent" else value)
+
+
+Blocks = Sequence[tuple[Run, Run]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """When a family of claims is judged: the sizes planned, and which of them it is.
+
+    Attributes:
+        sizes: run blocks at each look, growing; one for a comparison of a fixed size.
+        at: index of the present look.
+    """
+
+    sizes: tuple[int, ...]
+    at: int
+
+    def confidence(self, alpha: float = 1 - CONFIDENCE) -> float:
+        """Two-sided, of the intervals at this look, for an error of ``alpha`` over all looks."""
+        return confidences(self.sizes, alpha)[self.at]
+
+
+def judge(
+    claim: Claim,
+    blocks: Blocks,
+    arms: tuple[str, str],
+    invalid: Sequence[str] = (),
+) -> Judged:
+    """Judge one claim on paired run blocks; ``invalid`` are reasons why they cannot be judged."""
+    return judge_family([claim], blocks, arms, invalid)[0]
+
+
+Spread = Callable[[Metric], float]
+"""Standard deviation between two servers of one build, as a log ratio, see ``machines``."""
+
+
+def judge_family(
+    claims: Sequence[Claim],
+    blocks: Blocks,
+    arms: tuple[str, str],
+    invalid: Sequence[str] = (),
+    look: Look | None = None,
+    spread: Spread = lambda _metric: 0.0,
+) -> list[Judged]:
+    """Judge claims that stand together on paired run blocks.
+
+    All of them hold, or one is refuted: "holds" needs no correction for their number (each must be
+    shown), while "refuted" is said at Holm's level, so that one of many claims is not refuted by
+    chance more often than a single one.
+
+    Args:
+        claims: the family.
+        blocks: pairs of runs.
+        arms: their names.
+        invalid: reasons why the blocks cannot be judged.
+        look: which look at growing data this is; the only one by default.
+        spread: how far servers of one build lie apart.
+    """
+    look = look or Look((max(1, len(blocks)),), 0)
+    prepared = [_prepare(claim, blocks, invalid, spread) for claim in claims]
+    refuted, holm = _refuted(claims, prepared, look)
+    return [
+        _judged(claim, ready, arms, blocks, look, None if i in refuted else holm)
+        for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))
+    ]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A claim's effects, or why there are none."""
+
+    effects: Effects | None
+    replicate: str = ""
+    why: str | None = None
+
+
+def _prepare(claim: Claim, blocks: Blocks, invalid: Sequence[str], spread: Spread) -> _Prepared:
+    if invalid or not blocks:
+        return _Prepared(None, why="; ".join(invalid) or "there is no block to judge")
+    try:
+        effects, replicate = _effects(claim.metric, claim.margin.scale, blocks)
+        effects = replace(effects, spread=spread(claim.metric) / _servers(blocks) ** 0.5)
+        effects.interval()
+    except (MetricUnavailable, ValueError) as error:
+        return _Prepared(None, why=str(error))
+    return _Prepared(effects, replicate)
+
+
+def _refuted(
+    claims: Sequence[Claim], prepared: Sequence[_Prepared], look: Look
+) -> tuple[set[int], float]:
+    """Holm's step-down: which claims are refuted, each at the level that its rank allows, and the
+    confidence at which the others are not."""
+    refuted: set[int] = set()
+    confidence = look.confidence()
+    while len(refuted) < len(claims):
+        confidence = look.confidence((1 - CONFIDENCE) / (len(claims) - len(refuted)))
+        more = {
+            i
+            for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))
+            if i not in refuted
+            and ready.effects is not None
+            and claim.of(ready.effects.interval(confidence)) == "refuted"
+        }
+        if not more:
+            break
+        refuted |= more
+    return refuted, confidence
+
+
+def _judged(
+    claim: Claim,
+    ready: _Prepared,
+    arms: tuple[str, str],
+    blocks: Blocks,
+    look: Look,
+    holm: float | None,
+) -> Judged:
+    """``holm`` is the confidence at which the claim is not refuted; None when it is."""
+    metric = claim.metric
+    about: dict[str, Any] = {
+        "claim": str(claim),
+        "metric": metric.name,
+        "scale": claim.margin.scale,
+        "arms": arms,
+    }
+    if ready.effects is None:
+        return Judged(verdict="invalid", why=ready.why, **about)
+    effect = decisive = ready.effects.interval(look.confidence())
+    verdict, why = claim.of(effect), effect.why
+    if verdict == "refuted" and holm is not None:
+        verdict, why = "inconclusive", "refuted by itself, not as one of several claims (Holm)"
+        decisive = ready.effects.interval(holm)
+    further = None
+    if verdict == "inconclusive":
+        margin = claim.nearest(effect.estimate)
+        further = decisive.further(margin)
+        if decisive.hides(margin):
+            why = "; ".join(filter(None, (why, SERVERS_HIDE)))
+    each_s = sum(run.closing["wall_s"] for pair in blocks for run in pair if run.closing) / effect.n
+    answers = ready.effects.kind == "share" and ready.effects.clusters is not None
+    return Judged(
+        verdict=verdict,
+        why=why,
+        levels=_levels(metric, blocks),
+        estimate=effect.estimate,
+        low=effect.low,
+        high=effect.high,
+        confidence=effect.confidence,
+        n=effect.n,
+        replicate=ready.replicate,
+        detectable=effect.detectable,
+        further=further,
+        further_s=further and round(further * each_s, 1),
+        no_difference=(
+            no_difference(ready.effects.values, ready.effects.clusters or ()) if answers else None
+        ),
+        **about,
+    )
+
+
+def _levels(metric: Metric, blocks: Blocks) -> tuple[float, float]:
+    firsts, seconds = zip(*(metric.of_pair(a, b) for a, b in blocks), strict=True)
+    return sum(firsts) / len(blocks), sum(seconds) / len(blocks)
+
+
+def _effects(metric: Metric, scale: str, blocks: Blocks) -> tuple[Effects, str]:
+    """Paired by question where the arms were asked the same ones, else by block."""
+    size = None if metric.timed else 1.0 if scale == "points" else DOUBLED
+    if metric.per == "pair" or (metric.per == "question" and _same_questions(blocks)):
+        values = [metric.of_question_pairs(a, b) for a, b in blocks]
+        firsts = _averaged([a for a, _ in values])
+        seconds = _averaged([b for _, b in values])
+        shared = [question for question in firsts if question in seconds]
+        if not shared:
+            raise MetricUnavailable(f"{metric}: no question was answered in both arms")
+        templates = {s.prompt.id: s.prompt.template for a, _ in blocks for s in a.samples}
+        effects = [_one_effect(metric, scale, firsts[q], seconds[q]) for q in shared]
+        kind: Kind = "share" if scale == "points" else "mean"
+        return Effects(effects, kind, [templates[q] for q in shared], size), "questions"
+    effects = [_one_effect(metric, scale, metric.of_run(a), metric.of_run(b)) for a, b in blocks]
+    requests = sum(len(run.samples) for pair in blocks for run in pair) / (2 * len(blocks))
+    size = size and size / max(requests, 1.0)  # one request that is altogether different
+    return Effects(effects, "location", identical=size), "blocks"
+
+
+def _servers(blocks: Blocks) -> float:
+    """Pairs of servers behind the blocks; infinitely many when both arms share one."""
+    pairs = {tuple(run.server for run in pair) for pair in blocks}
+    if all(first == second for first, second in pairs):
+        return math.inf
+    return min(len({pair[i] for pair in pairs}) for i in (0, 1))
+
+
+def _same_questions(blocks: Blocks) -> bool:
+    return all(
+        {s.prompt.id for s in a.samples} == {s.prompt.id for s in b.samples} for a, b in blocks
+    )
+
+
+def _averaged(blocks: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean per question over the blocks in which it was asked."""
+    questions = dict.fromkeys(question for block in blocks for question in block)
+    return {
+        q: sum(block[q] for block in blocks if q in block) / sum(q in block for block in blocks)
+        for q in questions
+    }
+
+
+def _one_effect(metric: Metric, scale: str, first: float, second: float) -> float:
+    if scale == "points":
+        return first - second
+    if first <= 0 or second <= 0:
+        raise ValueError(f"{metric} was {first:g} against {second:g}: a ratio needs both above 0")
+    return math.log(first / second)

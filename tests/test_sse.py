@@ -1,0 +1,321 @@
+"""The parser says what the bytes said, however they were cut, and nothing more."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pytest_rllm.records.deltas import Delta, Deltas
+from pytest_rllm.records.sse import Stream, events, parse
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(content: Any) -> bytes:
+    return b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"
+
+
+def said(
+    delta: dict[str, Any], *, used: int | None = None, finish: str | None = None, **choice: Any
+) -> bytes:
+    """One event with a choice, and the running usage when it is given."""
+    content: dict[str, Any] = {
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **choice}]
+    }
+    if used is not None:
+        content["usage"] = {"prompt_tokens": 5, "completion_tokens": used}
+    return event(content)
+
+
+END = said({}, finish="stop")
+WHOLE = b"".join(
+    [
+        said({"role": "assistant", "content": ""}, used=0),
+        b": a comment to keep the line open\n\n",
+        said({"reasoning": "Größe "}, used=2),
+        said({"reasoning": "π≈3 🙂"}, used=5),
+        b"event: message\nid: 7\n" + said({"content": "So: "}, used=6),
+        said({"content": "7 €"}, used=9),
+        said({}, used=9, finish="stop"),
+        event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 9}}),
+        DONE,
+    ]
+)
+
+
+def at_once(*parts: bytes) -> Stream:
+    return parse([(1.0, b"".join(parts))])
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[tuple[float, bytes]]:
+    """Chunks that arrive a second apart."""
+    ends = [*sorted({p for p in places if 0 < p < len(data)}), len(data)]
+    return [(float(i), data[a:b]) for i, (a, b) in enumerate(zip([0, *ends], ends, strict=False))]
+
+
+def without_times(stream: Stream) -> tuple[object, ...]:
+    deltas = [(d.field, d.tokens, d.text) for d in stream.deltas]
+    return deltas, stream.finish_reason, stream.usage, stream.fields, stream.error
+
+
+def test_a_whole_stream() -> None:
+    stream = at_once(WHOLE)
+    assert stream.error is None
+    assert stream.finish_reason == "stop"
+    assert stream.usage == {"prompt_tokens": 5, "completion_tokens": 9}
+    assert stream.fields == {"role", "content", "reasoning"}
+    assert stream.deltas == [
+        Delta(1.0, "reasoning", 2, "Größe "),
+        Delta(1.0, "reasoning", 3, "π≈3 🙂"),
+        Delta(1.0, "content", 1, "So: "),
+        Delta(1.0, "content", 3, "7 €"),
+    ]
+
+
+@given(
+    st.lists(st.integers(1, len(WHOLE) + 60), max_size=60),
+    st.sampled_from([b"\n", b"\r\n"]),
+)
+@example(list(range(len(WHOLE) + 60)), b"\n")
+@example(list(range(len(WHOLE) + 60)), b"\r\n")
+def test_where_the_bytes_are_cut_does_not_matter(places: list[int], newline: bytes) -> None:
+    chunks = cut(WHOLE.replace(b"\n", newline), places)
+    assert without_times(parse(chunks)) == without_times(at_once(WHOLE))
+
+
+def test_an_event_arrives_with_the_chunk_that_completes_it() -> None:
+    first, second = said({"content": "a"}), said({"content": "b"})
+    chunks = [(1.0, first[:20]), (2.0, first[20:-1]), (3.0, first[-1:] + second + END), (4.0, DONE)]
+    assert [(d.at_s, d.text) for d in parse(chunks).deltas] == [(3.0, "a"), (3.0, "b")]
+
+
+def test_an_event_may_span_lines_and_have_no_space_after_its_name() -> None:
+    assert list(events([(0.0, b'data:{"a":\ndata: 1}\n\ndata: 2\n\n')])) == [
+        (0.0, b'{"a":\n1}'),
+        (0.0, b"2"),
+    ]
+
+
+@pytest.mark.parametrize("half", range(1, 4))
+def test_half_a_character_waits_for_the_rest(half: int) -> None:
+    data = said({"content": "🙂"}) + END
+    place = data.index("🙂".encode()) + half
+    assert [d.text for d in parse(cut(data, [place])).deltas] == ["🙂"]
+
+
+def test_tokens_are_counted_by_the_running_usage_first() -> None:
+    stream = at_once(
+        said({"content": "a"}, used=3, token_ids=[1]), said({"content": "b"}, used=4), END
+    )
+    assert [d.tokens for d in stream.deltas] == [3, 1]
+
+
+def test_tokens_are_counted_by_their_ids() -> None:
+    stream = at_once(
+        said({"content": "a"}, token_ids=[1, 2]), said({"content": "b"}, token_ids=[3]), END
+    )
+    assert [d.tokens for d in stream.deltas] == [2, 1]
+
+
+def test_tokens_are_unknown_when_the_engine_does_not_say() -> None:
+    stream = at_once(
+        said({"content": "a"}), END, event({"choices": [], "usage": {"completion_tokens": 1}})
+    )
+    assert [d.tokens for d in stream.deltas] == [None]
+    assert stream.usage == {"completion_tokens": 1}
+
+
+def test_tokens_without_text_are_kept() -> None:
+    stream = at_once(said({"content": ""}, used=2), said({"content": "a"}, used=3), END)
+    assert [(d.field, d.tokens, d.text) for d in stream.deltas] == [
+        ("", 2, ""),
+        ("content", 1, "a"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("delta", "expected"),
+    [
+        ({"role": "assistant", "content": ""}, []),
+        ({"content": "a"}, [("content", 3, "a")]),
+        ({"reasoning": "a", "content": None}, [("reasoning", 3, "a")]),
+        ({"reasoning_content": "a"}, [("reasoning_content", 3, "a")]),
+        ({"reasoning_content": "a", "reasoning": "a"}, [("reasoning", 3, "a")]),
+        ({"content": "b", "reasoning": "a"}, [("reasoning", 3, "a"), ("content", 0, "b")]),
+        ({"content": "<think>a</think>b"}, [("content", 3, "<think>a</think>b")]),
+    ],
+)
+def test_deltas_of_an_event(delta: dict[str, Any], expected: list[object]) -> None:
+    used = 3 if expected else 0
+    stream = at_once(said(delta, used=used), END)
+    assert [(d.field, d.tokens, d.text) for d in stream.deltas] == expected
+    assert stream.fields == set(delta)
+
+
+@pytest.mark.parametrize(
+    ("rest", "error"),
+    [
+        (
+            [event({"error": {"message": "out of memory", "code": 500}})],
+            "error in the stream: out of memory",
+        ),
+        ([event({"error": "out of memory"})], "error in the stream: out of memory"),
+        ([b"data: {'a': 1}\n\n"], r"malformed event b\"\{'a': 1\}\": Expecting"),
+        ([b'data: {"a": "\xff"}\n\n'], "malformed event"),
+        ([b"data: 7\n\n"], "malformed event b'7': an event is not an object"),
+        ([event({"choices": [{"delta": ["a"]}]})], "a delta is not an object"),
+        ([said({"content": ["a"]})], "content is not a text"),
+        ([said({}, finish=7)], "a finish reason is not a text"),  # type: ignore[arg-type]
+        ([said({"content": "b"}, used=2**31)], "nothing has so many tokens"),
+        ([event({"choices": [], "usage": {"completion_tokens": 10**400}})], "so many tokens"),
+        ([b"data: " + b"9" * 5000 + b"\n\n"], "malformed event .* integer string conversion"),
+        ([b"data: " + b"[" * 100_000 + b"\n\n"], "malformed event"),
+        (
+            [END[:-1]],
+            "the stream ended without a finish reason and without .DONE.: it was closed early",
+        ),
+        ([DONE], "the stream ended without a finish reason$"),
+    ],
+    ids=[
+        "an error object",
+        "an error text",
+        "no JSON",
+        "no UTF-8",
+        "a number",
+        "a list for a delta",
+        "a list for a text",
+        "a number for a finish reason",
+        "a delta of too many tokens",
+        "too many tokens in all",
+        "too long a number",
+        "too deep",
+        "an event cut short",
+        "no finish reason",
+    ],
+)
+def test_what_arrived_before_an_error_is_kept(rest: Sequence[bytes], error: str) -> None:
+    stream = at_once(said({"content": "a"}), *rest)
+    assert stream.error is not None
+    assert re.search(error, stream.error), stream.error
+    assert [d.text for d in stream.deltas] == ["a"]
+
+
+def test_nothing_after_an_error_is_read() -> None:
+    stream = at_once(event({"error": "no"}), said({"content": "a"}), END, DONE)
+    assert (stream.deltas, stream.finish_reason, stream.error) == (
+        [],
+        None,
+        "error in the stream: no",
+    )
+
+
+def test_a_finished_answer_needs_no_done() -> None:
+    assert at_once(said({"content": "a"}), END).error is None
+
+
+def test_an_empty_response_was_closed_early() -> None:
+    assert parse([]).error == (
+        "the stream ended without a finish reason and without [DONE]: it was closed early"
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+choices = st.fixed_dictionaries(
+    {},
+    optional={
+        "delta": json_values
+        | st.dictionaries(st.sampled_from(["content", "reasoning", "x"]), json_values),
+        "finish_reason": json_values,
+        "token_ids": json_values,
+    },
+)
+hostile = st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": st.lists(choices | json_values, max_size=3) | json_values,
+        "usage": json_values | st.dictionaries(st.just("completion_tokens"), json_values),
+        "error": json_values,
+    },
+)
+
+
+JUNK = [
+    b"data: ",
+    b"\n\n",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b":",
+    b"[DONE]",
+    b"\xf0\x9f",
+    b"\xed\xa0\xbd",
+    END,
+]
+junk = st.lists(st.binary(max_size=40) | st.sampled_from(JUNK), max_size=12).map(b"".join)
+streams = st.tuples(junk, st.sampled_from([b"", WHOLE, WHOLE[:200]]), junk).map(b"".join)
+
+
+@given(streams, st.lists(st.integers(1, len(WHOLE)), max_size=60))
+@example(b"data: 1\r", [8])
+@example(b"data: 1\n\r\n\r\ndata: 2\r\r", [8, 9, 10, 11, 12])
+def test_where_junk_is_cut_does_not_matter_either(data: bytes, places: list[int]) -> None:
+    for chunks in (cut(data, places), cut(data, range(len(data)))):
+        assert [d for _, d in events(chunks)] == [d for _, d in events([(0.0, data)])]
+        assert without_times(parse(chunks)) == without_times(at_once(data))
+
+
+@given(junk)
+def test_junk_after_good_events_is_an_error_and_takes_nothing_away(after: bytes) -> None:
+    good = said({"reasoning": "so"}, used=2) + said({"content": "7"}, used=3)
+    stream = at_once(good, after)
+    assert stream.deltas[:2] == [Delta(1.0, "reasoning", 2, "so"), Delta(1.0, "content", 1, "7")]
+    assert stream.error is not None or END in after
+
+
+@given(junk)
+def test_what_a_stream_says_can_be_recorded_and_read(data: bytes) -> None:
+    deltas = at_once(said({"content": "a"}), data).deltas
+    assert Deltas.of_rows(json.loads(json.dumps(list(deltas.rows())))) == deltas
+
+
+def test_a_big_delta_in_many_small_reads_costs_what_its_bytes_cost() -> None:
+    """In one read of 10 MB, or in some 20 000: not the square of them."""
+    text = "x" * 10_000_000
+    data = said({"content": text}, used=1) + END
+    took = []
+    for size in (len(data), 512):
+        chunks = [(0.0, data[i : i + size]) for i in range(0, len(data), size)]
+        began = time.process_time()
+        stream = parse(chunks)
+        took.append(time.process_time() - began)
+        assert (stream.error, len(stream.deltas), stream.deltas.text()) == (None, 1, text)
+    assert took[1] < 10 * took[0] + 0.5  # the square of them is 100 GB to copy
+
+
+@given(st.lists(st.sampled_from(["\ud83d", "\ude42", "é", "🙂"]), min_size=1, max_size=4))
+def test_half_of_a_pair_of_surrogates_is_kept(halves: list[str]) -> None:
+    sent = b"".join(
+        b"data: " + json.dumps({"choices": [{"delta": {"content": half}}]}).encode() + b"\n\n"
+        for half in halves
+    )
+    assert [d.text for d in at_once(sent, END).deltas] == halves
+
+
+@given(st.lists(hostile, max_size=4))
+def test_no_json_makes_the_parser_raise(contents: list[Any]) -> None:
+    stream = at_once(*map(event, contents))
+    assert all(isinstance(name, str) for name in stream.fields)
+    for delta in stream.deltas:
+        assert isinstance(delta.text, str)
+        assert delta.tokens is None or delta.tokens >= 0

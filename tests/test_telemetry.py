@@ -1,0 +1,170 @@
+"""GPUs are told with all that they can tell, and what a machine lacks is said."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from doubles.mock_nvml import MockDevice, MockNvml
+
+from pytest_rllm.telemetry.gpu import THROTTLE_REASONS, Device, Gpu, Host, Watch
+
+H200 = MockDevice()
+L4 = MockDevice(b"NVIDIA L4", 22.5, (8, 9))
+
+
+def test_devices_are_described() -> None:
+    gpu = Gpu(MockNvml(H200, L4))
+    assert gpu.why_not is None
+    assert gpu.devices == (
+        Device(0, "NVIDIA H200", 141.0, (9, 0)),
+        Device(1, "NVIDIA L4", 22.5, (8, 9)),
+    )
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        {},
+        {"memory_gib": 141},
+        {"count": 2},
+        {"count": 2, "memory_gib": 22, "capability": 8.9},
+        {"capability": 9.0},
+    ],
+    ids=str,
+)
+def test_a_need_that_is_met(need: dict[str, float]) -> None:
+    assert Gpu(MockNvml(H200, L4)).missing(**need) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("need", "wanted"),
+    [
+        ({"memory_gib": 200}, "1 GPU, 200 GiB each"),
+        ({"count": 3}, "3 GPUs"),
+        ({"count": 2, "memory_gib": 44}, "2 GPUs, 44 GiB each"),
+        ({"capability": 10.0}, "1 GPU, compute capability 10"),
+        ({"count": 2, "capability": 9.0}, "2 GPUs, compute capability 9"),
+    ],
+)
+def test_a_need_that_is_not_met_is_said_beside_what_there_is(
+    need: dict[str, float], wanted: str
+) -> None:
+    assert Gpu(MockNvml(H200, L4)).missing(**need) == (  # type: ignore[arg-type]
+        f"needs {wanted}; there is NVIDIA H200, 141 GiB, capability 9.0; "
+        "NVIDIA L4, 22 GiB, capability 8.9"
+    )
+
+
+@pytest.mark.parametrize(
+    ("nvml", "why_not"),
+    [
+        (MockNvml(), "no NVIDIA GPU: NVML lists none"),
+        (MockNvml(H200, broken="Driver Not Loaded"), "no NVIDIA GPU: Driver Not Loaded"),
+    ],
+    ids=["none", "no driver"],
+)
+def test_without_a_gpu_it_is_said_why(nvml: MockNvml, why_not: str) -> None:
+    gpu = Gpu(nvml)
+    assert gpu.why_not == gpu.missing() == why_not
+    assert (gpu.devices, gpu.read()) == ((), {})
+
+
+def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Gpu().why_not == "no GPU monitoring: install nvidia-ml-py"
+
+
+def test_the_real_library_agrees_with_this_machine() -> None:
+    gpu = Gpu()
+    if gpu.why_not is None:
+        pytest.skip("this machine has a GPU")
+    assert gpu.why_not.startswith("no NVIDIA GPU: ")
+    assert (gpu.devices, gpu.read()) == ((), {})
+
+
+def test_the_mock_has_no_function_that_the_library_lacks() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    names = [name for name in vars(MockNvml) if name.startswith(("nvml", "NVML"))]
+    assert len(names) == 14
+    assert [name for name in names if not hasattr(pynvml, name)] == []
+
+
+def test_a_reading_names_its_device_and_unit() -> None:
+    assert Gpu(MockNvml(H200)).read() == {
+        "gpu0_memory_gib": 2.0,
+        "gpu0_utilisation": 0.75,
+        "gpu0_power_w": 350.0,
+        "gpu0_sm_clock_mhz": 1980.0,
+        "gpu0_memory_clock_mhz": 3201.0,
+        "gpu0_throttled": 0.0,
+        "gpu0_processes": 1.0,
+    }
+
+
+def test_what_a_device_cannot_tell_is_left_out() -> None:
+    whole, partial = MockDevice(), MockDevice(power_mw=None)
+    values = Gpu(MockNvml(whole, partial)).read()
+    assert "gpu0_power_w" in values
+    assert "gpu1_power_w" not in values
+    assert len(values) == 13
+
+
+@pytest.mark.parametrize(
+    ("reasons", "throttled"),
+    [*((bit, 1.0) for bit in THROTTLE_REASONS.values()), (0x04, 0.0), (0x01, 0.0), (0x28, 1.0)],
+)
+def test_heat_throttles_and_a_power_cap_does_not(reasons: int, throttled: float) -> None:
+    assert Gpu(MockNvml(MockDevice(throttle=reasons))).read()["gpu0_throttled"] == throttled
+
+
+def test_throttle_reasons_are_those_of_the_library() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    for reason, bit in THROTTLE_REASONS.items():
+        assert getattr(pynvml, f"nvmlClocksThrottleReason{reason}") == bit
+
+
+def test_the_host_is_as_busy_as_its_processors_were_meanwhile() -> None:
+    host = Host()
+    assert host.read() == {}
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass
+    shares = host.read()
+    assert shares.keys() == {"host_busy", "host_stolen"}
+    assert 0.5 / psutil.cpu_count() < shares["host_busy"] <= 1
+    assert 0 <= shares["host_stolen"] < 1
+
+
+def test_a_host_whose_counters_did_not_move_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    still = psutil.cpu_times()
+    monkeypatch.setattr(psutil, "cpu_times", lambda: still)
+    host = Host()
+    assert (host.read(), host.read()) == ({}, {})
+
+
+def test_a_watch_reads_at_once_and_until_it_is_left() -> None:
+    ticks = iter(range(10**6))
+    enough = threading.Event()
+    points: list[tuple[float, dict[str, float]]] = []
+
+    def read() -> dict[str, float]:
+        if len(points) >= 3:
+            enough.set()
+        return {"x": float(len(points))}
+
+    def keep(at_s: float, values: dict[str, float]) -> None:
+        points.append((at_s, values))
+
+    watch = Watch(read, keep, every_s=0.001, clock=lambda: float(next(ticks)))
+    with watch:
+        assert points[0] == (0.0, {"x": 0.0})
+        assert enough.wait(30)
+    read_so_far = list(points)
+    assert [values["x"] for _, values in read_so_far] == list(range(len(read_so_far)))
+    times = [at_s for at_s, _ in read_so_far]
+    assert times == sorted(times)
+    assert not watch._thread.is_alive()
