@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -42,6 +43,11 @@ class Metric:
     timed: bool = False
     fixed_length: bool = False
     whole: str | None = None
+
+    @property
+    def slug(self) -> str:
+        """The name as a key of stored numbers: ``KV peak`` is ``kv-peak``."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
     def value(self, *runs: Run) -> dict[str, float] | float:
         """What the function says of runs that hold what it takes.

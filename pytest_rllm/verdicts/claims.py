@@ -100,6 +100,12 @@ class Claim:
             return self.margin.up() if estimate > 0 else self.margin.down()
         return self.margin.down()
 
+    @property
+    def slug(self) -> str:
+        """Metric, verb and margin as a key of stored numbers: ``tbt-lower-10pct``."""
+        scale = "pct" if self.margin.scale == "percent" else "pp"
+        return f"{self.metric.slug}-{self.verb.replace('_', '-')}-{self.margin.size:g}{scale}"
+
     def __str__(self) -> str:
         words = {
             "lower": "lower by",

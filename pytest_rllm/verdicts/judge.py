@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
 
 from ..metrics.base import Metric, MetricUnavailable
 from ..records.run import Run
@@ -26,6 +26,9 @@ SERVERS_HIDE = (
 @dataclass(frozen=True)
 class Judged:
     """A claim with its effect and verdict; plain values, so that it travels as JSON.
+
+    ``slug`` and ``metric_slug`` are the claim's and the metric's keys, ``comparison`` that of the
+    comparison within its test case: together they key what is stored, words do not.
 
     ``estimate``, ``low`` and ``high`` are log ratios when ``scale`` is ``percent`` and differences
     when it is ``points``; ``confidence`` is that of ``low`` to ``high``, higher where data are
@@ -52,6 +55,24 @@ class Judged:
     further: int | None = None
     further_s: float | None = None
     no_difference: float | None = None
+    slug: str = ""
+    metric_slug: str = ""
+    comparison: str = "1"
+
+    @property
+    def effect_key(self) -> str:
+        """Key of the effect among a case's stored numbers: ``1/tbt/pct``."""
+        return f"{self.comparison}/{self.metric_slug}/{'pct' if self.scale == 'percent' else 'pp'}"
+
+    @property
+    def level_keys(self) -> tuple[str, str]:
+        """Keys of both arms' levels: ``1/a/tbt`` and ``1/b/tbt``."""
+        return f"{self.comparison}/a/{self.metric_slug}", f"{self.comparison}/b/{self.metric_slug}"
+
+    @property
+    def key(self) -> str:
+        """Key of the claim among a case's known deviations: ``1/tbt-lower-10pct``."""
+        return f"{self.comparison}/{self.slug}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a bound that is not known is None, as JSON has no infinity."""
@@ -60,9 +81,74 @@ class Judged:
             for name, value in asdict(self).items()
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The verdict that :meth:`to_json` told; an unknown bound is infinite again."""
+        pairs = {key: tuple(content[key]) for key in ("arms", "levels") if content.get(key)}
+        bounds = {}
+        if content.get("estimate") is not None:
+            bounds = {
+                key: side * math.inf
+                for key, side in (("low", -1), ("high", 1), ("detectable", 1))
+                if content.get(key) is None
+            }
+        return cls(**{**content, **pairs, **bounds})
+
     def in_percent(self, value: float) -> float:
         """A value on the effect's scale as per cent or percentage points."""
         return 100 * (math.expm1(value) if self.scale == "percent" else value)
+
+
+Evidence = Literal["requests", "answers", "times", "series"]
+"""What a claim may rest on: that requests were answered at all, what the answers say, when they
+came, and what the engine's telemetry says."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a part of the evidence cannot be used.
+
+    Attributes:
+        text: for a person.
+        claims: slugs of the claims that it costs.
+        arm: the arm whose runs lack the evidence, ``"A"`` or ``"B"``; None when it is both, or
+            neither alone.
+        by_engine: whether the engine did it: requests that failed, reasoning that vanished, a
+            metric that is gone. Where that is so in one arm only, the arms differ.
+    """
+
+    text: str
+    claims: tuple[str, ...]
+    arm: Literal["A", "B"] | None = None
+    by_engine: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All that a comparison shows: immutable plain values, which nothing works out again.
+
+    Attributes:
+        comparison: its key within the test case, ``"1"`` unless the test names it.
+        claims: what was claimed.
+        verdicts: one per claim, in the same order.
+        reasons: why evidence cannot be used, each said once with the claims that it costs.
+        spreads: standard error over the blocks of each level, by ``Judged.level_keys``.
+        void: why single blocks were left out.
+        remarks: what a reader should know and what is no reason to fail.
+        match: what must be equal for stored numbers to speak of the same thing: ``hardware``,
+            ``engine``, ``engine_version``, ``models``, ``client``, ``arms`` (fingerprints) ...
+        blocks: per claim its effect in each block, in the unit of its scale; for plots.
+    """
+
+    comparison: str
+    claims: tuple[Claim, ...]
+    verdicts: tuple[Judged, ...]
+    reasons: tuple[Reason, ...] = ()
+    spreads: Mapping[str, float] = field(default_factory=dict, hash=False)
+    void: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    match: Mapping[str, str] = field(default_factory=dict, hash=False)
+    blocks: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
 
 
 Blocks = Sequence[tuple[Run, Run]]
@@ -188,6 +274,8 @@ def _judged(
         "metric": metric.name,
         "scale": claim.margin.scale,
         "arms": arms,
+        "slug": claim.slug,
+        "metric_slug": metric.slug,
     }
     if ready.effects is None:
         return Judged(verdict="invalid", why=ready.why, **about)

@@ -135,6 +135,8 @@ def judged(
     low, estimate, high = effect or (None, None, None)
     return Judged(
         claim=str(claim),
+        slug=claim.slug,
+        metric_slug=claim.metric.slug,
         metric=claim.metric.name,
         scale=claim.margin.scale,
         verdict=verdict,
