@@ -404,7 +404,7 @@ def test_as_many_further_effects_as_told_would_decide(average: Averaged) -> None
 
 def test_no_number_of_effects_decides_an_estimate_on_its_margin() -> None:
     assert mean([0.0, 1.0]).further(0.5) is None
-    assert not mean([0.0, 1.0]).hides(0.5)
+    assert not mean([0.0, 1.0]).unresolvable(0.5)
 
 
 def test_more_effects_do_not_shrink_what_they_share() -> None:
@@ -416,14 +416,14 @@ def test_more_effects_do_not_shrink_what_they_share() -> None:
     few, shared = bar(2), 1.959964 * spread  # the estimate is 0.5
     for margin in (0.35, 0.4):
         assert few.low < margin
-        assert not few.hides(margin)
+        assert not few.unresolvable(margin)
         further = few.further(margin)
         assert further is not None
         assert bar(math.ceil((few.n + further) / 6)).low > margin
         assert bar((few.n + further // 3) // 6).low < margin
     for margin in (0.5 - 0.999 * shared, 0.5 + 0.999 * shared):
         assert bar(10_000).low < margin < bar(10_000).high
-        assert few.hides(margin)
+        assert few.unresolvable(margin)
         assert few.further(margin) is None
 
 

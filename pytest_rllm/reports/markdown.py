@@ -1,21 +1,29 @@
-"""The table of findings as GitHub Markdown, for a pull request or a page."""
+"""The findings of a session as GitHub Markdown, for a pull request or a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 from tabulate import tabulate
 
-from .row import COLUMNS, Row
+from .row import COLUMNS
+from .session_report import SessionReport
 
 
-def render(rows: Sequence[Row]) -> str:
-    """One table, a line per claim."""
+def write(report: SessionReport, path: Path) -> None:
+    """Write the gate's decision, one table with a line per claim, and what explains it."""
+    parts = []
+    if report.decision:
+        first, *reasons = report.decision.lines()
+        parts.append("\n".join([f"**{first}**", "", *(f"- {text.strip()}" for text in reasons)]))
     body = [
         (row.title, *line)
-        for row in rows
-        for line in row.lines() or [("",) * (len(COLUMNS) - 1) + (row.ending,)]
+        for row in report.rows
+        for line in row.lines() or [("",) * (len(COLUMNS) - 1) + (row.outcome,)]
     ]
-    table = tabulate(body, headers=("finding", *COLUMNS), tablefmt="github", disable_numparse=True)
-    reasons = [f"- {row.title}: {reason}" for row in rows for reason in row.reasons()]
-    return "\n".join([table, "", *reasons, ""]) if reasons else table + "\n"
+    headers = ("finding", *COLUMNS)
+    parts.append(tabulate(body, headers=headers, tablefmt="github", disable_numparse=True))
+    explained = [f"- {row.title}: {text}" for row in report.rows for text in row.explanations()]
+    if explained:
+        parts.append("\n".join(explained))
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -1,14 +1,21 @@
-"""One test case in a report; plain values that travel as one JSON string."""
+"""One test case in a report: its judgements, what they mean, and how the case ended."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Self
 
-COLUMNS = ("claim", "effect", "interval", "n", "can see", "verdict")
+from ..records.reader import read_run
+from ..records.run import Run
+from ..verdicts.judge import Judged
+from ..verdicts.judgement import Judgement
+
+Outcome = Literal["pass", "fail", "xfail", "inconclusive", "invalid", "skip", "error"]
+COLUMNS = ("claim", "effect", "interval", "n", "detectable", "status")
 
 
 @dataclass(frozen=True)
@@ -16,11 +23,12 @@ class Row:
     """How one case of a finding ended, with every claim.
 
     Attributes:
-        ending: ``pass``, ``fail``, ``xfail``, ``inconclusive``, ``invalid`` or ``error``.
-        claims: judged claims as plain dictionaries (see ``judging.Judged``).
-        standings: per claim, what the verdict means beside the baseline.
-        notes: what else makes the case fail.
-        remarks: what a reader should know and what fails nothing.
+        finding, case: which.
+        sentence, cite: what is claimed in words, and where it is claimed.
+        outcome: how the test ended.
+        judgements: one per comparison of the case.
+        statuses: per verdict of all judgements what it means beside the baseline.
+        notes: what else makes the case fail, or why it was skipped.
         records: folder of the case's records.
     """
 
@@ -28,69 +36,118 @@ class Row:
     case: str
     sentence: str
     cite: str
-    ending: str
-    claims: Sequence[dict[str, Any]]
-    standings: Sequence[str]
-    notes: Sequence[str]
-    records: str
-    remarks: Sequence[str] = ()
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    @staticmethod
-    def from_json(text: str) -> Row:
-        return Row(**json.loads(text))
+    outcome: Outcome
+    judgements: tuple[Judgement, ...] = ()
+    statuses: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    records: str = ""
 
     @property
     def title(self) -> str:
         return f"{self.finding} [{self.case}]"
 
+    @property
+    def verdicts(self) -> tuple[Judged, ...]:
+        """Of all judgements, in the order of ``statuses``."""
+        return tuple(judged for judgement in self.judgements for judged in judgement.verdicts)
+
+    @property
+    def not_measured(self) -> tuple[str, ...]:
+        """Claims that an engine's declared capabilities leave out."""
+        return tuple(text for judgement in self.judgements for text in judgement.not_measured)
+
     def lines(self) -> list[tuple[str, ...]]:
         """COLUMNS per claim, as a person reads them."""
         return [
-            _line(claim, standing)
-            for claim, standing in zip(self.claims, self.standings, strict=True)
+            _line(judged, status)
+            for judged, status in zip(self.verdicts, self.statuses, strict=True)
         ]
 
-    def reasons(self) -> list[str]:
-        """Everything that needs saying beside the table: reasons, further runs, notes, remarks."""
-        said = [f"{c['claim']}: {c['why']}" for c in self.claims if c["why"]]
-        said += [
-            f"{c['claim']}: about {c['further']} more {c['replicate']} would decide"
-            for c in self.claims
-            if c["further"]
-        ]
-        return [*dict.fromkeys(said), *self.notes, *self.remarks]
+    def explanations(self) -> list[str]:
+        """Everything that belongs beside the table: each reason once, with the claims that it costs,
+        further runs, notes and remarks."""
+        said = [text for judgement in self.judgements for text in _explained(judgement)]
+        return list(dict.fromkeys([*said, *self.notes]))
 
-    @staticmethod
-    def effect_of(claim: Mapping[str, Any]) -> tuple[str, str]:
-        """A claim's effect with its unit, and its interval with its confidence; empty when it has
-        none."""
-        if claim["estimate"] is None:
-            return "", ""
-        scale = claim["scale"]
-        low, high = (_shown(claim[name], scale) for name in ("low", "high"))
-        interval = f"{low} .. {high} at {_sure(claim['confidence'])}"
-        return f"{_shown(claim['estimate'], scale)} {_unit(scale)}", interval
+    def runs(self) -> Iterator[tuple[Path, Run]]:
+        """The case's recorded runs with their series, for plots; read one at a time.
+
+        Raises:
+            RecordError: a record cannot be read.
+        """
+        folder = Path(self.records)
+        names = {p.name.removesuffix(".xz"): p.parent for p in folder.rglob("*.jsonl*")}
+        for path in sorted(parent / name for name, parent in names.items()):
+            yield path, read_run(path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"judgements": [one.to_json() for one in self.judgements]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The row that :meth:`to_json` told."""
+        return cls(
+            **{
+                **content,
+                "judgements": tuple(Judgement.from_json(one) for one in content["judgements"]),
+                "statuses": tuple(content["statuses"]),
+                "notes": tuple(content["notes"]),
+            }
+        )
+
+    def dumped(self) -> str:
+        """The row as one line of JSON."""
+        return json.dumps(self.to_json(), ensure_ascii=False)
 
 
-def _line(claim: dict[str, Any], standing: str) -> tuple[str, ...]:
-    effect, interval = Row.effect_of(claim)
+def effect_text(judged: Judged) -> str:
+    """An effect with its unit; empty when there is none."""
+    if judged.estimate is None:
+        return ""
+    return f"{_number(judged.estimate, judged.scale)} {_unit(judged.scale)}"
+
+
+def interval_text(judged: Judged) -> str:
+    """An interval with its confidence; empty when there is none."""
+    if judged.estimate is None or judged.confidence is None:
+        return ""
+    low, high = (_number(bound, judged.scale) for bound in (judged.low, judged.high))
+    return f"{low} .. {high} at {_confidence_text(judged.confidence)}"
+
+
+def _explained(judgement: Judgement) -> Iterator[str]:
+    names = {judged.slug: judged.claim for judged in judgement.verdicts}
+    for reason in judgement.reasons:
+        lost = [names[slug] for slug in reason.claims if slug in names]
+        whole = len(lost) == len(names)
+        yield reason.text + ("" if whole else f" (invalid for it: {'; '.join(lost)})")
+    for judged in judgement.verdicts:
+        if judged.why and judged.verdict != "invalid":
+            yield f"{judged.claim}: {judged.why}"
+    for judged in judgement.verdicts:
+        if judged.further:
+            yield f"{judged.claim}: about {judged.further} more {judged.replicate} would decide"
+    yield from judgement.not_measured
+    yield from judgement.remarks
+
+
+def _line(judged: Judged, status: str) -> tuple[str, ...]:
+    effect = effect_text(judged)
     if not effect:
-        return (claim["claim"], "", "", "", "", standing)
-    distance = _shown(claim["detectable"], claim["scale"])
+        return (judged.claim, "", "", "", "", status)
+    distance = _number(judged.detectable, judged.scale)
     return (
-        claim["claim"],
+        judged.claim,
         effect,
-        interval,
-        f"{claim['n']} {claim['replicate']}",
-        f"{distance.lstrip('+')} {_unit(claim['scale'])}",
-        standing,
+        interval_text(judged),
+        f"{judged.n} {judged.replicate}",
+        f"{distance.lstrip('+')} {_unit(judged.scale)}",
+        status,
     )
 
 
-def _sure(confidence: float) -> str:
+def _confidence_text(confidence: float) -> str:
     """A confidence in per cent; however near to 1, it never reads as certain."""
     return f"{min(round(100 * confidence, 1), 99.9):g} %"
 
@@ -99,8 +156,8 @@ def _unit(scale: str) -> str:
     return "%" if scale == "percent" else "pp"
 
 
-def _shown(value: float | None, scale: str) -> str:
-    if value is None:
+def _number(value: float | None, scale: str) -> str:
+    if value is None or not math.isfinite(value):
         return "unknown"
     percent = 100 * (math.expm1(value) if scale == "percent" else value)
     return f"{percent:+.{1 if abs(percent) < 100 else 0}f}"

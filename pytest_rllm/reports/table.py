@@ -1,29 +1,45 @@
-"""The table at the end of a pytest run."""
+"""The table at the end of a pytest run, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tabulate import tabulate
 
 from .row import COLUMNS, Row
+from .session_report import SessionReport
 
 
-def render(rows: Sequence[Row]) -> str:
-    """All findings, a line per claim, then what needs saying about them."""
+def write(report: SessionReport, path: Path) -> None:
+    """Write what the terminal shows: the table, the outcomes, the gate's decision."""
+    path.write_text("\n".join([*lines(report), ""]), encoding="utf-8")
+
+
+def lines(report: SessionReport) -> list[str]:
+    """The table with its explanations, the number of outcomes, and the gate's decision."""
+    found = [table_of(report.rows), ""] if report.rows else []
+    found.append(", ".join(f"{n} {word}" for word, n in report.outcomes().items()))
+    if report.decision:
+        found += ["", *report.decision.lines()]
+    return found
+
+
+def table_of(rows: Sequence[Row]) -> str:
+    """All findings, a line per claim, then what explains them."""
     body = []
     for row in rows:
-        lines = row.lines() or [("",) * (len(COLUMNS) - 1) + (row.ending,)]
-        for i, line in enumerate(lines):
+        claims = row.lines() or [("",) * (len(COLUMNS) - 1) + (row.outcome,)]
+        for i, line in enumerate(claims):
             body.append((row.title if i == 0 else "", *line))
     table = tabulate(body, headers=("finding", *COLUMNS), disable_numparse=True)
-    reasons = [f"{row.title}: {reason}" for row in rows for reason in row.reasons()]
-    return "\n".join([table, *([""] if reasons else []), *reasons])
+    explained = [f"{row.title}: {text}" for row in rows for text in row.explanations()]
+    return "\n".join([table, *([""] if explained else []), *explained])
 
 
-def of_one(row: Row) -> str:
-    """One case, with its sentence and arms: what a failure shows."""
-    arms = dict.fromkeys(tuple(claim["arms"]) for claim in row.claims)
+def case_text(row: Row) -> str:
+    """One case with its sentence and arms: what a failure shows."""
+    arms = dict.fromkeys(judgement.arms for judgement in row.judgements)
     return "\n".join(
         [
             f"{row.title}: {row.sentence}",
@@ -31,7 +47,7 @@ def of_one(row: Row) -> str:
             *(f"A: {first}   against   B: {second}" for first, second in arms),
             "",
             tabulate(row.lines(), headers=COLUMNS, disable_numparse=True),
-            *(f"* {reason}" for reason in row.reasons()),
+            *(f"* {text}" for text in row.explanations()),
             f"records: {row.records}",
         ]
     )

@@ -74,9 +74,9 @@ class Interval:
             fixed=math.hypot(self.fixed, more),
         )
 
-    def hides(self, margin: float) -> bool:
-        """Whether no number of effects like these would put the interval clear of ``margin``: what
-        they share alone covers it."""
+    def unresolvable(self, margin: float) -> bool:
+        """True if more replicates cannot separate the estimate from ``margin``, because the error
+        that all of them share alone covers it."""
         return 0 < abs(self.estimate - margin) <= self.fixed
 
     def further(self, margin: float) -> int | None:

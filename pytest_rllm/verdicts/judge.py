@@ -1,11 +1,12 @@
-"""Claims judged on paired run blocks: effects, the interval of each, and verdicts as a family."""
+"""Claims judged on paired run blocks: the effect of each, its interval and its verdict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any, Self
 
 from ..metrics.base import Metric, MetricUnavailable
 from ..records.run import Run
@@ -14,12 +15,11 @@ from .intervals import CONFIDENCE, Effects, Kind, no_difference
 from .sequential import confidences
 
 DOUBLED = math.log(2)
-"""When every pair is exactly equal, what one more pair might show, for metrics that are ratios."""
-
+"""For ratios: the change that one more pair may show when every pair so far is exactly equal."""
 
 SERVERS_HIDE = (
-    "two servers of one build may lie this far apart: more blocks on these would not decide, more "
-    "fresh servers would (restarts=True, more looks)"
+    "two servers of one build may differ by this much: more blocks on these servers cannot decide, "
+    "more fresh servers can (restarts=True, more looks)"
 )
 
 
@@ -99,58 +99,6 @@ class Judged:
         return 100 * (math.expm1(value) if self.scale == "percent" else value)
 
 
-Evidence = Literal["requests", "answers", "times", "series"]
-"""What a claim may rest on: that requests were answered at all, what the answers say, when they
-came, and what the engine's telemetry says."""
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a part of the evidence cannot be used.
-
-    Attributes:
-        text: for a person.
-        claims: slugs of the claims that it costs.
-        arm: the arm whose runs lack the evidence, ``"A"`` or ``"B"``; None when it is both, or
-            neither alone.
-        by_engine: whether the engine did it: requests that failed, reasoning that vanished, a
-            metric that is gone. Where that is so in one arm only, the arms differ.
-    """
-
-    text: str
-    claims: tuple[str, ...]
-    arm: Literal["A", "B"] | None = None
-    by_engine: bool = False
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """All that a comparison shows: immutable plain values, which nothing works out again.
-
-    Attributes:
-        comparison: its key within the test case, ``"1"`` unless the test names it.
-        claims: what was claimed.
-        verdicts: one per claim, in the same order.
-        reasons: why evidence cannot be used, each said once with the claims that it costs.
-        spreads: standard error over the blocks of each level, by ``Judged.level_keys``.
-        void: why single blocks were left out.
-        remarks: what a reader should know and what is no reason to fail.
-        match: what must be equal for stored numbers to speak of the same thing: ``hardware``,
-            ``engine``, ``engine_version``, ``models``, ``client``, ``arms`` (fingerprints) ...
-        blocks: per claim its effect in each block, in the unit of its scale; for plots.
-    """
-
-    comparison: str
-    claims: tuple[Claim, ...]
-    verdicts: tuple[Judged, ...]
-    reasons: tuple[Reason, ...] = ()
-    spreads: Mapping[str, float] = field(default_factory=dict, hash=False)
-    void: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    match: Mapping[str, str] = field(default_factory=dict, hash=False)
-    blocks: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
-
-
 Blocks = Sequence[tuple[Run, Run]]
 
 
@@ -178,7 +126,7 @@ def judge(
     invalid: Sequence[str] = (),
 ) -> Judged:
     """Judge one claim on paired run blocks; ``invalid`` are reasons why they cannot be judged."""
-    return judge_family([claim], blocks, arms, invalid)[0]
+    return judge_family([claim], blocks, arms, {claim.slug: invalid})[0]
 
 
 Spread = Callable[[Metric], float]
@@ -189,37 +137,49 @@ def judge_family(
     claims: Sequence[Claim],
     blocks: Blocks,
     arms: tuple[str, str],
-    invalid: Sequence[str] = (),
+    invalid: Mapping[str, Sequence[str]] = MappingProxyType({}),
     look: Look | None = None,
     spread: Spread = lambda _metric: 0.0,
+    void: Collection[int] = (),
 ) -> list[Judged]:
-    """Judge claims that stand together on paired run blocks.
+    """Judge the claims of one comparison on its paired run blocks.
 
-    All of them hold, or one is refuted: "holds" needs no correction for their number (each must be
-    shown), while "refuted" is said at Holm's level, so that one of many claims is not refuted by
-    chance more often than a single one.
+    A comparison succeeds when all of its claims hold and fails when one is refuted. "Holds" needs no
+    correction for their number, because each claim must be shown. "Refuted" is corrected by Holm's
+    method: one of many claims is refuted by chance no more often than a single one.
 
     Args:
         claims: the family.
         blocks: pairs of runs.
         arms: their names.
-        invalid: reasons why the blocks cannot be judged.
+        invalid: by a claim's slug, reasons why it cannot be judged.
         look: which look at growing data this is; the only one by default.
-        spread: how far servers of one build lie apart.
+        spread: standard deviation between two servers of one build.
+        void: indices of blocks that say nothing of times; claims about answers keep them.
     """
     look = look or Look((max(1, len(blocks)),), 0)
-    prepared = [_prepare(claim, blocks, invalid, spread) for claim in claims]
+    timed = [pair for i, pair in enumerate(blocks) if i not in void]
+    prepared = [
+        _prepare(
+            claim,
+            timed if claim.metric.per == "run" else blocks,
+            invalid.get(claim.slug, ()),
+            spread,
+        )
+        for claim in claims
+    ]
     refuted, holm = _refuted(claims, prepared, look)
     return [
-        _judged(claim, ready, arms, blocks, look, None if i in refuted else holm)
+        _judged(claim, ready, arms, look, None if i in refuted else holm)
         for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))
     ]
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A claim's effects, or why there are none."""
+    """The blocks that a claim is judged on, and its effects or why there are none."""
 
+    blocks: Blocks
     effects: Effects | None
     replicate: str = ""
     why: str | None = None
@@ -227,14 +187,14 @@ class _Prepared:
 
 def _prepare(claim: Claim, blocks: Blocks, invalid: Sequence[str], spread: Spread) -> _Prepared:
     if invalid or not blocks:
-        return _Prepared(None, why="; ".join(invalid) or "there is no block to judge")
+        return _Prepared(blocks, None, why="; ".join(invalid) or "there is no block to judge")
     try:
         effects, replicate = _effects(claim.metric, claim.margin.scale, blocks)
         effects = replace(effects, spread=spread(claim.metric) / _servers(blocks) ** 0.5)
         effects.interval()
     except (MetricUnavailable, ValueError) as error:
-        return _Prepared(None, why=str(error))
-    return _Prepared(effects, replicate)
+        return _Prepared(blocks, None, why=str(error))
+    return _Prepared(blocks, effects, replicate)
 
 
 def _refuted(
@@ -263,12 +223,11 @@ def _judged(
     claim: Claim,
     ready: _Prepared,
     arms: tuple[str, str],
-    blocks: Blocks,
     look: Look,
     holm: float | None,
 ) -> Judged:
     """``holm`` is the confidence at which the claim is not refuted; None when it is."""
-    metric = claim.metric
+    metric, blocks = claim.metric, ready.blocks
     about: dict[str, Any] = {
         "claim": str(claim),
         "metric": metric.name,
@@ -282,13 +241,13 @@ def _judged(
     effect = decisive = ready.effects.interval(look.confidence())
     verdict, why = claim.of(effect), effect.why
     if verdict == "refuted" and holm is not None:
-        verdict, why = "inconclusive", "refuted by itself, not as one of several claims (Holm)"
+        verdict, why = "inconclusive", "refuted alone, not as one of several claims (Holm)"
         decisive = ready.effects.interval(holm)
     further = None
     if verdict == "inconclusive":
         margin = claim.nearest(effect.estimate)
         further = decisive.further(margin)
-        if decisive.hides(margin):
+        if decisive.unresolvable(margin):
             why = "; ".join(filter(None, (why, SERVERS_HIDE)))
     each_s = sum(run.closing["wall_s"] for pair in blocks for run in pair if run.closing) / effect.n
     answers = ready.effects.kind == "share" and ready.effects.clusters is not None

