@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.arms import arm
 from doubles.synthetic import record, run, sample
-from test_comparison import arm
 
 from pytest_rllm.engines.api_snapshot import Contract
 from pytest_rllm.engines.base import EngineError
