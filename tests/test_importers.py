@@ -36,7 +36,8 @@ from pytest_rllm.metrics.latency import (
     MetricUnavailable,
 )
 from pytest_rllm.records.deltas import Delta
-from pytest_rllm.records.run import Run, Sample, read_run
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.run import Run, Sample
 
 RECORDED = Path(__file__).parent / "recorded" / "imports"
 MICROSECONDS = 2e-6

@@ -23,7 +23,8 @@ from pytest_rllm.experiment.workloads import Workload, closed, gamma, poisson, t
 from pytest_rllm.loadgen import run as loadgen
 from pytest_rllm.loadgen.run import Scrape
 from pytest_rllm.metrics.latency import E2E, counted
-from pytest_rllm.records.run import RecordError, Run, Sample, read_run
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.run import RecordError, Run, Sample
 from pytest_rllm.verdicts.claims import higher, pct
 from pytest_rllm.verdicts.validity import problems
 

@@ -16,7 +16,8 @@ from doubles.synthetic import record, run, sample
 from pytest_rllm.engines.api_snapshot import Contract
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.experiment.arm import Arm
-from pytest_rllm.records.run import RecordError, Run, packed
+from pytest_rllm.records.reader import packed
+from pytest_rllm.records.run import RecordError, Run
 from pytest_rllm.session.sources import Replay, SideBySide
 
 SAID = Contract("vllm", "vllm", "1", "tiny: reasoning", (), ("delta.reasoning",), (), {}, "t")

@@ -16,7 +16,7 @@ from pytest_rllm.loadgen import workers
 from pytest_rllm.loadgen.run import Scrape
 from pytest_rllm.loadgen.workers import WorkerError, shares
 from pytest_rllm.records import spool
-from pytest_rllm.records.run import read_run
+from pytest_rllm.records.reader import read_run
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from typing import Any
 from ..datasets.prompts import Prompt
 from ..metrics import latency as metrics
 from ..records.deltas import Delta, Deltas
-from ..records.run import Run, RunWriter, Sample
+from ..records.run import Run, Sample
+from ..records.writer import RunWriter
 
 CARRIED = (
     metrics.TTFT,

@@ -14,7 +14,8 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, Workload
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.run import drive
-from pytest_rllm.records.run import Run, RunWriter, Sample
+from pytest_rllm.records.run import Run, Sample
+from pytest_rllm.records.writer import RunWriter
 
 ABOUT = {
     "arm": "A",
