@@ -20,7 +20,7 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.run import Scrape, drive
-from pytest_rllm.metrics.latency import TBT, TPS
+from pytest_rllm.metrics import TBT, TPS
 from pytest_rllm.models import pair_named
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.writer import RunWriter

@@ -15,7 +15,7 @@ from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, together
-from pytest_rllm.metrics.latency import E2E
+from pytest_rllm.metrics import E2E
 from pytest_rllm.models import PAIRS
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session.case import BLOCKS, LOOKS, ClaimsNothing, Trial

@@ -19,7 +19,7 @@ from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed, gamma
-from pytest_rllm.metrics.latency import ACCURACY, AGREEMENT, E2E, TBT, TPS, TTFT, Metric
+from pytest_rllm.metrics import ACCURACY, AGREEMENT, E2E, TBT, TPS, TTFT, Metric
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run
 from pytest_rllm.session.comparison import Comparison, compare

@@ -18,7 +18,7 @@ import pytest
 
 from pytest_rllm.__main__ import main
 from pytest_rllm.importers import ImportRefused, read
-from pytest_rllm.metrics.latency import (
+from pytest_rllm.metrics import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
     ACCURACY,

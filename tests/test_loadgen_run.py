@@ -22,7 +22,7 @@ from pytest_rllm.engines.pool import free_port
 from pytest_rllm.experiment.workloads import Workload, closed, gamma, poisson, together
 from pytest_rllm.loadgen import run as loadgen
 from pytest_rllm.loadgen.run import Scrape
-from pytest_rllm.metrics.latency import E2E, counted
+from pytest_rllm.metrics import E2E, counted
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run, Sample
 from pytest_rllm.verdicts.claims import higher, pct

@@ -17,7 +17,7 @@ from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
-from pytest_rllm.metrics.latency import ACCURACY, E2E
+from pytest_rllm.metrics import ACCURACY, E2E
 from pytest_rllm.reports.row import Row
 from pytest_rllm.session.comparison import compare
 from pytest_rllm.session.upgrade import CANNOT_TELL, Builds, answer

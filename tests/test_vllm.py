@@ -21,7 +21,7 @@ from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
-from pytest_rllm.metrics.latency import KV_PEAK, counted
+from pytest_rllm.metrics import KV_PEAK, counted
 from pytest_rllm.models import PAIRS
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run

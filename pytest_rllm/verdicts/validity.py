@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics.latency import MetricUnavailable, counted
+from ..metrics import MetricUnavailable, counted
 from ..records.run import Run
 from .claims import Claim
 from .judge import Blocks

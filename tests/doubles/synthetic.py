@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.metrics.latency import Metric
+from pytest_rllm.metrics import Metric
 from pytest_rllm.records.deltas import Delta
 from pytest_rllm.records.run import Run, Sample
 from pytest_rllm.records.writer import RunWriter
