@@ -24,7 +24,8 @@ from pytest_rllm.metrics import TBT, TPS
 from pytest_rllm.models import pair_named
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.writer import RunWriter
-from pytest_rllm.telemetry.gpu import Gpu, Host
+from pytest_rllm.telemetry.gpu import Gpu
+from pytest_rllm.telemetry.host import Host
 from pytest_rllm.verdicts.intervals import mean
 
 

@@ -22,7 +22,7 @@ from ..records.reader import understood
 from ..records.run import Run
 from ..records.spool import Spool
 from ..records.writer import RunWriter
-from ..telemetry.gpu import Watch
+from ..telemetry.watch import Watch
 from . import workers
 from .client import LAG_EVERY_S, Client, Request, undisturbed
 from .http import Wire

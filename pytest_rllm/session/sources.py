@@ -26,7 +26,8 @@ from ..records.reader import read_run, recorded
 from ..records.run import RecordError, Run
 from ..records.writer import RunWriter
 from ..telemetry import hardware as environment
-from ..telemetry.gpu import Gpu, Host
+from ..telemetry.gpu import Gpu
+from ..telemetry.host import Host
 from ..verdicts.validity import busiest
 
 WARM_UP_REQUESTS = 4
