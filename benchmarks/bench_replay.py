@@ -27,8 +27,9 @@ from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
-from pytest_rllm.metrics.latency import METRICS, Metric
-from pytest_rllm.records.run import Run, read_run
+from pytest_rllm.metrics import METRICS, Metric
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
 from pytest_rllm.session.comparison import compare
 from pytest_rllm.session.upgrade import Builds

@@ -20,10 +20,12 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.run import Scrape, drive
-from pytest_rllm.metrics.latency import TBT, TPS
+from pytest_rllm.metrics import TBT, TPS
 from pytest_rllm.models import pair_named
-from pytest_rllm.records.run import Run, RunWriter
-from pytest_rllm.telemetry.gpu import Gpu, Host
+from pytest_rllm.records.run import Run
+from pytest_rllm.records.writer import RunWriter
+from pytest_rllm.telemetry.gpu import Gpu
+from pytest_rllm.telemetry.host import Host
 from pytest_rllm.verdicts.intervals import mean
 
 

@@ -26,7 +26,7 @@ _HOMES = {
         "pp",
         "unchanged",
     ),
-    "metrics.latency": (
+    "metrics": (
         "UNPARSED",
         "TRUNCATED",
         "PREFIX_HITS",
@@ -67,30 +67,30 @@ if TYPE_CHECKING:
     from .experiment.workloads import gamma as gamma
     from .experiment.workloads import poisson as poisson
     from .experiment.workloads import together as together
-    from .metrics.latency import ACCEPTANCE_LENGTH as ACCEPTANCE_LENGTH
-    from .metrics.latency import ACCEPTANCE_RATE as ACCEPTANCE_RATE
-    from .metrics.latency import ACCURACY as ACCURACY
-    from .metrics.latency import AGREEMENT as AGREEMENT
-    from .metrics.latency import DELTAS_PER_S as DELTAS_PER_S
-    from .metrics.latency import E2E as E2E
-    from .metrics.latency import EMPTY as EMPTY
-    from .metrics.latency import KV_MEAN as KV_MEAN
-    from .metrics.latency import KV_PEAK as KV_PEAK
-    from .metrics.latency import KV_SWING as KV_SWING
-    from .metrics.latency import OUTPUT_TOKENS as OUTPUT_TOKENS
-    from .metrics.latency import PREEMPTIONS as PREEMPTIONS
-    from .metrics.latency import PREFIX_HITS as PREFIX_HITS
-    from .metrics.latency import REASONING_TOKENS as REASONING_TOKENS
-    from .metrics.latency import RUN_TIME as RUN_TIME
-    from .metrics.latency import STRAGGLING as STRAGGLING
-    from .metrics.latency import TBT as TBT
-    from .metrics.latency import TPS as TPS
-    from .metrics.latency import TRUNCATED as TRUNCATED
-    from .metrics.latency import TTFT as TTFT
-    from .metrics.latency import TTFVT as TTFVT
-    from .metrics.latency import UNFINISHED as UNFINISHED
-    from .metrics.latency import UNPARSED as UNPARSED
-    from .metrics.latency import metric as metric
+    from .metrics import ACCEPTANCE_LENGTH as ACCEPTANCE_LENGTH
+    from .metrics import ACCEPTANCE_RATE as ACCEPTANCE_RATE
+    from .metrics import ACCURACY as ACCURACY
+    from .metrics import AGREEMENT as AGREEMENT
+    from .metrics import DELTAS_PER_S as DELTAS_PER_S
+    from .metrics import E2E as E2E
+    from .metrics import EMPTY as EMPTY
+    from .metrics import KV_MEAN as KV_MEAN
+    from .metrics import KV_PEAK as KV_PEAK
+    from .metrics import KV_SWING as KV_SWING
+    from .metrics import OUTPUT_TOKENS as OUTPUT_TOKENS
+    from .metrics import PREEMPTIONS as PREEMPTIONS
+    from .metrics import PREFIX_HITS as PREFIX_HITS
+    from .metrics import REASONING_TOKENS as REASONING_TOKENS
+    from .metrics import RUN_TIME as RUN_TIME
+    from .metrics import STRAGGLING as STRAGGLING
+    from .metrics import TBT as TBT
+    from .metrics import TPS as TPS
+    from .metrics import TRUNCATED as TRUNCATED
+    from .metrics import TTFT as TTFT
+    from .metrics import TTFVT as TTFVT
+    from .metrics import UNFINISHED as UNFINISHED
+    from .metrics import UNPARSED as UNPARSED
+    from .metrics import metric as metric
     from .plugin.findings import finding as finding
     from .plugin.findings import upgrade as upgrade
     from .verdicts.claims import higher as higher

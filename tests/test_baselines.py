@@ -26,7 +26,7 @@ from pytest_rllm.baselines.store import (
     stale,
     unclaimed,
 )
-from pytest_rllm.metrics.latency import ACCURACY, TPS
+from pytest_rllm.metrics import ACCURACY, TPS
 from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, not_lower, pct, pp
 
 GPU = {"hardware": "gpu-x-1x", "engine": "vllm"}

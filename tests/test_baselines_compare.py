@@ -7,7 +7,7 @@ from doubles.synthetic import judged
 
 from pytest_rllm.baselines.compare import Outcome, decide, decide_upgrade
 from pytest_rllm.baselines.store import Case, fresh_case
-from pytest_rllm.metrics.latency import ACCURACY, TPS, TTFVT
+from pytest_rllm.metrics import ACCURACY, TPS, TTFVT
 from pytest_rllm.verdicts.claims import Claim, Verdict, higher, lower, not_lower, pct, pp
 from pytest_rllm.verdicts.judge import Judged
 

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from doubles.arms import CACHING, arm, prompts
+from doubles.mock_source import MockSource, twice
 from doubles.synthetic import MATCH, SHARE, TIME
-from test_comparison import CACHING, WrittenDown, arm, prompts, twice
 
 from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, together
-from pytest_rllm.metrics.latency import E2E
+from pytest_rllm.metrics import E2E
 from pytest_rllm.models import PAIRS
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session.case import BLOCKS, LOOKS, ClaimsNothing, Trial
@@ -26,12 +27,12 @@ NEW, OLD = "vllm 2", "vllm 1"
 
 
 @pytest.fixture
-def source() -> WrittenDown:
-    return WrittenDown()
+def source() -> MockSource:
+    return MockSource()
 
 
 @pytest.fixture
-def trial(tmp_path: Path, source: WrittenDown) -> Trial:
+def trial(tmp_path: Path, source: MockSource) -> Trial:
     """A test case on a bench that measures nothing."""
     bench: Any = SimpleNamespace(
         source=lambda _pair: source,
@@ -52,7 +53,7 @@ def gate(trial: Trial) -> Trial:
     return trial
 
 
-def test_measure_runs_one_arm_under_its_name(trial: Trial, source: WrittenDown) -> None:
+def test_measure_runs_one_arm_under_its_name(trial: Trial, source: MockSource) -> None:
     run = trial.measure(arm(), "00-alone")
     assert source.order == ["00-alone.jsonl"]
     assert run.about["arm"] == "00-alone"
@@ -61,7 +62,7 @@ def test_measure_runs_one_arm_under_its_name(trial: Trial, source: WrittenDown) 
 
 
 def test_servings_share_all_else_and_the_pairs_generous_budget(
-    trial: Trial, source: WrittenDown
+    trial: Trial, source: MockSource
 ) -> None:
     comparison = trial.compare(Serving(), against=CACHING, prompts=prompts(12), workload=together())
     comparison.shows(higher(E2E, by=pct(5)))
@@ -72,7 +73,7 @@ def test_servings_share_all_else_and_the_pairs_generous_budget(
 
 
 def test_a_finding_that_does_not_say_has_blocks_enough_to_refute_one_of_two_claims(
-    trial: Trial, source: WrittenDown
+    trial: Trial, source: MockSource
 ) -> None:
     source.value = twice
     comparison = trial.compare(arm(), against=arm(serving=CACHING))
@@ -83,7 +84,7 @@ def test_a_finding_that_does_not_say_has_blocks_enough_to_refute_one_of_two_clai
     assert row.remarks == []
 
 
-def test_a_row_tells_what_a_reader_should_know(trial: Trial, source: WrittenDown) -> None:
+def test_a_row_tells_what_a_reader_should_know(trial: Trial, source: MockSource) -> None:
     source.value = twice
     source.about = lambda block, letter: {"anchor_s": 9.0 if block == 7 else 0.1}
     trial.bench.machine = Machine  # type: ignore[assignment, method-assign]
@@ -122,7 +123,7 @@ def compared(gate: Trial, **more: Any) -> Any:
     return gate.compare_builds(CACHING, prompts=prompts(60), workload=together(), **more)
 
 
-def test_builds_serve_and_are_asked_alike(gate: Trial, source: WrittenDown) -> None:
+def test_builds_serve_and_are_asked_alike(gate: Trial, source: MockSource) -> None:
     comparison = compared(gate, sampling=Sampling(7))
     assert comparison.arms == tuple(
         f"{build}: reasoning, prefix caching on easy" for build in (NEW, OLD)
@@ -139,7 +140,7 @@ def on_the_margin(block: int, letter: str) -> float:
     return 0.95 + (block % 5 - 2) / 64 if letter == "A" else 1.0
 
 
-def test_builds_are_looked_at_until_they_are_told_apart(gate: Trial, source: WrittenDown) -> None:
+def test_builds_are_looked_at_until_they_are_told_apart(gate: Trial, source: MockSource) -> None:
     source.value = twice
     compared(gate).shows(no_worse(SHARE, within=pp(5)))
     assert len(source.order) == 2 * LOOKS[0]
@@ -159,7 +160,7 @@ def test_builds_are_looked_at_until_they_are_told_apart(gate: Trial, source: Wri
     ],
 )
 def test_no_baseline_has_a_say_between_builds(
-    gate: Trial, source: WrittenDown, tmp_path: Path, worse: float, ending: str, standing: str
+    gate: Trial, source: MockSource, tmp_path: Path, worse: float, ending: str, standing: str
 ) -> None:
     (tmp_path / MATCH["hardware"]).mkdir()
     (tmp_path / MATCH["hardware"] / "f.json").write_text("broken")

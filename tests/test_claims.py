@@ -13,7 +13,7 @@ from doubles.synthetic import SHARE, TIME, VALUE, answers, run, sample, valued
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_rllm.metrics.latency import (
+from pytest_rllm.metrics import (
     ACCURACY,
     AGREEMENT,
     E2E,

@@ -5,105 +5,51 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.arms import CACHING, arm, prompts
+from doubles.mock_source import MockSource, Values, twice
 from doubles.synthetic import MATCH, SHARE, TIME, VALUE, answers, record, run, sample
 
 from pytest_rllm.baselines.machines import Machine
-from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.experiment.workloads import Sampling, closed, gamma, together
-from pytest_rllm.metrics.latency import ACCURACY, AGREEMENT, E2E, TBT, TPS, TTFT, Metric
-from pytest_rllm.records.run import RecordError, Run, read_run
+from pytest_rllm.experiment.workloads import Sampling, closed, gamma
+from pytest_rllm.metrics import ACCURACY, AGREEMENT, E2E, TBT, TPS, TTFT, Metric
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.run import RecordError, Run
 from pytest_rllm.session.comparison import Comparison, compare
 from pytest_rllm.session.sources import Replay
 from pytest_rllm.verdicts import intervals as stats
 from pytest_rllm.verdicts import sequential as looks
 from pytest_rllm.verdicts.claims import Claim, Verb, higher, lower, not_lower, pct, pp
 
-CACHING = Serving(prefix_caching=True)
 ABOUT = {"finding": "f", "case": "c", "pair": "tiny"}
-
-
-def prompts(n: int, *tiers: str, repeats: int = 1) -> list[Prompt]:
-    tiers = tiers or ("easy",)
-    return [
-        Prompt(f"q{i}", f"question {i}", "7", tiers[i % len(tiers)], "math", f"q{i}", repeat=k)
-        for k in range(repeats)
-        for i in range(n)
-    ]
-
-
-def arm(**changed: Any) -> Arm:
-    given = {
-        "serving": Serving(),
-        "prompts": prompts(12),
-        "workload": together(),
-        "sampling": Sampling(64),
-    }
-    return Arm(**given | changed)
-
-
-Values = Callable[[int, str], Any]
-
-
-@dataclass
-class WrittenDown:
-    """Runs nothing: notes what would be run, and answers with a synthetic run.
-
-    Attributes:
-        value: of the metrics ``VALUE``, ``TIME`` and ``SHARE`` in a block's arm ``A`` or ``B``.
-        recorded: blocks that can be had.
-        about: what else the headers say.
-        order: names of the runs; prepared: arms, and whether fresh servers were asked for.
-    """
-
-    value: Values = lambda block, letter: 1.0
-    recorded: float = math.inf
-    about: Callable[[int, str], dict[str, Any]] = lambda block, letter: {}
-    order: list[str] = field(default_factory=list)
-    prepared: list[tuple[list[Arm], bool]] = field(default_factory=list)
-
-    def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
-        self.prepared.append((list(arms), fresh))
-
-    def has(self, path: Path) -> bool:
-        return int(path.name[:2]) < self.recorded
-
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
-        self.order.append(path.name)
-        made = run(*(sample(p.id) for p in arm.prompts))
-        block, letter = int(path.name[:2]), path.name[3]
-        server = 2 * len(self.prepared) + (letter == "B")
-        made.about |= about | {"value": self.value(block, letter), "server": server}
-        made.about |= self.about(block, letter)
-        return made
 
 
 def compared(
     first: Arm,
     second: Arm,
     blocks: int | Sequence[int] = 4,
-    source: WrittenDown | None = None,
+    source: MockSource | None = None,
     **more: Any,
-) -> tuple[WrittenDown, Comparison]:
-    source = source or WrittenDown()
+) -> tuple[MockSource, Comparison]:
+    source = source or MockSource()
     made = compare(source, first, second, blocks=blocks, where=Path("w"), about=ABOUT, **more)
     return source, made
 
 
 def looked_at(
     blocks: int | Sequence[int], value: Values, **more: Any
-) -> tuple[WrittenDown, Comparison]:
+) -> tuple[MockSource, Comparison]:
     """Two arms of 60 questions with these values."""
     arms = (arm(prompts=prompts(60), serving=serving) for serving in (CACHING, Serving()))
     known = {"recorded", "about"} & more.keys()
-    source = WrittenDown(value, **{key: more.pop(key) for key in known})
+    source = MockSource(value, **{key: more.pop(key) for key in known})
     return compared(*arms, blocks, source, **more)
 
 
@@ -216,11 +162,6 @@ def test_what_is_judged_has_a_name_and_a_spread() -> None:
 # ---- no more blocks than the claims need
 
 LOOKS = (10, 20, 40)
-
-
-def twice(block: int, letter: str) -> float:
-    """The first arm takes about half of the time."""
-    return 0.5 + block / 1000 if letter == "A" else 1.0
 
 
 def on_the_margin(block: int, letter: str) -> float:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from doubles.mock_source import RecordingMockSource
 from doubles.synthetic import MATCH
-from test_upgrade import Recorder
 
 from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.arm import Arm
@@ -44,7 +44,9 @@ def session(pytester: pytest.Pytester) -> Session:
     for name in ("one", "two"):
         (folder / f"test_{name}.py").write_text(FINDING.replace("NAME", name))
         where = Path(name) / "tiny" / "0"
-        source = Recorder(lambda block, letter: (1.0, 8 * (letter == "A")), folder=records)
+        source = RecordingMockSource(
+            lambda block, letter: (1.0, 8 * (letter == "A")), folder=records
+        )
         about = {"finding": name, "case": "tiny", "pair": "tiny"}
         made = compare(source, *arms, blocks=2, where=where, about=about)
         for block in range(2):

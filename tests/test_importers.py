@@ -18,7 +18,7 @@ import pytest
 
 from pytest_rllm.__main__ import main
 from pytest_rllm.importers import ImportRefused, read
-from pytest_rllm.metrics.latency import (
+from pytest_rllm.metrics import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
     ACCURACY,
@@ -36,7 +36,8 @@ from pytest_rllm.metrics.latency import (
     MetricUnavailable,
 )
 from pytest_rllm.records.deltas import Delta
-from pytest_rllm.records.run import Run, Sample, read_run
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.run import Run, Sample
 
 RECORDED = Path(__file__).parent / "recorded" / "imports"
 MICROSECONDS = 2e-6

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
+from doubles.tolerances import close, four_errors
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -48,15 +49,6 @@ def each_alone(values: Sequence[float], confidence: float = CONFIDENCE) -> Inter
 
 def width(interval: Interval) -> float:
     return interval.high - interval.low
-
-
-def close(values: Sequence[float]) -> object:
-    return pytest.approx(values, rel=1e-7, abs=1e-9)
-
-
-def four_errors(probability: float, n: int) -> float:
-    """Four standard errors of a share of n draws: a right one strays further once in 15 000."""
-    return 4 * math.sqrt(probability * (1 - probability) / n)
 
 
 # ---- location

@@ -9,34 +9,24 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 from doubles.hostile_server import BIG, GOOD, HOSTILE
-from doubles.scripted_server import Said, Script, TimingServer
+from doubles.scripted_load import NAMES, by_name, noticed, run, tokens, with_cuts
+from doubles.scripted_server import AnswerScript, ScriptedServer, SentDelta
 
-from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.engines.pool import free_port
-from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.experiment.workloads import Sampling, Workload, closed, gamma, poisson, together
+from pytest_rllm.experiment.workloads import Workload, closed, gamma, poisson, together
 from pytest_rllm.loadgen import run as loadgen
-from pytest_rllm.loadgen.client import Request
-from pytest_rllm.loadgen.run import Scrape, drive
-from pytest_rllm.metrics.latency import E2E, counted
-from pytest_rllm.records.run import RecordError, Run, RunWriter, Sample, read_run
+from pytest_rllm.loadgen.run import Scrape
+from pytest_rllm.metrics import E2E, counted
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.run import RecordError, Run, Sample
 from pytest_rllm.verdicts.claims import higher, pct
 from pytest_rllm.verdicts.validity import problems
-
-ABOUT = {
-    "arm": "A",
-    "serving": asdict(Serving()),
-    "sampling": asdict(Sampling(64)),
-    "repeats": False,
-}
-STALL_S = 2.0
 
 
 class Clock:
@@ -50,37 +40,9 @@ class Clock:
         return now
 
 
-def requests(names: Sequence[str]) -> list[Request]:
-    return [
-        Request(
-            Prompt(name, name, "7", "easy", "math", name),
-            {"messages": [{"role": "user", "content": name}], "stream": True},
-        )
-        for name in names
-    ]
-
-
-def run(
-    url: str,
-    names: Sequence[str],
-    workload: Workload,
-    path: Path,
-    cut: Mapping[str, int] = MappingProxyType({}),
-    **more: object,
-) -> Run:
-    """Ask the names; those in ``cut`` are hung up after so many chunks."""
-    asked = [replace(r, cut_after=cut.get(r.prompt.id)) for r in requests(names)]
-    with RunWriter(path, dict(ABOUT)) as writer:
-        return drive(url, asked, workload, writer, stall_s=STALL_S, **more)
-
-
-def by_name(run: Run) -> dict[str, Sample]:
-    return {sample.prompt.id: sample for sample in run.samples}
-
-
 @pytest.fixture
-def server() -> Iterator[TimingServer]:
-    with TimingServer() as server:
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
         yield server
 
 
@@ -102,16 +64,16 @@ PACKINGS = {
 @pytest.mark.parametrize("counts", ["usage", "token_ids", None])
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_every_delta_is_recorded_when_it_arrived(
-    server: TimingServer, path: Path, packing: str, counts: str | None
+    server: ScriptedServer, path: Path, packing: str, counts: str | None
 ) -> None:
     names = [f"question {i}" for i in range(6)]
     for i, name in enumerate(names):
-        server.answers[name] = Script(counts=counts, seed=i, **PACKINGS[packing])
+        server.answers[name] = AnswerScript(counts=counts, seed=i, **PACKINGS[packing])
     clock = Clock()
     samples = by_name(run(server.url, names, together(), path, clock=clock))
     delays = []
     for name in names:
-        sample, truth = samples[name], server.said[name]
+        sample, truth = samples[name], server.sent[name]
         assert sample.error is None
         assert [(d.field, d.text) for d in sample.deltas] == [(t.field, t.text) for t in truth]
         assert [d.tokens for d in sample.deltas] == [t.tokens if counts else None for t in truth]
@@ -124,12 +86,12 @@ def test_every_delta_is_recorded_when_it_arrived(
 @pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("style", ["reasoning", "reasoning_content", "think"])
 def test_first_token_and_first_visible_token_are_told_apart(
-    server: TimingServer, path: Path, style: str, packing: str
+    server: ScriptedServer, path: Path, style: str, packing: str
 ) -> None:
-    server.default = Script(style, first_s=0.2, think_s=0.2, **PACKINGS[packing])
+    server.default = AnswerScript(style, first_s=0.2, think_s=0.2, **PACKINGS[packing])
     clock = Clock()
     (sample,) = run(server.url, ["one"], together(), path, clock=clock).samples
-    truth = server.said["one"]
+    truth = server.sent["one"]
     assert sample.reasoned
     assert sample.answer.strip() == "".join(t.text for t in truth if t.visible).strip()
     assert sample.reasoning_tokens == sum(t.tokens for t in truth if not t.visible)
@@ -138,8 +100,8 @@ def test_first_token_and_first_visible_token_are_told_apart(
     assert sample.first_visible_s == pytest.approx(visible.at - clock.start, abs=0.15)
 
 
-def test_role_alone_is_no_token(server: TimingServer, path: Path) -> None:
-    server.default = Script(first_s=0.3)  # the role is sent at once
+def test_role_alone_is_no_token(server: ScriptedServer, path: Path) -> None:
+    server.default = AnswerScript(first_s=0.3)  # the role is sent at once
     (sample,) = run(server.url, ["one"], together(), path).samples
     assert sample.first_token_s >= 0.3
 
@@ -148,48 +110,48 @@ def test_role_alone_is_no_token(server: TimingServer, path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, list[Said]]]:
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, list[SentDelta]]]:
     """One run in which every hostile answer and five good ones are given."""
     path = tmp_path_factory.mktemp("hostile") / "run.jsonl"
-    with TimingServer(GOOD) as server:
+    with ScriptedServer(GOOD) as server:
         server.answers |= {name: case.answer for name, case in HOSTILE.items()}
         names = ["good 0", *HOSTILE, *(f"good {i}" for i in range(1, 5))]
         done = run(server.url, names, together(), path)
     stored = read_run(path)
     assert stored.samples == [rounded(s) for s in done.samples]
     assert stored.closing == done.closing
-    return stored, server.said
+    return stored, server.sent
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_failure_is_named_and_what_had_arrived_is_kept(
-    hostile_run: tuple[Run, dict[str, list[Said]]], name: str
+    hostile_run: tuple[Run, dict[str, list[SentDelta]]], name: str
 ) -> None:
-    stored, said = hostile_run
+    stored, sent_by_name = hostile_run
     sample, case = by_name(stored)[name], HOSTILE[name]
     if case.cause is None:
         assert sample.error is None
     else:
         assert re.search(case.cause, sample.error or "none")
     assert len(sample.deltas) == case.kept
-    sent = [(t.field, t.tokens, t.text) for t in said[name]]
+    sent = [(t.field, t.tokens, t.text) for t in sent_by_name[name]]
     assert [(d.field, d.tokens, d.text) for d in sample.deltas[: len(sent)]] == sent
     assert sample.ended_s >= max((d.at_s for d in sample.deltas), default=sample.sent_s)
 
 
 def test_failed_requests_leave_the_others_and_the_run_alone(
-    hostile_run: tuple[Run, dict[str, list[Said]]],
+    hostile_run: tuple[Run, dict[str, list[SentDelta]]],
 ) -> None:
-    stored, said = hostile_run
+    stored, sent_by_name = hostile_run
     good = [s for s in stored.samples if s.prompt.id.startswith("good")]
     assert len(good) == 5
     for sample in good:
         assert sample.error is None
-        assert [d.text for d in sample.deltas] == [t.text for t in said[sample.prompt.id]]
+        assert [d.text for d in sample.deltas] == [t.text for t in sent_by_name[sample.prompt.id]]
     assert stored.closing["planned"] == len(HOSTILE) + 5
 
 
-def test_large_delta_arrives_whole(hostile_run: tuple[Run, dict[str, list[Said]]]) -> None:
+def test_large_delta_arrives_whole(hostile_run: tuple[Run, dict[str, list[SentDelta]]]) -> None:
     sample = by_name(hostile_run[0])["ten_megabytes_in_one_delta"]
     assert sample.deltas[-1].text == "x" * BIG
 
@@ -210,11 +172,10 @@ def test_server_that_is_not_there(path: Path, host: str, cause: str) -> None:
 
 
 SLOW = higher(E2E, by=pct(10))
-NAMES = [f"question {i}" for i in range(12)]
 
 
-def test_together_wants_everything_at_once(server: TimingServer, path: Path) -> None:
-    server.default = Script(first_s=0.5)
+def test_together_wants_everything_at_once(server: ScriptedServer, path: Path) -> None:
+    server.default = AnswerScript(first_s=0.5)
     done = run(server.url, NAMES, together(), path)
     assert [s.intended_s for s in done.samples] == [0.0] * len(NAMES)
     assert server.most_in_flight == len(NAMES)
@@ -222,21 +183,21 @@ def test_together_wants_everything_at_once(server: TimingServer, path: Path) -> 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_closed_loop_starts_the_next_when_one_ends(
-    server: TimingServer, path: Path, in_flight: int
+    server: ScriptedServer, path: Path, in_flight: int
 ) -> None:
     for i, name in enumerate(NAMES):
-        server.answers[name] = Script(seed=i)
+        server.answers[name] = AnswerScript(seed=i)
     done = run(server.url, NAMES, closed(in_flight), path)
     assert server.most_in_flight == in_flight
     starts = sorted(s.intended_s for s in done.samples)
     ends = sorted(s.ended_s for s in done.samples)
     assert starts == [0.0] * in_flight + ends[: len(NAMES) - in_flight]
-    assert list(server.said) == NAMES, "asked in another order"
+    assert list(server.sent) == NAMES, "asked in another order"
 
 
 @pytest.mark.parametrize("workload", [poisson(40), gamma(40, 3.0, seed=2)], ids=str)
 def test_open_loop_keeps_its_schedule_when_answers_are_slow(path: Path, workload: Workload) -> None:
-    with TimingServer(Script(reasoning=1, answer=1, first_s=0.08), slots=1) as server:
+    with ScriptedServer(AnswerScript(reasoning=1, answer=1, first_s=0.08), slots=1) as server:
         done = run(server.url, NAMES, workload, path)
         in_flight = server.most_in_flight
     assert in_flight > len(NAMES) / 2, "the client waited for answers"
@@ -251,7 +212,7 @@ def test_open_loop_keeps_its_schedule_when_answers_are_slow(path: Path, workload
 
 @pytest.mark.parametrize("workload", [closed(1), gamma(10, 0.1)], ids=str)
 def test_blocked_client_is_late_and_says_so(
-    server: TimingServer, path: Path, workload: Workload
+    server: ScriptedServer, path: Path, workload: Workload
 ) -> None:
     def block(_done: int, _all: int) -> None:
         time.sleep(0.3)
@@ -265,72 +226,54 @@ def test_blocked_client_is_late_and_says_so(
 
 # ---- requests that are cut
 
-LONG = Script(reasoning=60, answer=40, gap_s=0.01, seed=3)
-
-
-def noticed(server: TimingServer, names: Collection[str]) -> bool:
-    """Whether all of them were hung up, once the server has had a moment to see it."""
-    until = time.monotonic() + 10
-    while len(server.hung_up) < len(names) and time.monotonic() < until:
-        time.sleep(0.01)
-    return sorted(server.hung_up) == sorted(names)
-
-
-def with_cuts(server: TimingServer, cut_after: int) -> tuple[list[str], dict[str, int]]:
-    """Every third request is cut."""
-    names = [f"cut {name}" if i % 3 == 1 else name for i, name in enumerate(NAMES)]
-    cut = {name: cut_after for name in names if name.startswith("cut")}
-    server.answers |= dict.fromkeys(cut, LONG)
-    return names, cut
-
 
 @pytest.mark.parametrize("cut_after", [1, 8])
 @pytest.mark.parametrize("workload", [together(), closed(2), poisson(100)], ids=str)
 def test_cut_requests_are_hung_up_and_leave_no_sample(
-    server: TimingServer, path: Path, workload: Workload, cut_after: int
+    server: ScriptedServer, path: Path, workload: Workload, cut_after: int
 ) -> None:
     names, cut = with_cuts(server, cut_after)
     told = []
     done = run(server.url, names, workload, path, cut, progress=lambda *now: told.append(now))
-    assert sorted(server.said) == sorted(names), "all were asked"
+    assert sorted(server.sent) == sorted(names), "all were asked"
     assert noticed(server, cut)
     for name in cut:  # the first chunk holds the role alone; the server notices a little later
-        assert cut_after - 1 <= len(server.said[name]) < cut_after + 30
+        assert cut_after - 1 <= len(server.sent[name]) < cut_after + 30
     assert sorted(by_name(done)) == sorted(set(names) - cut.keys())
     assert (done.closing["planned"], done.closing["cut"]) == (8, 4)
     assert "cut question" not in path.read_text()
     assert told == [(i, len(names)) for i in range(1, len(names) + 1)]
 
 
-def test_requests_beside_cut_ones_are_recorded_as_ever(server: TimingServer, path: Path) -> None:
+def test_requests_beside_cut_ones_are_recorded_as_ever(server: ScriptedServer, path: Path) -> None:
     names, cut = with_cuts(server, 3)
     done = run(server.url, names, closed(3), path, cut)
     for sample in done.samples:
         assert (sample.error, sample.finish_reason) == (None, "stop")
-        truth = server.said[sample.prompt.id]
+        truth = server.sent[sample.prompt.id]
         assert [(d.text, d.tokens) for d in sample.deltas] == [(t.text, t.tokens) for t in truth]
     assert problems([(done, done)], [SLOW]) == []
     assert read_run(path) == done
 
 
-def test_a_lane_goes_on_when_a_request_of_it_was_cut(server: TimingServer, path: Path) -> None:
+def test_a_lane_goes_on_when_a_request_of_it_was_cut(server: ScriptedServer, path: Path) -> None:
     names, cut = with_cuts(server, 2)
     done = run(server.url, names, closed(1), path, cut)
-    assert list(server.said) == names
+    assert list(server.sent) == names
     assert len(done.samples) == len(names) - len(cut)
     samples = by_name(done)
     for name in names[2::3]:  # each follows one that was cut
         assert samples[name].intended_s > samples[names[names.index(name) - 2]].ended_s
 
 
-def test_nothing_is_cut_unless_it_is_asked_for(server: TimingServer, path: Path) -> None:
+def test_nothing_is_cut_unless_it_is_asked_for(server: ScriptedServer, path: Path) -> None:
     done = run(server.url, NAMES[:3], together(), path)
     assert (done.closing["planned"], done.closing["cut"], server.hung_up) == (3, 0, [])
 
 
 @pytest.mark.parametrize("name", ["server_error", "close_early", "stall"])
 def test_a_request_that_failed_before_it_was_cut_is_not_counted(
-    server: TimingServer, path: Path, name: str
+    server: ScriptedServer, path: Path, name: str
 ) -> None:
     server.answers["cut"] = HOSTILE[name].answer
     done = run(server.url, ["a", "cut", "b"], together(), path, {"cut": 50})
@@ -339,7 +282,7 @@ def test_a_request_that_failed_before_it_was_cut_is_not_counted(
 
 
 def test_a_request_that_ended_before_it_was_cut_is_not_counted(
-    server: TimingServer, path: Path
+    server: ScriptedServer, path: Path
 ) -> None:
     done = run(server.url, ["a", "cut", "b"], together(), path, {"cut": 5000})
     assert server.hung_up == []
@@ -349,12 +292,8 @@ def test_a_request_that_ended_before_it_was_cut_is_not_counted(
 # ---- telemetry
 
 
-def tokens(page: str) -> dict[str, float]:
-    return {"tokens": float(page.split()[1])}
-
-
-def test_telemetry_spans_the_run(server: TimingServer, path: Path) -> None:
-    server.default = Script(first_s=0.3)
+def test_telemetry_spans_the_run(server: ScriptedServer, path: Path) -> None:
+    server.default = AnswerScript(first_s=0.3)
     run(server.url, ["before"], together(), path)
     scrape = Scrape(f"{server.url}/metrics", tokens, every_s=0.05)
     done = run(server.url, NAMES, together(), path, scrape=scrape)
@@ -368,8 +307,8 @@ def test_telemetry_spans_the_run(server: TimingServer, path: Path) -> None:
     assert read_run(path).series == {"tokens": ([round(t, 6) for t in times], values)}
 
 
-def test_telemetry_that_fails_is_counted_by_cause(server: TimingServer, path: Path) -> None:
-    server.default = Script(first_s=0.3)
+def test_telemetry_that_fails_is_counted_by_cause(server: ScriptedServer, path: Path) -> None:
+    server.default = AnswerScript(first_s=0.3)
     server.page_status = lambda number: "503 Busy" if number % 3 == 0 else "200 OK"
 
     calls = itertools.count()
@@ -391,10 +330,10 @@ def test_telemetry_that_fails_is_counted_by_cause(server: TimingServer, path: Pa
 
 
 def test_telemetry_goes_on_after_a_page_that_hangs(
-    server: TimingServer, path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loadgen, "SCRAPE_WITHIN_S", 0.2)
-    server.default = Script(first_s=1.0)
+    server.default = AnswerScript(first_s=1.0)
     server.page_status = lambda number: None if number == 2 else "200 OK"
     scrape = Scrape(f"{server.url}/metrics", tokens, every_s=0.05)
     done = run(server.url, NAMES, together(), path, scrape=scrape)
@@ -406,7 +345,7 @@ def test_telemetry_goes_on_after_a_page_that_hangs(
 
 
 def test_finished_requests_are_on_disk_before_the_run_ends(
-    server: TimingServer, path: Path
+    server: ScriptedServer, path: Path
 ) -> None:
     on_disk = []
 
@@ -423,12 +362,13 @@ def test_finished_requests_are_on_disk_before_the_run_ends(
 KILLED = """
 import sys
 from pathlib import Path
-from test_loadgen_run import NAMES, closed, run
+from doubles.scripted_load import NAMES, run
+from pytest_rllm.experiment.workloads import closed
 run(sys.argv[1], NAMES, closed(1), Path(sys.argv[2]))
 """
 
 
-def test_killed_run_leaves_a_record_that_is_cut_short(server: TimingServer, path: Path) -> None:
+def test_killed_run_leaves_a_record_that_is_cut_short(server: ScriptedServer, path: Path) -> None:
     async def never(_reply: object) -> None:
         killed.kill()
 
@@ -443,8 +383,10 @@ def test_killed_run_leaves_a_record_that_is_cut_short(server: TimingServer, path
     assert problems([(stored, stored)], []) == ["A: the record was cut short after 3 requests"]
 
 
-def test_record_cut_at_any_byte_is_read_as_far_as_it_goes(server: TimingServer, path: Path) -> None:
-    server.default = Script(reasoning=2, answer=8)
+def test_record_cut_at_any_byte_is_read_as_far_as_it_goes(
+    server: ScriptedServer, path: Path
+) -> None:
+    server.default = AnswerScript(reasoning=2, answer=8)
     whole = run(server.url, NAMES[:2], together(), path)
     data = path.read_bytes()
     assert read_run(path).samples == [rounded(s) for s in whole.samples]

@@ -11,7 +11,7 @@ import pytest
 from doubles.synthetic import TIME, VALUE
 
 from pytest_rllm.baselines.machines import FILE, UNMEASURED, Machine, MachineError, machine
-from pytest_rllm.metrics.latency import ACCURACY, METRICS, TBT, TPS, Metric
+from pytest_rllm.metrics import ACCURACY, METRICS, TBT, TPS, Metric
 
 KNOWN = {"server_spread": {"TBT": 0.01, "TPS": 0.03}, "sittings": 12}
 

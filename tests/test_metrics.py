@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from doubles.synthetic import run, sample
 
-from pytest_rllm.metrics import base as quantities
-from pytest_rllm.metrics.latency import (
+from pytest_rllm.metrics import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
     ACCURACY,
@@ -36,6 +35,7 @@ from pytest_rllm.metrics.latency import (
     counted,
     metric,
 )
+from pytest_rllm.metrics import base as quantities
 from pytest_rllm.records.deltas import Delta
 from pytest_rllm.records.run import Run
 

@@ -15,15 +15,9 @@ from hypothesis import strategies as st
 
 from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.records.deltas import MOST_TOKENS, Delta, Deltas
-from pytest_rllm.records.run import (
-    SCHEMA,
-    RecordError,
-    RunWriter,
-    Sample,
-    packed,
-    read_run,
-    recorded,
-)
+from pytest_rllm.records.reader import packed, read_run, recorded
+from pytest_rllm.records.run import SCHEMA, RecordError, Sample
+from pytest_rllm.records.writer import RunWriter
 
 PROMPT = Prompt("q0", "How many?", "7", "easy", "math", "t0", 2)
 

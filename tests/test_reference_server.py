@@ -24,8 +24,9 @@ from pytest_rllm.experiment.workloads import Sampling, together
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.reference_server import Running, Script, running, truth
 from pytest_rllm.loadgen.run import drive
-from pytest_rllm.records.run import Run, RunWriter
+from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import events, parse
+from pytest_rllm.records.writer import RunWriter
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from doubles.synthetic import judged
 
-from pytest_rllm.metrics.latency import ACCURACY, TBT, TPS
+from pytest_rllm.metrics import ACCURACY, TBT, TPS
 from pytest_rllm.reports import FORMATS, render_named
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.reports.row import Row

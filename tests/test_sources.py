@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.arms import arm
 from doubles.synthetic import record, run, sample
-from test_comparison import arm
 
 from pytest_rllm.engines.api_snapshot import Contract
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.experiment.arm import Arm
-from pytest_rllm.records.run import RecordError, Run, packed
+from pytest_rllm.records.reader import packed
+from pytest_rllm.records.run import RecordError, Run
 from pytest_rllm.session.sources import Replay, SideBySide
 
 SAID = Contract("vllm", "vllm", "1", "tiny: reasoning", (), ("delta.reasoning",), (), {}, "t")

@@ -10,7 +10,9 @@ import psutil
 import pytest
 from doubles.mock_nvml import MockDevice, MockNvml
 
-from pytest_rllm.telemetry.gpu import THROTTLE_REASONS, Device, Gpu, Host, Watch
+from pytest_rllm.telemetry.gpu import THROTTLE_REASONS, Device, Gpu
+from pytest_rllm.telemetry.host import Host
+from pytest_rllm.telemetry.watch import Watch
 
 H200 = MockDevice()
 L4 = MockDevice(b"NVIDIA L4", 22.5, (8, 9))

@@ -5,21 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.synthetic import MATCH, judged, record
-from test_comparison import WrittenDown
+from doubles.mock_source import RecordingMockSource
+from doubles.synthetic import MATCH, judged
 
 from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
-from pytest_rllm.metrics.latency import ACCURACY, E2E
-from pytest_rllm.records.deltas import Deltas
-from pytest_rllm.records.run import Run
+from pytest_rllm.metrics import ACCURACY, E2E
 from pytest_rllm.reports.row import Row
 from pytest_rllm.session.comparison import compare
 from pytest_rllm.session.upgrade import CANNOT_TELL, Builds, answer
@@ -175,24 +173,6 @@ CASES = ("gate-speed-tiny", "gate-answers-tiny")
 ARGS = ("-p", "no:cacheprovider", "-p", "no:randomly", "--rllm-model", "tiny")
 
 
-@dataclass
-class Recorder(WrittenDown):
-    """Writes down what engines would have answered: seconds, and how many of 4 right."""
-
-    folder: Path = field(default_factory=Path)
-
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
-        made = super().run(arm, path, about)
-        seconds, right = made.about.pop("value")
-        for i, sample in enumerate(made.samples):
-            sample.ended_s = seconds
-            text = r"\boxed{7}" if i < right else r"\boxed{8}"
-            *begun, last = sample.deltas
-            sample.deltas = Deltas([*begun, replace(last, at_s=seconds, text=text)])
-        record(self.folder / path, made)
-        return made
-
-
 Speeds = Callable[[int], float]
 
 
@@ -231,7 +211,7 @@ def gate(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable
         questions = [Prompt(f"q{i}", f"{i}?", "7", "easy", "math", f"q{i}") for i in range(64)]
         arms = [Arm(Serving(), questions, closed(2), Sampling(64), build) for build in (NEW, OLD)]
         for case in set(CASES) - {without}:
-            source = Recorder(
+            source = RecordingMockSource(
                 lambda block, letter: (speed(block), right) if letter == "A" else (1.0, 4),
                 about=lambda block, letter: about or {},
                 folder=records,

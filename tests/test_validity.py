@@ -8,7 +8,7 @@ import pytest
 from doubles.synthetic import run, sample
 
 from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.metrics.latency import ACCURACY, AGREEMENT, E2E, KV_PEAK, OUTPUT_TOKENS, TBT, TPS
+from pytest_rllm.metrics import ACCURACY, AGREEMENT, E2E, KV_PEAK, OUTPUT_TOKENS, TBT, TPS
 from pytest_rllm.records.run import Run, Sample
 from pytest_rllm.records.sse import Delta
 from pytest_rllm.verdicts.claims import Claim, higher, lower, pct, pp, unchanged

@@ -21,9 +21,10 @@ from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
-from pytest_rllm.metrics.latency import KV_PEAK, counted
+from pytest_rllm.metrics import KV_PEAK, counted
 from pytest_rllm.models import PAIRS
-from pytest_rllm.records.run import Run, read_run
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.run import Run
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session.sources import Live
 from pytest_rllm.telemetry.gpu import Gpu

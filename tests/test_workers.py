@@ -6,22 +6,22 @@ import statistics
 from pathlib import Path
 
 import pytest
-from doubles.scripted_server import Script, TimingServer
+from doubles.scripted_load import NAMES, by_name, noticed, run, tokens, with_cuts
+from doubles.scripted_server import AnswerScript, ScriptedServer
 from hypothesis import given
 from hypothesis import strategies as st
-from test_loadgen_run import NAMES, by_name, noticed, run, tokens, with_cuts
 
 from pytest_rllm.experiment.workloads import closed, gamma, poisson, together
 from pytest_rllm.loadgen import workers
 from pytest_rllm.loadgen.run import Scrape
 from pytest_rllm.loadgen.workers import WorkerError, shares
 from pytest_rllm.records import spool
-from pytest_rllm.records.run import read_run
+from pytest_rllm.records.reader import read_run
 
 
 @pytest.fixture
-def server() -> TimingServer:
-    with TimingServer() as server:
+def server() -> ScriptedServer:
+    with ScriptedServer() as server:
         yield server
 
 
@@ -49,9 +49,9 @@ def test_a_workload_is_dealt_out_whole(requests, workload, processes) -> None:
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_open_loop_keeps_its_schedule_across_processes(
-    server: TimingServer, path: Path, processes: int
+    server: ScriptedServer, path: Path, processes: int
 ) -> None:
-    server.default = Script(reasoning=3, answer=3)
+    server.default = AnswerScript(reasoning=3, answer=3)
     workload = poisson(40, seed=5)
     done = run(server.url, NAMES, workload, path, processes=processes)
     samples = by_name(done)
@@ -60,7 +60,7 @@ def test_open_loop_keeps_its_schedule_across_processes(
     assert intended == pytest.approx(workload.starts(len(NAMES)), abs=1e-6)
     assert statistics.median(s.sent_s - s.intended_s for s in done.samples) < 0.05
     for name in NAMES:
-        assert [d.text for d in samples[name].deltas] == [t.text for t in server.said[name]]
+        assert [d.text for d in samples[name].deltas] == [t.text for t in server.sent[name]]
         assert samples[name].error is None
     assert done.closing["processes"] == processes
     assert done.closing["planned"] == len(NAMES)
@@ -68,10 +68,12 @@ def test_open_loop_keeps_its_schedule_across_processes(
     assert ends == sorted(ends), "the merged record is in the order of ends"
 
 
-def test_a_closed_loop_is_as_closed_in_several_processes(server: TimingServer, path: Path) -> None:
+def test_a_closed_loop_is_as_closed_in_several_processes(
+    server: ScriptedServer, path: Path
+) -> None:
     """The lanes of all processes take from one queue: a slow answer holds up its own lane only."""
-    server.default = Script(reasoning=2, answer=2, first_s=0.02)
-    server.answers[NAMES[0]] = Script(reasoning=2, answer=2, first_s=1.5)
+    server.default = AnswerScript(reasoning=2, answer=2, first_s=0.02)
+    server.answers[NAMES[0]] = AnswerScript(reasoning=2, answer=2, first_s=1.5)
     done = run(server.url, NAMES, closed(2), path, processes=2)
     assert server.most_in_flight == 2
     assert sorted(by_name(done)) == sorted(NAMES)
@@ -81,7 +83,7 @@ def test_a_closed_loop_is_as_closed_in_several_processes(server: TimingServer, p
     assert sum(s.intended_s == 0 for s in done.samples) == 2
 
 
-def test_everything_else_is_as_in_one_process(server: TimingServer, path: Path) -> None:
+def test_everything_else_is_as_in_one_process(server: ScriptedServer, path: Path) -> None:
     names, cut = with_cuts(server, 3)
     told = []
     scrape = Scrape(f"{server.url}/metrics", tokens, every_s=0.05)
@@ -109,7 +111,7 @@ def test_everything_else_is_as_in_one_process(server: TimingServer, path: Path) 
 
 
 def test_a_worker_that_dies_ends_the_run_with_its_last_words(
-    server: TimingServer, path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = workers._start
 

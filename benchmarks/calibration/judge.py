@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 from pytest_rllm import ACCURACY, no_worse, pct, pp
 from pytest_rllm.baselines.machines import Machine
-from pytest_rllm.metrics.latency import METRICS, Metric
+from pytest_rllm.metrics import METRICS, Metric
 from pytest_rllm.records.run import Run
 from pytest_rllm.session.case import LOOKS
 from pytest_rllm.session.comparison import settled

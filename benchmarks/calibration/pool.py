@@ -29,7 +29,7 @@ from pytest_rllm.datasets.prompts import Prompt, choose
 from pytest_rllm.engines.pool import Pool, Server
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.workloads import Workload
-from pytest_rllm.metrics.latency import Metric
+from pytest_rllm.metrics import Metric
 from pytest_rllm.models import ModelPair, pair_named
 from pytest_rllm.session.sources import Live
 from pytest_rllm.telemetry.gpu import Gpu

@@ -9,8 +9,10 @@ from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.workloads import closed
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.run import drive
-from pytest_rllm.metrics.latency import TBT, TPS, TTFT, MetricUnavailable
-from pytest_rllm.records.run import Run, RunWriter, read_run
+from pytest_rllm.metrics import TBT, TPS, TTFT, MetricUnavailable
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.run import Run
+from pytest_rllm.records.writer import RunWriter
 
 from .arrivals import Recorded, of_text
 from .carriers import Carrier

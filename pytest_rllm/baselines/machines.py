@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from ..metrics.latency import Metric
+from ..metrics import Metric
 
 
 class MachineError(ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..metrics.latency import E2E, RUN_TIME, TBT, TPS, TTFT, TTFVT
+from ..metrics import E2E, RUN_TIME, TBT, TPS, TTFT, TTFVT
 from ..records.run import Run
 from ..reports.row import Row
 from ..verdicts.claims import not_higher, not_lower, pct

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..metrics import latency as metrics
+from .. import metrics
 from ..records.deltas import Deltas
 from ..records.run import Sample
 from ..records.sse import parse

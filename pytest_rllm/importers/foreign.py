@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import metrics
 from ..datasets.prompts import Prompt
-from ..metrics import latency as metrics
 from ..records.deltas import Delta, Deltas
-from ..records.run import Run, RunWriter, Sample
+from ..records.run import Run, Sample
+from ..records.writer import RunWriter
 
 CARRIED = (
     metrics.TTFT,

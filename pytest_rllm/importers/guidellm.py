@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..metrics import latency as metrics
+from .. import metrics
 from ..records.deltas import Delta
 from ..records.run import Sample
 from .foreign import Foreign, Importer, ImportRefused, one_token_each, request, uneven

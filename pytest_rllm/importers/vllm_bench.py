@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..metrics import latency as metrics
+from .. import metrics
 from .foreign import (
     KNOWN_TO,
     Foreign,

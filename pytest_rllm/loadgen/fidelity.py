@@ -21,8 +21,9 @@ import numpy as np
 
 from ..datasets.prompts import Prompt
 from ..experiment.workloads import together
-from ..records.run import Run, RunWriter
+from ..records.run import Run
 from ..records.spool import ClientError
+from ..records.writer import RunWriter
 from ..verdicts.validity import CLIENT_ERROR_S
 from .client import Request
 from .reference_server import Running, running, truth

@@ -18,9 +18,11 @@ from typing import Any
 
 from ..experiment.workloads import Workload
 from ..records import spool as spools
-from ..records.run import Run, RunWriter, understood
+from ..records.reader import understood
+from ..records.run import Run
 from ..records.spool import Spool
-from ..telemetry.gpu import Watch
+from ..records.writer import RunWriter
+from ..telemetry.watch import Watch
 from . import workers
 from .client import LAG_EVERY_S, Client, Request, undisturbed
 from .http import Wire

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..records.run import Run
+from ..records.run import Run, Sample
 
 Better = Literal["higher", "lower", "neither"]
 
@@ -137,6 +138,26 @@ def metric(
         return made
 
     return register
+
+
+def finished(run: Run) -> list[Sample]:
+    finished = [s for s in run.samples if s.error is None]
+    if not finished:
+        raise MetricUnavailable("no request of the run finished")
+    return finished
+
+
+def per_question(run: Run, number: Callable[[Sample], float]) -> dict[str, float]:
+    numbers: defaultdict[str, list[float]] = defaultdict(list)
+    for sample in finished(run):
+        numbers[sample.prompt.id].append(number(sample))
+    return {question: statistics.fmean(values) for question, values in numbers.items()}
+
+
+def known(count: int | None, what: str) -> float:
+    if count is None:
+        raise MetricUnavailable(f"the engine did not report {what}")
+    return float(count)
 
 
 def _part(run: Run, tier: str, name: str) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..records.run import Run
-from .base import MetricUnavailable
+from .base import MetricUnavailable, finished, metric
 
 
 def counted(run: Run, name: str) -> float:
@@ -48,9 +48,63 @@ def while_busy(run: Run) -> np.ndarray:
     return np.array(busy)
 
 
+@metric("KV peak", "share", better="lower")
+def KV_PEAK(run: Run) -> float:
+    """Highest KV-cache use of the run, share of the cache."""
+    return float(while_busy(run).max())
+
+
+@metric("KV mean", "share", better="lower")
+def KV_MEAN(run: Run) -> float:
+    """Mean KV-cache use over the run's readings, share of the cache."""
+    return float(while_busy(run).mean())
+
+
+@metric("KV swing", "share", better="lower")
+def KV_SWING(run: Run) -> float:
+    """Largest fall of KV-cache use from a high to a later low while requests run."""
+    use = while_busy(run)
+    return float((np.maximum.accumulate(use) - use).max())
+
+
+@metric("preemptions", "share", better="lower")
+def PREEMPTIONS(run: Run) -> float:
+    """Preemptions per request: how often the engine threw a running request's KV cache away."""
+    finished(run)
+    return counted(run, "preemptions") / len(run.samples)
+
+
+@metric("prefix hits", "share", better="higher")
+def PREFIX_HITS(run: Run) -> float:
+    """Share of the prompts' tokens that were found in the prefix cache."""
+    queries = counted(run, "prefix_queries")
+    if queries <= 0:
+        raise MetricUnavailable("the engine looked nothing up in a prefix cache: it was not on")
+    return counted(run, "prefix_hits") / queries
+
+
+@metric("acceptance rate", "share", better="higher")
+def ACCEPTANCE_RATE(run: Run) -> float:
+    """Accepted share of the tokens that speculation proposed."""
+    return counted(run, "accepted_tokens") / _positive(counted(run, "draft_tokens"), "draft tokens")
+
+
+@metric("acceptance length", "token", better="higher")
+def ACCEPTANCE_LENGTH(run: Run) -> float:
+    """Tokens per verified draft: one, and the accepted ones."""
+    drafts = _positive(counted(run, "drafts"), "drafts")
+    return 1.0 + counted(run, "accepted_tokens") / drafts
+
+
 def _no_series(run: Run, name: str) -> str:
     errors = "; ".join((run.closing or {}).get("telemetry_errors", {}))
     return (
         f"the series {name!r} was not recorded; there are {', '.join(sorted(run.series)) or 'none'}"
         + (f"; telemetry said: {errors}" if errors else "")
     )
+
+
+def _positive(value: float, what: str) -> float:
+    if value <= 0:
+        raise MetricUnavailable(f"the engine counted no {what}: speculation was not on")
+    return value

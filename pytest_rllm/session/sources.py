@@ -22,9 +22,12 @@ from ..loadgen.client import Request
 from ..loadgen.fidelity import Certificates
 from ..loadgen.run import Scrape, drive
 from ..models import ModelPair
-from ..records.run import RecordError, Run, RunWriter, read_run, recorded
+from ..records.reader import read_run, recorded
+from ..records.run import RecordError, Run
+from ..records.writer import RunWriter
 from ..telemetry import hardware as environment
-from ..telemetry.gpu import Gpu, Host
+from ..telemetry.gpu import Gpu
+from ..telemetry.host import Host
 from ..verdicts.validity import busiest
 
 WARM_UP_REQUESTS = 4

@@ -1,14 +1,12 @@
-"""Series beside a run that no engine reports, read in the background: NVIDIA GPUs, the host."""
+"""The NVIDIA GPUs of this machine: which there are, what a test needs, readings beside a run."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Self
+from typing import Any
 
 THROTTLE_REASONS = {
     "SwThermalSlowdown": 0x20,
@@ -120,73 +118,6 @@ class Gpu:
                 except nvml.NVMLError:
                     continue  # this device does not tell; the series is absent, never invented
         return values
-
-
-class Host:
-    """The processors of this machine, all together."""
-
-    def __init__(self) -> None:
-        self._before: tuple[float, float, float] | None = None
-
-    def read(self) -> dict[str, float]:
-        """Since the last reading: ``host_busy`` (share of 1 of all processors' time) and
-        ``host_stolen`` (share that other machines on the same hardware took, where the kernel
-        tells); nothing at the first reading."""
-        import psutil
-
-        times = psutil.cpu_times()
-        # The kernel counts a guest's time within the user's.
-        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-        idle = times.idle + getattr(times, "iowait", 0.0)
-        now = (sum(times) - guests, idle, getattr(times, "steal", 0.0))
-        before, self._before = self._before, now
-        if before is None or now[0] <= before[0]:
-            return {}
-        whole, idle, stolen = (a - b for a, b in zip(now, before, strict=True))
-        return {"host_busy": 1 - idle / whole, "host_stolen": stolen / whole}
-
-
-class Watch:
-    """Reads a monitor in a thread until left; a context manager.
-
-    Args:
-        read: one reading, values by name.
-        keep: takes each reading with its time of the clock, in their order, at once.
-        every_s: seconds between readings.
-        clock: monotonic seconds.
-
-    Attributes:
-        error: why the readings stopped early, None when they did not.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[], dict[str, float]],
-        keep: Callable[[float, dict[str, float]], None],
-        every_s: float = 0.1,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.error: str | None = None
-        self._read, self._keep, self._every_s, self._clock = read, keep, every_s, clock
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="rllm-monitor", daemon=True)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self._every_s):
-            try:
-                self._keep(self._clock(), self._read())
-            except Exception as error:  # noqa: BLE001 - a thread's error is seen by nobody
-                self.error = f"{type(error).__name__}: {error}"
-                return
-
-    def __enter__(self) -> Self:
-        self._keep(self._clock(), self._read())
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def _device(nvml: Any, index: int) -> Device:

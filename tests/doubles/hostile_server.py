@@ -9,9 +9,9 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from doubles.scripted_server import Reply, Script
+from doubles.scripted_server import AnswerScript, Reply
 
-GOOD = Script(seed=11)
+GOOD = AnswerScript(seed=11)
 KEPT = 3
 BIG = 10 * 2**20
 

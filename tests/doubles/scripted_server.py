@@ -1,6 +1,14 @@
-"""A server that streams chat completions on a seeded schedule and tells when it really sent what.
+"""A server in a thread of the test that answers each prompt by a script, or by any coroutine.
 
-Client and server read one clock, the monotonic one, so tests compare a record with the truth.
+Client and server read the same clock, the monotonic one, so tests can compare a record with what
+was sent and when.
+
+The plugin ships another server, ``pytest_rllm.loadgen.reference_server``. That one measures how
+faithful the client is: it runs in a process of its own, is fast enough for thousands of streams,
+and always sends valid responses whose texts are timestamps. This one tests that the client is
+correct: it sends any text in any packing, responses that break off or break the protocol (see
+``hostile_server``), and tells the test what it sent and which clients hung up. It is too slow to
+measure a client by.
 """
 
 from __future__ import annotations
@@ -21,8 +29,8 @@ WORDS = ("so", " 42", " naïve", " 答案", " 🙂", " line\u2028break", ' "q"\n
 
 
 @dataclass(frozen=True)
-class Said:
-    """One delta as it was sent; ``at`` is when its last byte was handed to the socket."""
+class SentDelta:
+    """One delta as it was sent; ``at`` is when its last byte was handed to the socket, in s."""
 
     at: float
     field: str
@@ -32,16 +40,17 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Script:
-    """What is answered to one request, and when: the same for equal scripts.
+class AnswerScript:
+    """The deltas that answer one request, and their schedule; equal scripts send the same.
 
     Attributes:
-        style: how reasoning is told apart from the answer.
-        counts: how the number of tokens is told: running usage, token ids, or not at all.
+        style: how reasoning is marked: the field of its deltas, or ``<think>`` tags.
+        counts: how the number of tokens is reported: running usage, token ids, or not at all.
         reasoning, answer: number of deltas of each.
         first_s, gap_s, think_s: seconds before the first delta, between deltas (mean), and
             between reasoning and answer.
         events_per_write, writes_per_event: how events are packed; one of them is 1.
+        seed: draws texts, token counts and gaps.
     """
 
     style: Literal["reasoning", "reasoning_content", "think"] = "reasoning"
@@ -55,32 +64,38 @@ class Script:
     writes_per_event: int = 1
     seed: int = 0
 
-    def deltas(self) -> list[Said]:
-        """The deltas to come, with no time yet."""
+    def deltas(self) -> list[SentDelta]:
+        """The deltas that will be sent; their ``at`` is 0."""
         rng = random.Random(self.seed)
         inside = "content" if self.style == "think" else self.style
 
-        def some(n: int, name: str, visible: bool) -> list[Said]:
-            return [Said(0, name, rng.randint(1, 4), rng.choice(WORDS), visible) for _ in range(n)]
+        def some(n: int, name: str, visible: bool) -> list[SentDelta]:
+            return [
+                SentDelta(0, name, rng.randint(1, 4), rng.choice(WORDS), visible) for _ in range(n)
+            ]
 
-        said = some(self.reasoning, inside, False)
+        sent = some(self.reasoning, inside, False)
         if self.style == "think" and self.reasoning:
             opened, closed = ("<think>\n", "\n</think>\n\n")
-            said = [Said(0, inside, 1, opened, False), *said, Said(0, inside, 1, closed, False)]
-        return said + some(self.answer, "content", True)
+            sent = [
+                SentDelta(0, inside, 1, opened, False),
+                *sent,
+                SentDelta(0, inside, 1, closed, False),
+            ]
+        return sent + some(self.answer, "content", True)
 
 
 @dataclass
 class Reply:
-    """One response on its way: what hostile answers are made of."""
+    """One response that is being sent; hostile answers are written with its methods."""
 
-    server: TimingServer
+    server: ScriptedServer
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     prompt: str
     open: bool = True
     chunked: bool = True
-    said: list[Said] = field(default_factory=list)
+    sent: list[SentDelta] = field(default_factory=list)
 
     @property
     def gone(self) -> bool:
@@ -100,15 +115,15 @@ class Reply:
     def event(self, content: object) -> None:
         self.write(_event(content))
 
-    async def play(self, script: Script, upto: int | None = None) -> None:
+    async def play(self, script: AnswerScript, upto: int | None = None) -> None:
         """Send the script's deltas, or only the first ones, on its schedule."""
         rng = random.Random(script.seed + 1)
         self.event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
         pause, counted = script.first_s, 0
-        events: list[tuple[Said, bytes]] = []
-        for said in script.deltas()[:upto]:
-            counted += said.tokens
-            events.append((said, _event(_chunk(said, script.counts, counted))))
+        events: list[tuple[SentDelta, bytes]] = []
+        for sent in script.deltas()[:upto]:
+            counted += sent.tokens
+            events.append((sent, _event(_chunk(sent, script.counts, counted))))
         for i in range(0, len(events), script.events_per_write):
             group = events[i : i + script.events_per_write]
             if group[0][0].visible and i and not events[i - 1][0].visible:
@@ -121,14 +136,14 @@ class Reply:
                     return
                 now = time.monotonic()
                 if end == len(data):
-                    self.said += [replace(said, at=now) for said, _ in group]
-                    self.server.tokens += sum(said.tokens for said, _ in group)
+                    self.sent += [replace(sent, at=now) for sent, _ in group]
+                    self.server.tokens += sum(sent.tokens for sent, _ in group)
                 self.write(data[start:end])
                 pause = 0.002
             pause = rng.uniform(0, 2 * script.gap_s)
 
     def finish(self, reason: str | None = "stop") -> None:
-        """End the response as an engine does; with no reason, end the body and say nothing."""
+        """End the response as an engine does; without a reason, end only the HTTP body."""
         self.server.ended(self)
         if reason:
             self.event({"choices": [{"delta": {}, "finish_reason": reason}]})
@@ -139,30 +154,30 @@ class Reply:
             self.open = False
 
 
-Answer = Script | Callable[[Reply], Awaitable[None]]
+Answer = AnswerScript | Callable[[Reply], Awaitable[None]]
 
 
-class TimingServer:
-    """Serves on a loopback port in a thread of its own; a context manager.
+class ScriptedServer:
+    """A scripted server on a loopback port, in a thread of its own; a context manager.
 
     Args:
         default: the answer to prompts that have none in ``answers``.
-        slots: requests that are answered at a time; others wait.
+        slots: number of requests that are answered at the same time; others wait.
 
     Attributes:
-        answers: answer by prompt.
-        said: per prompt, the truth: what was sent and when.
-        hung_up: prompts whose client went away before all was sent.
-        in_flight, most_in_flight: requests that have arrived and not ended.
-        tokens: sent so far, over all requests; the counter on ``/metrics``.
-        pages: how often ``/metrics`` was read.
-        page_status: status with which ``/metrics`` answers its n-th reading; None: it never does.
+        answers: answers by prompt.
+        sent: the deltas that were sent, by prompt.
+        hung_up: prompts whose client closed the connection before the response was complete.
+        in_flight, most_in_flight: number of requests that have arrived and not ended.
+        tokens: number of tokens sent so far, over all requests; the counter on ``/metrics``.
+        pages: number of times that ``/metrics`` was read.
+        page_status: HTTP status of the n-th reading of ``/metrics``; None: it is never answered.
     """
 
     def __init__(self, default: Answer | None = None, slots: int = 1000) -> None:
-        self.default = default or Script()
+        self.default = default or AnswerScript()
         self.answers: dict[str, Answer] = {}
-        self.said: dict[str, list[Said]] = {}
+        self.sent: dict[str, list[SentDelta]] = {}
         self.hung_up: list[str] = []
         self.most_in_flight = self.tokens = self.pages = 0
         self.page_status: Callable[[int], str | None] = lambda _number: "200 OK"
@@ -226,7 +241,7 @@ class TimingServer:
             assert length is not None
             body = json.loads(await reader.readexactly(int(length[1])))
             reply = Reply(self, reader, writer, body["messages"][-1]["content"])
-            self.said[reply.prompt] = reply.said
+            self.sent[reply.prompt] = reply.sent
             self._active.add(id(reply))
             self.most_in_flight = max(self.most_in_flight, len(self._active))
             try:
@@ -242,7 +257,7 @@ class TimingServer:
 
     async def _reply(self, reply: Reply) -> None:
         answer = self.answers.get(reply.prompt, self.default)
-        if isinstance(answer, Script):
+        if isinstance(answer, AnswerScript):
             reply.head()
             await reply.play(answer)
             reply.finish()
@@ -254,9 +269,9 @@ def _event(content: object) -> bytes:
     return b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"
 
 
-def _chunk(said: Said, counts: str | None, counted: int) -> dict[str, object]:
-    choice: dict[str, object] = {"index": 0, "delta": {said.field: said.text}}
+def _chunk(sent: SentDelta, counts: str | None, counted: int) -> dict[str, object]:
+    choice: dict[str, object] = {"index": 0, "delta": {sent.field: sent.text}}
     if counts == "token_ids":
-        choice["token_ids"] = list(range(said.tokens))
+        choice["token_ids"] = list(range(sent.tokens))
     usage = {"usage": {"completion_tokens": counted}} if counts == "usage" else {}
     return {"object": "chat.completion.chunk", "choices": [choice], **usage}

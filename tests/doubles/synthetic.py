@@ -9,9 +9,10 @@ from typing import Any
 
 from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.metrics.latency import Metric
+from pytest_rllm.metrics import Metric
 from pytest_rllm.records.deltas import Delta
-from pytest_rllm.records.run import Run, RunWriter, Sample
+from pytest_rllm.records.run import Run, Sample
+from pytest_rllm.records.writer import RunWriter
 from pytest_rllm.verdicts.claims import Claim, Verdict
 from pytest_rllm.verdicts.judge import Judged
 

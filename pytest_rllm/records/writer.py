@@ -1,0 +1,75 @@
+"""Write the record of a run while it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, Self
+
+from .reader import read_run
+from .run import SCHEMA, RecordError, Run, Sample
+
+
+class RunWriter:
+    """Writes the record of a Run; a context manager.
+
+    Nothing is kept in memory. The closing line is written by :meth:`close` only.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._samples = 0
+        # surrogatepass: an engine may split a character over two deltas, half a pair in each.
+        self._file = open(  # noqa: SIM115 - closed in __exit__
+            path, "w", encoding="utf-8", errors="surrogatepass"
+        )
+        self._line({"kind": "run", "schema": SCHEMA, **about})
+
+    def sample(self, sample: Sample) -> None:
+        """Keep one finished (or failed) request."""
+        self._samples += 1
+        self._line({"kind": "sample", **_to_json(sample)})
+
+    def point(self, at_s: float, values: Mapping[str, float]) -> None:
+        """Keep one reading of series, ``at_s`` seconds from the start of the run."""
+        self._line({"kind": "point", "at_s": round(at_s, 6), "values": dict(values)})
+
+    def close(self, closing: Mapping[str, Any]) -> Run:
+        """Write the closing line; returns the run as it reads in the record, so that a replay
+        judges the very same numbers."""
+        self._line({"kind": "end", "samples": self._samples, **closing})
+        return read_run(self.path)
+
+    def _line(self, content: dict[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RecordError(
+                f"{self.path}: cannot be written ({error.strerror}); what was measured is in the "
+                "spool beside it: free space, or record elsewhere (--rllm-record=DIR)"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _to_json(sample: Sample) -> dict[str, Any]:
+    return {
+        "prompt": astuple(sample.prompt),
+        "intended_s": round(sample.intended_s, 6),
+        "sent_s": round(sample.sent_s, 6),
+        "ended_s": round(sample.ended_s, 6),
+        "finish_reason": sample.finish_reason,
+        "error": sample.error,
+        "usage": sample.usage,
+        "deltas": [(round(at_s, 6), *said) for at_s, *said in sample.deltas.rows()],
+    }

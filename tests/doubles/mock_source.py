@@ -1,0 +1,76 @@
+"""Sources of runs that start no server: they answer with synthetic runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from doubles.synthetic import record, run, sample
+from pytest_rllm.experiment.arm import Arm
+from pytest_rllm.records.deltas import Deltas
+from pytest_rllm.records.run import Run
+
+Values = Callable[[int, str], Any]
+
+
+@dataclass
+class MockSource:
+    """Starts no server: notes which runs were asked for, and returns synthetic ones.
+
+    Attributes:
+        value: the value of ``VALUE``, ``TIME`` and ``SHARE``, from the block and the arm's letter.
+        recorded: number of blocks that this source has.
+        about: further entries of the headers, from the block and the arm's letter.
+        order: file names of the runs, in the order in which they were asked for.
+        prepared: the arms of each preparation, and whether fresh servers were asked for.
+    """
+
+    value: Values = lambda block, letter: 1.0
+    recorded: float = math.inf
+    about: Callable[[int, str], dict[str, Any]] = lambda block, letter: {}
+    order: list[str] = field(default_factory=list)
+    prepared: list[tuple[list[Arm], bool]] = field(default_factory=list)
+
+    def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
+        self.prepared.append((list(arms), fresh))
+
+    def has(self, path: Path) -> bool:
+        return int(path.name[:2]) < self.recorded
+
+    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
+        self.order.append(path.name)
+        made = run(*(sample(p.id) for p in arm.prompts))
+        block, letter = int(path.name[:2]), path.name[3]
+        server = 2 * len(self.prepared) + (letter == "B")
+        made.about |= about | {"value": self.value(block, letter), "server": server}
+        made.about |= self.about(block, letter)
+        return made
+
+
+@dataclass
+class RecordingMockSource(MockSource):
+    """A mock source that also writes its runs to ``folder``, as a measured session would.
+
+    Its ``value`` returns how long a request takes (s), and how many of a run's answers are right.
+    """
+
+    folder: Path = field(default_factory=Path)
+
+    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
+        made = super().run(arm, path, about)
+        seconds, right = made.about.pop("value")
+        for i, each in enumerate(made.samples):
+            each.ended_s = seconds
+            text = r"\boxed{7}" if i < right else r"\boxed{8}"
+            *begun, last = each.deltas
+            each.deltas = Deltas([*begun, replace(last, at_s=seconds, text=text)])
+        record(self.folder / path, made)
+        return made
+
+
+def twice(block: int, letter: str) -> float:
+    """Values with which the first arm takes about half of the second arm's time."""
+    return 0.5 + block / 1000 if letter == "A" else 1.0
