@@ -1,84 +1,88 @@
-"""Named things that this package has and that other packages add by entry points.
+"""Names that options take, and what stands behind them: our own table and other packages'.
 
-Another package adds an engine, a report, a data set or a pair of models in its own
-``pyproject.toml``, as pytest's plugins do::
+Another package adds an engine, a report, a data set or a model pair by an entry point, as it would
+add a pytest plugin::
 
     [project.entry-points."pytest_rllm.engines"]
-    mine = "my_package.my_engine:MyEngine"
+    sglang = "rllm_sglang.engine:SglangEngine"
+
+Entry points are looked up when a name is asked for, once per group; what stands behind a name is
+imported when that name is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from importlib import metadata
-from pkgutil import resolve_name
-from typing import Generic, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 
 class RegistryError(ValueError):
-    """A name is unknown, taken twice, or its package cannot be imported; the message says which."""
+    """A name stands for nothing, for two things, or for what cannot be imported."""
 
 
-class Registry(Generic[T]):
-    """Names of one kind, ours and those of other packages; each is imported when it is asked for.
+@dataclass(frozen=True)
+class Registry:
+    """The names of one kind of thing.
 
-    Args:
-        kind: what is registered, for messages: ``"engine"``.
-        group: of the entry points: ``"pytest_rllm.engines"``.
-        ours: name to ``"module:attribute"``.
+    Attributes:
+        group: of the entry points, ``"pytest_rllm.engines"``.
+        what: the kind in messages, ``"engine"``.
+        own: our own names, each with ``"module:attribute"``.
     """
 
-    def __init__(self, kind: str, group: str, ours: Mapping[str, str]) -> None:
-        self.kind, self.group, self.ours = kind, group, dict(ours)
+    group: str
+    what: str
+    own: Mapping[str, str]
 
-    @cached_property
-    def _others(self) -> dict[str, list[metadata.EntryPoint]]:
-        found: dict[str, list[metadata.EntryPoint]] = {}
-        for point in metadata.entry_points(group=self.group):
-            if point not in found.setdefault(point.name, []):
-                found[point.name].append(point)
-        return found
+    def names(self) -> tuple[str, ...]:
+        """All names: our own in the table's order, then other packages', sorted."""
+        others = sorted({entry.name for entry in _entries(self.group)} - self.own.keys())
+        return (*self.own, *others)
 
-    def names(self) -> list[str]:
-        """All names, ours first."""
-        return [*self.ours, *sorted(self._others.keys() - self.ours.keys())]
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self.ours or name in self._others
+        return name in self.names()
 
-    def load(self, name: str) -> T:
-        """What is registered under a name.
+    def load(self, name: str) -> Any:
+        """Import what the name stands for.
 
         Raises:
-            RegistryError: unknown, taken twice, or its package cannot be imported.
+            RegistryError: nothing has that name (with the names there are), two packages have it,
+                or its package cannot be imported.
         """
-        points = self._others.get(name, [])
-        owners = [_owner(point) for point in points]
-        if name in self.ours:
-            owners = ["pytest-rllm", *owners]
-        if not owners:
-            known = ", ".join(self.names())
-            raise RegistryError(f"unknown {self.kind} {name!r}; there are {known}")
-        if len(owners) > 1:
+        found = [entry for entry in _entries(self.group) if entry.name == name]
+        givers = ["pytest-rllm"] * (name in self.own) + [_package(entry) for entry in found]
+        if not givers:
             raise RegistryError(
-                f"the {self.kind} {name!r} is provided by {' and by '.join(owners)}: "
-                "uninstall one of them"
+                f"unknown {self.what} {name!r}; there are {', '.join(self.names())}"
             )
-        target = self.ours[name] if name in self.ours else points[0].value
-        try:
-            loaded: T = resolve_name(target)
-        except Exception as error:
+        if len(givers) > 1:
             raise RegistryError(
-                f"the {self.kind} {name!r} of {owners[0]} cannot be imported from {target} "
-                f"({type(error).__name__}: {error}): update or uninstall that package"
+                f"the {self.what} {name!r} is given by {' and by '.join(givers)}: "
+                "uninstall one of them, or rename it in the entry points of one"
+            )
+        entry = found[0] if found else EntryPoint(name, self.own[name], self.group)
+        try:
+            return entry.load()
+        except Exception as error:
+            if not found:
+                raise  # ours: a fault of this package, or of a library it stands on
+            raise RegistryError(
+                f"the {self.what} {name!r} of the package {givers[0]} cannot be imported "
+                f"({type(error).__name__}: {error}): mend or uninstall that package"
             ) from error
-        return loaded
 
 
-def _owner(point: metadata.EntryPoint) -> str:
-    """Name and version of the package that an entry point belongs to."""
-    package = point.dist
-    return f"{package.name} {package.version}" if package else "an unknown package"
+@cache
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def _package(entry: EntryPoint) -> str:
+    """The distribution that an entry point is of."""
+    return entry.dist.name if entry.dist else entry.module

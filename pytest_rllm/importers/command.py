@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..records.run import Run
-from ..reports.table import render
+from ..reports.table import table_of
 from . import ImportRefused, read
-from .against import judge
+from .against import imported, judge
 
 HELP = "turn result files of GuideLLM, AIPerf or vllm bench serve into run records, and judge them"
 SAFE, NOT_SAFE, CANNOT_TELL = 0, 1, 8
@@ -84,7 +84,7 @@ def _import(file: Path, out: Path | None, arm: str) -> list[Run]:
         )
         print(f"  kept: {', '.join(foreign.carries())}")
         reasons: dict[str, list[str]] = {}
-        for name, why in record.about["not_kept"].items():
+        for name, why in imported(record).not_kept.items():
             reasons.setdefault(why, []).append(name)
         for why, names in reasons.items():
             print(f"  not kept: {', '.join(names)}: {why}")
@@ -103,7 +103,7 @@ def _judge(firsts: Sequence[Run], seconds: Sequence[Run], margin: float) -> int:
         )
         return CANNOT_TELL
     row = judge(firsts, seconds, margin)
-    print(f"\n{render([row])}\n")
-    status = STATUS[row.ending]
+    print(f"\n{table_of([row])}\n")
+    status = STATUS[row.outcome]
     print(SAID[status].format(margin))
     return status

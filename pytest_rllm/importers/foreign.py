@@ -10,6 +10,7 @@ from typing import Any
 from .. import metrics
 from ..datasets.prompts import Prompt
 from ..records.deltas import Delta, Deltas
+from ..records.header import Header, Imported
 from ..records.run import Run, Sample
 from ..records.writer import RunWriter
 
@@ -71,26 +72,26 @@ class Foreign:
 
     def record(self, path: Path, *, arm: str, file: str) -> Run:
         """Write the record and read it back; ``file`` is where it came from."""
-        about = {
-            "arm": arm,
-            "imported": {
-                "tool": self.tool,
-                "file": file,
-                "name": self.name,
-                "load": dict(self.load),
-                "began": self.began,
-                "input_tokens": self.input_tokens,
-            },
-            "carries": self.carries(),
-            "not_kept": {
-                metric.name: f"{self.tool} {self.not_kept[metric.name]}"
-                for metric in CARRIED
-                if metric.name in self.not_kept
-            },
-            "doubts": list(self.doubts),
-        }
+        header = Header(
+            arm=arm,
+            imported=Imported(
+                tool=self.tool,
+                file=file,
+                name=self.name,
+                load=dict(self.load),
+                began=self.began,
+                input_tokens=self.input_tokens,
+                carries=tuple(self.carries()),
+                not_kept={
+                    metric.name: f"{self.tool} {self.not_kept[metric.name]}"
+                    for metric in CARRIED
+                    if metric.name in self.not_kept
+                },
+                doubts=tuple(self.doubts),
+            ),
+        )
         end_s = max((sample.ended_s for sample in self.samples), default=0.0)
-        with RunWriter(path, about) as writer:
+        with RunWriter(path, header) as writer:
             if self.counters:
                 writer.point(0.0, dict.fromkeys(self.counters, 0.0))
             for sample in sorted(self.samples, key=lambda sample: sample.ended_s):

@@ -14,8 +14,22 @@ from ..records.run import Run, Sample
 Better = Literal["higher", "lower", "neither"]
 
 
+Evidence = Literal["requests", "answers", "times"]
+"""What a metric is worked out from: whether requests were answered, what the answers say, or the
+course of a run in time, which the machine's speed is part of."""
+
+
 class MetricUnavailable(LookupError):
     """A run does not hold what a metric needs; the message says what is missing."""
+
+    by_engine = False
+    """Whether the engine caused it."""
+
+
+class NotTold(MetricUnavailable):
+    """The engine did not tell what a metric needs, or tells it no more."""
+
+    by_engine = True
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,8 @@ class Metric:
             noisy one.
         fixed_length: is a verdict about speed only between runs of equal output lengths.
         whole: name of the metric of all requests that this is a part of, see :meth:`on`.
+        series: the engine's telemetry that it takes, in our names (``kv_use`` ...).
+        counts_failed: whether it counts failed requests, too.
     """
 
     name: str
@@ -44,6 +60,15 @@ class Metric:
     timed: bool = False
     fixed_length: bool = False
     whole: str | None = None
+    series: tuple[str, ...] = ()
+    counts_failed: bool = False
+
+    @property
+    def evidence(self) -> Evidence:
+        """What it is worked out from."""
+        if self.counts_failed:
+            return "requests"
+        return "times" if self.per == "run" else "answers"
 
     @property
     def slug(self) -> str:
@@ -58,12 +83,19 @@ class Metric:
         """
         name = self.whole or self.name
         for run in runs:
-            if name not in run.about.get("carries", (name,)):
-                why = run.about["not_kept"].get(name) or (
-                    f"{run.about['imported']['tool']} keeps neither an answer key nor telemetry"
+            imported = run.header.imported
+            if imported and name not in imported.carries:
+                why = imported.not_kept.get(name) or (
+                    f"{imported.tool} keeps neither an answer key nor telemetry"
                 )
                 raise MetricUnavailable(f"{self.name}: {why}")
-        return self.of(*runs)
+        if len(runs) > 1:
+            return self.of(*runs)
+        computed = runs[0].computed
+        if self not in computed:  # claims are judged again at every look
+            computed[self] = self.of(runs[0])
+        value: dict[str, float] | float = computed[self]
+        return value
 
     def of_run(self, run: Run) -> float:
         """One number for a run; the mean over questions where the metric has one per question.
@@ -127,13 +159,25 @@ def metric(
     per: Literal["question", "run", "pair"] = "run",
     timed: bool = False,
     fixed_length: bool = False,
+    series: tuple[str, ...] = (),
+    counts_failed: bool = False,
 ) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
     """Make a function the metric ``name``; see :class:`Metric` for the words."""
 
     def register(function: Callable[..., dict[str, float] | float]) -> Metric:
         if name in METRICS:
             raise ValueError(f"two metrics are called {name!r}")
-        made = Metric(name, unit, better, per, function, timed, fixed_length)
+        made = Metric(
+            name,
+            unit,
+            better,
+            per,
+            function,
+            timed,
+            fixed_length,
+            series=series,
+            counts_failed=counts_failed,
+        )
         METRICS[name] = made
         return made
 
@@ -143,7 +187,7 @@ def metric(
 def finished(run: Run) -> list[Sample]:
     finished = [s for s in run.samples if s.error is None]
     if not finished:
-        raise MetricUnavailable("no request of the run finished")
+        raise NotTold("no request of the run finished")
     return finished
 
 
@@ -156,7 +200,7 @@ def per_question(run: Run, number: Callable[[Sample], float]) -> dict[str, float
 
 def known(count: int | None, what: str) -> float:
     if count is None:
-        raise MetricUnavailable(f"the engine did not report {what}")
+        raise NotTold(f"the engine did not report {what}")
     return float(count)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..records.run import Run
-from .base import MetricUnavailable, finished, metric
+from .base import MetricUnavailable, NotTold, finished, metric
 
 
 def counted(run: Run, name: str) -> float:
@@ -16,7 +16,7 @@ def counted(run: Run, name: str) -> float:
     """
     times, values = run.series.get(name, ([], []))
     if not values:
-        raise MetricUnavailable(_no_series(run, name))
+        raise NotTold(_no_series(run, name))
     if times[0] > 0 or times[-1] < max((s.ended_s for s in run.samples), default=0.0):
         raise MetricUnavailable(
             f"the counter {name!r} was not read at both ends of the run, but from {times[0]:.2f} s "
@@ -36,7 +36,7 @@ def while_busy(run: Run) -> np.ndarray:
         MetricUnavailable: there are fewer than three.
     """
     if "kv_use" not in run.series:
-        raise MetricUnavailable(_no_series(run, "kv_use"))
+        raise NotTold(_no_series(run, "kv_use"))
     times, use = run.series["kv_use"]
     spans = [(s.sent_s, s.ended_s) for s in run.samples]
     busy = [u for t, u in zip(times, use, strict=True) if any(a <= t <= b for a, b in spans)]
@@ -48,48 +48,50 @@ def while_busy(run: Run) -> np.ndarray:
     return np.array(busy)
 
 
-@metric("KV peak", "share", better="lower")
+@metric("KV peak", "share", better="lower", series=("kv_use",))
 def KV_PEAK(run: Run) -> float:
     """Highest KV-cache use of the run, share of the cache."""
     return float(while_busy(run).max())
 
 
-@metric("KV mean", "share", better="lower")
+@metric("KV mean", "share", better="lower", series=("kv_use",))
 def KV_MEAN(run: Run) -> float:
     """Mean KV-cache use over the run's readings, share of the cache."""
     return float(while_busy(run).mean())
 
 
-@metric("KV swing", "share", better="lower")
+@metric("KV swing", "share", better="lower", series=("kv_use",))
 def KV_SWING(run: Run) -> float:
     """Largest fall of KV-cache use from a high to a later low while requests run."""
     use = while_busy(run)
     return float((np.maximum.accumulate(use) - use).max())
 
 
-@metric("preemptions", "share", better="lower")
+@metric("preemptions", "share", better="lower", series=("preemptions",))
 def PREEMPTIONS(run: Run) -> float:
     """Preemptions per request: how often the engine threw a running request's KV cache away."""
     finished(run)
     return counted(run, "preemptions") / len(run.samples)
 
 
-@metric("prefix hits", "share", better="higher")
+@metric("prefix hits", "share", better="higher", series=("prefix_queries", "prefix_hits"))
 def PREFIX_HITS(run: Run) -> float:
     """Share of the prompts' tokens that were found in the prefix cache."""
     queries = counted(run, "prefix_queries")
     if queries <= 0:
-        raise MetricUnavailable("the engine looked nothing up in a prefix cache: it was not on")
+        raise NotTold("the engine looked nothing up in a prefix cache: it was not on")
     return counted(run, "prefix_hits") / queries
 
 
-@metric("acceptance rate", "share", better="higher")
+@metric(
+    "acceptance rate", "share", better="higher", series=("draft_tokens", "accepted_tokens")
+)
 def ACCEPTANCE_RATE(run: Run) -> float:
     """Accepted share of the tokens that speculation proposed."""
     return counted(run, "accepted_tokens") / _positive(counted(run, "draft_tokens"), "draft tokens")
 
 
-@metric("acceptance length", "token", better="higher")
+@metric("acceptance length", "token", better="higher", series=("drafts", "accepted_tokens"))
 def ACCEPTANCE_LENGTH(run: Run) -> float:
     """Tokens per verified draft: one, and the accepted ones."""
     drafts = _positive(counted(run, "drafts"), "drafts")
@@ -97,7 +99,10 @@ def ACCEPTANCE_LENGTH(run: Run) -> float:
 
 
 def _no_series(run: Run, name: str) -> str:
-    errors = "; ".join((run.closing or {}).get("telemetry_errors", {}))
+    closing = run.closing or {}
+    if name in (missing := closing.get("series_missing", {})):
+        return str(missing[name])
+    errors = "; ".join(closing.get("telemetry_errors", {}))
     return (
         f"the series {name!r} was not recorded; there are {', '.join(sorted(run.series)) or 'none'}"
         + (f"; telemetry said: {errors}" if errors else "")
@@ -106,5 +111,5 @@ def _no_series(run: Run, name: str) -> str:
 
 def _positive(value: float, what: str) -> float:
     if value <= 0:
-        raise MetricUnavailable(f"the engine counted no {what}: speculation was not on")
+        raise NotTold(f"the engine counted no {what}: speculation was not on")
     return value

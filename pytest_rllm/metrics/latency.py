@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..records.run import Run, Sample
-from .base import MetricUnavailable, finished, known, metric
+from .base import MetricUnavailable, NotTold, finished, known, metric
 
 
 @metric("TPS", "token/s", better="higher", timed=True, fixed_length=True)
@@ -76,17 +76,17 @@ def _median(run: Run, number: Callable[[Sample], float]) -> float:
 def _tbt(sample: Sample) -> float:
     deltas = sample.deltas
     if not deltas.counted:
-        raise MetricUnavailable("the engine did not report tokens per delta")
+        raise NotTold("the engine did not report tokens per delta")
     carrying = np.flatnonzero(deltas.tokens)
     if len(carrying) < 2:
-        raise MetricUnavailable(f"TBT: the answer to {sample.prompt.id} came in one delta")
+        raise NotTold(f"TBT: the answer to {sample.prompt.id} came in one delta")
     first, last = carrying[0], carrying[-1]
     return float(deltas.at_s[last] - deltas.at_s[first]) / int(deltas.tokens[first + 1 :].sum())
 
 
 def _since(sample: Sample, at_s: float | None, what: str) -> float:
     if at_s is None:
-        raise MetricUnavailable(f"the answer to {sample.prompt.id} has no {what}")
+        raise NotTold(f"the answer to {sample.prompt.id} has no {what}")
     return at_s - sample.intended_s
 
 

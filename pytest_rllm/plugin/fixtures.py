@@ -12,54 +12,56 @@ from .findings import MARK, case_id, finding_id, records_of
 
 if TYPE_CHECKING:
     from ..datasets.prompts import Prompt
-    from ..engines.api_diff import Decision
-    from ..engines.base import Engine
+    from ..engines.api_diff import ApiCheck
+    from ..engines.base import Endpoint
     from ..models import ModelPair
     from ..records.run import Run
-    from ..session.case import Trial
+    from ..session.case import FindingCase
     from ..session.comparison import Comparison
-    from ..session.session import Bench
+    from ..session.session import Session
     from ..telemetry.gpu import Gpu
 
-BENCH = pytest.StashKey["Bench"]()
-TRIAL = pytest.StashKey["Trial"]()
+SESSION = pytest.StashKey["Session"]()
+CASE = pytest.StashKey["FindingCase"]()
 
 
-def bench_of(config: pytest.Config) -> Bench:
-    """The session's bench, made when first asked for.
+def session_of(config: pytest.Config) -> Session:
+    """The measuring session, made when first asked for.
 
     Raises:
         pytest.UsageError: an option has an impossible value; the message says which are possible.
     """
-    from .options import make_bench
+    from .options import make_session
 
-    if BENCH not in config.stash:
+    if SESSION not in config.stash:
         try:
-            config.stash[BENCH] = make_bench(config)
+            config.stash[SESSION] = make_session(config)
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
-    return config.stash[BENCH]
+    return config.stash[SESSION]
 
 
-def have_builds(config: pytest.Config) -> None:
-    """Have the environments of builds that were named, before anything is measured.
+def prepare_builds(config: pytest.Config) -> None:
+    """Make the environments of the builds that were named, before anything is measured.
 
     Raises:
         pytest.UsageError: a build is none, or cannot be had; the message says why.
     """
     from ..engines.base import EngineError
 
-    bench, option = bench_of(config), "replay" if bench_of(config).replaying else "engine"
+    session = session_of(config)
+    option = "replay" if session.replaying else "engine"
     try:
-        if bench.replaying:
-            bench.builds  # noqa: B018 - what the records say of builds
+        if session.replaying:
+            session.builds  # noqa: B018 - what the records say of builds
             return
-        if bench.build:
-            bench.engine.version()
-        option = "against"
-        if bench.against:
-            bench.other_engine.version()
-            bench.builds  # noqa: B018 - made when first asked for
+        if "@" in session.engine_text:
+            session.engine.version()
+        if session.against:
+            session.engine.version()
+            option = "against"
+            session.engine_of(session.against).version()
+            session.builds  # noqa: B018 - made when first asked for
     except (ValueError, EngineError) as error:
         raise pytest.UsageError(f"--rllm-{option}: {error}") from error
 
@@ -67,14 +69,14 @@ def have_builds(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def gpu(request: pytest.FixtureRequest) -> Gpu:
     """The GPUs of this machine (``devices``, ``read()``), or ``why_not`` there are none."""
-    return bench_of(request.config).gpu
+    return session_of(request.config).gpu
 
 
 @pytest.fixture(scope="session")
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request: pytest.FixtureRequest) -> Endpoint:
     """The engine that ``--rllm-engine`` names; it starts servers only for ``compare`` and
     ``measure``."""
-    return bench_of(request.config).engine
+    return session_of(request.config).engine
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +93,7 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
     """``dataset("easy", "hard", n=64, repeats=1)``: questions of the pair's tiers, interleaved."""
     from ..datasets.prompts import choose
 
-    folder = bench_of(request.config).data
+    folder = session_of(request.config).data
 
     def chosen(*tiers: str, n: int, repeats: int = 1, at_most: bool = False) -> list[Prompt]:
         return choose(model.tiers, *tiers, n=n, repeats=repeats, folder=folder, at_most=at_most)
@@ -110,50 +112,51 @@ def workload() -> ModuleType:
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Run]:
     """``measure(Arm(...), "name")``: one recorded run, for what no claim is judged on."""
-    return _trial(request, model).measure
+    return _case(request, model).measure
 
 
 @pytest.fixture
 def compare(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Comparison]:
-    """``compare(A, against=B, prompts=, workload=).shows(claims...)``; see ``Trial.compare``."""
-    return _trial(request, model).compare
+    """``compare(A, against=B, prompts=, workload=).shows(claims...)``; see
+    ``FindingCase.compare``."""
+    return _case(request, model).compare
 
 
 @pytest.fixture
 def compare_builds(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Comparison]:
-    """``compare_builds(Serving(), prompts=, workload=).shows(claims...)``: the installed engine
-    against the build of ``--rllm-against``; see ``Trial.compare_builds``."""
-    return _trial(request, model).compare_builds
+    """``compare_builds(Serving(), prompts=, workload=).shows(claims...)``: the session's engine
+    against that of ``--rllm-against``; see ``FindingCase.compare_builds``."""
+    return _case(request, model).compare_builds
 
 
 @pytest.fixture
-def contract(request: pytest.FixtureRequest) -> Decision:
-    """Whether the engine says what its stored contract says (``kept``), else what differs."""
-    return bench_of(request.config).kept_contract()
+def contract(request: pytest.FixtureRequest) -> ApiCheck:
+    """Whether the engine's API is as it is stored for its version (``kept``), else what differs."""
+    return session_of(request.config).kept_api()
 
 
-def _trial(request: pytest.FixtureRequest, model: ModelPair) -> Trial:
-    from ..session.case import Trial
+def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
+    from ..session.case import FindingCase
 
     item: Any = request.node
-    if TRIAL not in item.stash:
-        bench = bench_of(request.config)
+    if CASE not in item.stash:
+        session = session_of(request.config)
         workers = getattr(request.config, "workerinput", {}).get("workercount", 1)
-        if workers > 1 and not bench.replaying:
+        if workers > 1 and not session.replaying:
             raise pytest.UsageError(
                 f"{workers} workers (-n) on one engine would measure each other: "
                 "run findings without -n, or replay records with --rllm-replay DIR"
             )
         mark = item.get_closest_marker(MARK)
         about = mark.kwargs if mark else {"sentence": item.name, "cite": "not a finding"}
-        item.stash[TRIAL] = Trial(
+        item.stash[CASE] = FindingCase(
             finding=finding_id(item),
             case=case_id(item),
-            bench=bench,
+            session=session,
             pair=model,
             folder=records_of(item),
             sentence=about["sentence"],
             cite=about["cite"],
         )
-    trial: Trial = item.stash[TRIAL]
-    return trial
+    case: FindingCase = item.stash[CASE]
+    return case

@@ -1,4 +1,4 @@
-"""Hooks and options of pytest-rllm. Imports pytest only, and hands over in two lines."""
+"""Hooks and options of pytest-rllm. Each hook imports pytest only and hands over in a few lines."""
 
 from __future__ import annotations
 
@@ -8,34 +8,8 @@ from typing import Any
 import pytest
 
 from .findings import MARK, check, existing, records_of, select
-from .fixtures import (
-    BENCH,
-    TRIAL,
-    bench_of,
-    compare,
-    compare_builds,
-    contract,
-    dataset,
-    engine,
-    gpu,
-    have_builds,
-    measure,
-    model,
-    workload,
-)
-from .options import OPTIONS, model_names, upgrading, value
-
-__all__ = [
-    "compare",
-    "compare_builds",
-    "contract",
-    "dataset",
-    "engine",
-    "gpu",
-    "measure",
-    "model",
-    "workload",
-]
+from .fixtures import CASE, SESSION, prepare_builds, session_of
+from .options import FLAGS, OPTIONS, model_names, upgrading, value
 
 WHOLE = pytest.StashKey[dict[str, set[str]] | None]()
 PROPERTY = "rllm"
@@ -47,6 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, (metavar, help_text) in OPTIONS.items():
         group.addoption(f"--rllm-{name}", metavar=metavar, help=help_text)
         parser.addini(f"rllm_{name}", help=help_text)
+    for name, help_text in FLAGS.items():
+        group.addoption(f"--rllm-{name}", action="store_true", default=None, help=help_text)
+        parser.addini(f"rllm_{name}", help=help_text, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,13 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", f"{MARK}(sentence, cite): a finding, see pytest_rllm.finding"
     )
     config.addinivalue_line(
-        "markers", "gpu(memory_gib=0, count=1, capability=0): needs NVIDIA GPUs of that size"
+        "markers",
+        "gpu(memory_gib=0, count=1, capability=0): of a finding: needs NVIDIA GPUs of that size",
     )
     if value(config, "model"):
         model_names(config)
     if upgrading(config) and getattr(config.option, "numprocesses", None):
         raise pytest.UsageError(
-            "the upgrade gate gives one answer, and workers know a part of it each: leave -n out"
+            "the upgrade gate takes one decision, and each worker knows only a part of the cases: "
+            "leave -n out"
         )
 
 
@@ -75,10 +54,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not check(items):
         return
-    bench_of(config)  # an impossible option is refused before anything is measured
+    session_of(config)  # an impossible option is refused before anything is measured
     left_out = select(items, upgrading=upgrading(config))
     if not config.option.collectonly:
-        have_builds(config)
+        prepare_builds(config)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
 
@@ -88,21 +67,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker(MARK) is None:
+        return  # other projects mark their own tests with ``gpu``
     for mark in item.iter_markers("gpu"):
-        bench = bench_of(item.config)
-        missing = bench.lacks(records_of(item), mark.kwargs)
+        session = session_of(item.config)
+        missing = session.lacks(records_of(item), mark.kwargs)
         if missing:
-            bench.left_out.add(item.nodeid)
+            session.left_out[item.nodeid] = missing
             pytest.skip(missing)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    if TRIAL not in item.stash:
+    if CASE not in item.stash:
         return (yield)
-    from .results import ended
+    from .results import outcome_of
 
-    with ended(item, item.stash[TRIAL], PROPERTY):
+    with outcome_of(item, item.stash[CASE], PROPERTY):
         return (yield)
 
 
@@ -113,24 +94,24 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    told = {
+    dumped = {
         text: None
         for reports in terminalreporter.stats.values()
         for report in reports
         for name, text in getattr(report, "user_properties", ())
         if name == PROPERTY
     }
-    bench = terminalreporter.config.stash.get(BENCH, None)
-    if told or (bench is not None and bench.said):
+    session = terminalreporter.config.stash.get(SESSION, None)
+    if dumped or (session is not None and (session.messages or session.decision)):
         from .results import summarise
 
-        summarise(terminalreporter, list(told))
+        summarise(terminalreporter, list(dumped))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    bench = session.config.stash.get(BENCH, None)
-    if bench is not None:
+    measuring = session.config.stash.get(SESSION, None)
+    if measuring is not None:
         from .results import exit_status
 
-        bench.close(session.config.stash.get(WHOLE, None))
-        session.exitstatus = exit_status(session, bench)
+        measuring.close(session.config.stash.get(WHOLE, None))
+        session.exitstatus = exit_status(session, measuring)

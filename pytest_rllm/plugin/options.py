@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
     from ..reports.progress import Progress
-    from ..session.session import Bench
+    from ..session.session import Session
 
 OPTIONS: dict[str, tuple[str, str]] = {
     "engine": (
         "NAME[@BUILD]",
-        "serving engine (default: vllm), and which build of it: as --rllm-against takes it "
-        "(default: the installed one)",
+        "serving engine (default: vllm), and which build of it: 'vllm==0.31.0', a path to a "
+        "python, or a URL (default: the installed one)",
     ),
     "model": ("NAMES", "model pairs, joined by commas; tiny is bundled (default: all there are)"),
     "against": (
-        "BUILD",
-        "upgrade gate: compare the installed engine with another build of it: 'vllm==0.31.0', a "
-        "path to a python, or a URL",
+        "[NAME@]BUILD",
+        "upgrade gate: compare the engine with another build of it, or with another engine: "
+        "'vllm==0.31.0', a path to a python, a URL, or NAME@BUILD",
     ),
     "record": ("DIR", "record runs there (default: a new folder in .rllm/records)"),
-    "replay": ("DIR", "judge the runs recorded in DIR; no engine is started"),
+    "replay": (
+        "PATH",
+        "judge the runs recorded in a folder or a .tar.xz archive; no engine is started",
+    ),
     "baseline": ("WORDS", "change stored baselines: create, fix, trim, update; joined by commas"),
     "baselines": ("DIR", "folder of stored baselines (default: baselines)"),
     "inconclusive": ("fail|skip", "how an undecided finding ends (default: fail in CI, else skip)"),
     "data": ("DIR", "folder of local data sets, one NAME.jsonl each"),
-    "report": ("FORMAT:PATH", "write a report: json, markdown or table"),
+    "report": ("FORMAT:PATH", "write a report: json, markdown, table, or a plugin's format"),
 }
 """Name to (metavar, help)."""
+FLAGS: dict[str, str] = {
+    "complete": "upgrade gate: measure every case to its end, even when the decision is known",
+}
+"""Name to help of the options without a value."""
 
 
 def value(config: pytest.Config, name: str) -> str | None:
     """Command line, then ini, then None."""
     given = config.getoption(f"rllm_{name}")
     return str(given) if given is not None else config.getini(f"rllm_{name}") or None
+
+
+def flag(config: pytest.Config, name: str) -> bool:
+    """Command line, then ini."""
+    given = config.getoption(f"rllm_{name}")
+    return bool(config.getini(f"rllm_{name}") if given is None else given)
 
 
 def model_names(config: pytest.Config) -> list[str]:
@@ -69,21 +85,23 @@ def upgrading(config: pytest.Config) -> bool:
     )
 
 
-def make_bench(config: pytest.Config) -> Bench:
-    """The session's bench as the options want it.
+def make_session(config: pytest.Config) -> Session:
+    """The measuring session as the options want it.
 
     Raises:
         ValueError: an impossible value, with the possible ones.
     """
     from ..baselines.store import Baselines
-    from ..engines import ENGINES
-    from ..session.session import Bench, fresh_records
+    from ..engines import ENGINES, parse_engine
+    from ..reports import FORMATS
+    from ..session.session import Session, fresh_records
 
     root = config.rootpath
-    engine, _, build = (value(config, "engine") or "vllm").partition("@")
-    if engine not in ENGINES:
+    engine = value(config, "engine") or "vllm"
+    name, _ = _named("engine", lambda: parse_engine(engine))
+    if name not in ENGINES:
         raise ValueError(
-            f"--rllm-engine: unknown engine {engine!r}; there are {', '.join(ENGINES)}"
+            f"--rllm-engine: unknown engine {name!r}; there are {', '.join(ENGINES.names())}"
         )
     inconclusive = value(config, "inconclusive") or ("fail" if os.environ.get("CI") else "skip")
     if inconclusive not in ("fail", "skip"):
@@ -99,6 +117,9 @@ def make_bench(config: pytest.Config) -> Bench:
         )
     if replay and not Path(replay).is_dir():
         raise ValueError(f"--rllm-replay: there is no folder {replay}")
+    if against:
+        other, build = _named("against", lambda: parse_engine(against, default=name))
+        against = other if build is None else f"{other}@{build}"
     words = frozenset(filter(None, (value(config, "baseline") or "").split(",")))
     if words and hasattr(config, "workerinput"):
         raise ValueError("--rllm-baseline: workers (-n) would overwrite each other's baselines")
@@ -107,24 +128,30 @@ def make_bench(config: pytest.Config) -> Bench:
         raise ValueError(f"--rllm-data: there is no folder {data}")
     report = value(config, "report")
     if report:
-        from ..reports import render_named
-
         form, _, path = report.partition(":")
-        render_named(form)
+        _named("report", lambda: FORMATS.load(form))
         if not path:
             raise ValueError(f"--rllm-report takes FORMAT:PATH, not {report!r}")
     records = Path(replay or record or "") if replay or record else None
-    return Bench(
-        engine_name=engine,
+    return Session(
+        engine_text=engine,
         records=records or fresh_records(root / ".rllm" / "records"),
         replaying=bool(replay),
         baselines=Baselines(root / (value(config, "baselines") or "baselines"), words),
         inconclusive="fail" if inconclusive == "fail" else "skip",
         data=Path(data) if data else None,
         say=_progress(config),
-        build=build or None,
         against=against,
+        complete=flag(config, "complete"),
     )
+
+
+def _named(option: str, make: Callable[[], T]) -> T:
+    """What ``make`` returns; an error of it names the option."""
+    try:
+        return make()
+    except ValueError as error:
+        raise ValueError(f"--rllm-{option}: {error}") from error
 
 
 def _progress(config: pytest.Config) -> Progress:

@@ -1,7 +1,8 @@
-"""How findings end in pytest's words, and what is told of them when all have ended."""
+"""Turn a finding's verdicts into a pytest outcome and print the summary."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,135 +10,154 @@ from typing import Any
 
 import pytest
 
-from .. import reports
+from ..baselines.compare import KNOWN
 from ..baselines.machines import MachineError
 from ..baselines.store import BaselineError
-from ..engines.base import EngineError, MetricMissing
+from ..engines.api_snapshot import SnapshotError
+from ..engines.base import EngineError
+from ..loadgen.client import ClientError
 from ..records.run import RecordError
-from ..records.spool import ClientError
+from ..reports import FORMATS
 from ..reports.row import Row
-from ..reports.table import of_one
-from ..reports.table import render as render_table
-from ..session.case import ClaimsNothing, Trial
-from ..session.session import Bench
-from ..session.upgrade import CANNOT_TELL, Answer, answer
+from ..reports.table import case_text, lines
+from ..session.case import ClaimsNothing, FindingCase
+from ..session.comparison import CannotMeasure
+from ..session.session import DecisionKnown, Session
+from ..session.sources import EngineDied
+from ..session.upgrade import CANNOT_TELL
 from .findings import MARK, case_id, finding_id
-from .fixtures import bench_of
+from .fixtures import session_of
 from .options import upgrading, value
 
-KNOWN = "known deviation"
-ERRORS = (EngineError, RecordError, BaselineError, MachineError, MetricMissing, ClientError)
-"""Said in a sentence of their own: a traceback would hide it."""
+ERRORS = (EngineError, RecordError, BaselineError, MachineError, SnapshotError, ClientError)
+"""Their messages are whole sentences: a traceback would hide them."""
 
 
 @contextmanager
-def ended(item: pytest.Item, trial: Trial, name: str) -> Iterator[None]:
-    """Run a finding's body, then end it as its verdicts and baselines say."""
-    bench = trial.bench
+def outcome_of(item: pytest.Item, case: FindingCase, name: str) -> Iterator[None]:
+    """Run a finding's body, then end the test as its verdicts and baselines say.
+
+    Args:
+        item: the test.
+        case: what its fixtures measure with.
+        name: of the user property that carries the case's row.
+    """
+    session = case.session
     try:
         yield
-        row = trial.conclude()
+        row = case.conclude()
+    except CannotMeasure as lacking:
+        row = case.conclude(not_measured=str(lacking))
+    except DecisionKnown as known:
+        session.left_out[item.nodeid] = str(known)
+        pytest.skip(str(known))
     except ClaimsNothing as nothing:
         raise pytest.fail.Exception(str(nothing), pytrace=False) from None
     except ERRORS as error:
-        _tell(item, name, _broken(trial, str(error)))
+        _keep(item, name, _error_row(case, error))
         item.user_properties.append(("rllm_error", True))
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     finally:
-        bench.say.clear()
-    _tell(item, name, row)
-    _end(item, row, bench.inconclusive)
+        session.say.clear()
+    _keep(item, name, row)
+    _end(item, row, session.inconclusive)
 
 
 def _end(item: pytest.Item, row: Row, inconclusive: str) -> None:
-    match row.ending:
+    match row.outcome:
         case "pass":
             return
+        case "skip":
+            pytest.skip("; ".join(row.notes))
         case "xfail":
             known = [
-                c["claim"] for c, s in zip(row.claims, row.standings, strict=True) if s == KNOWN
+                judged.claim
+                for judged, status in zip(row.verdicts, row.statuses, strict=True)
+                if status == KNOWN
             ]
             pytest.xfail(f"{KNOWN}: {'; '.join(known)}")
         case "inconclusive" if inconclusive == "skip":
-            pytest.skip("inconclusive: " + "; ".join(row.reasons() or ["undecided"]))
+            pytest.skip("inconclusive: " + "; ".join(row.explanations() or ["undecided"]))
         case "invalid":
             item.user_properties.append(("rllm_error", True))
-    pytest.fail(of_one(row), pytrace=False)
+    pytest.fail(case_text(row), pytrace=False)
 
 
-def exit_status(session: pytest.Session, bench: Bench) -> int:
-    """0, 1 or CANNOT_TELL as the answer on an upgrade says; what else went wrong keeps its own."""
-    if bench.broken and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if not upgrading(session.config):
-        return int(session.exitstatus)
-    bench.answer = _answer(session.items, bench)
-    if session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        return int(session.exitstatus)
-    word = bench.answer.word
-    if word == "cannot tell yet":
+def exit_status(pytest_session: pytest.Session, session: Session) -> int:
+    """0, 1 or CANNOT_TELL as the gate decides; what else went wrong keeps its own status."""
+    passed = pytest_session.exitstatus == pytest.ExitCode.OK
+    if session.broken and passed:
+        pytest_session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if not upgrading(pytest_session.config):
+        return int(pytest_session.exitstatus)
+    session.decide(_silent(pytest_session.items, session))
+    if pytest_session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return int(pytest_session.exitstatus)
+    if session.decision is None:
+        return int(pytest.ExitCode.TESTS_FAILED)
+    if session.decision.word == "cannot tell yet":
         return CANNOT_TELL
-    return int(session.exitstatus) if word == "safe" else int(pytest.ExitCode.TESTS_FAILED)
+    failed = session.decision.word != "safe"
+    return int(pytest.ExitCode.TESTS_FAILED if failed else pytest_session.exitstatus)
 
 
-def _answer(items: Sequence[pytest.Item], bench: Bench) -> Answer:
+def _silent(items: Sequence[pytest.Item], session: Session) -> list[str]:
+    """Titles of the cases that were asked for and have neither a row nor a reason to be left out."""
     asked = {
         item.nodeid: f"{finding_id(item)} [{case_id(item)}]"
         for item in items
-        if item.get_closest_marker(MARK) and item.nodeid not in bench.left_out
+        if item.get_closest_marker(MARK) and item.nodeid not in session.left_out
     }
-    told = {row.title for row in bench.rows}
-    return answer(bench.rows, [title for title in asked.values() if title not in told])
+    known = {row.title for row in session.rows}
+    return [title for title in asked.values() if title not in known]
 
 
-def _tell(item: pytest.Item, name: str, row: Row) -> None:
-    bench_of(item.config).rows.append(row)
-    item.user_properties.append((name, row.to_json()))
+def _keep(item: pytest.Item, name: str, row: Row) -> None:
+    session_of(item.config).rows.append(row)
+    item.user_properties.append((name, row.dumped()))
 
 
-def _broken(trial: Trial, why: str) -> Row:
+def _error_row(case: FindingCase, error: Exception) -> Row:
+    judgements = case.judgements
     return Row(
-        finding=trial.finding,
-        case=trial.case,
-        sentence=trial.sentence,
-        cite=trial.cite,
-        ending="error",
-        claims=[],
-        standings=[],
-        notes=[why.splitlines()[0]],
-        records=str(trial.bench.records / trial.folder),
+        finding=case.finding,
+        case=case.case,
+        sentence=case.sentence,
+        cite=case.cite,
+        outcome="error",
+        judgements=judgements,
+        statuses=tuple(judged.verdict for one in judgements for judged in one.verdicts),
+        notes=(str(error).splitlines()[0],),
+        records=str(case.session.records / case.folder),
+        died=error.label if isinstance(error, EngineDied) else "",
     )
 
 
-def summarise(terminal: Any, told: Sequence[str]) -> None:
-    """Print the table of findings, write the report that was asked for, say where records lie."""
-    rows = sorted(map(Row.from_json, told), key=lambda row: (row.finding, row.case))
-    bench = bench_of(terminal.config)
+def summarise(terminal: Any, dumped: Sequence[str]) -> None:
+    """Print the table of findings, write the report that was asked for, say where records lie.
+
+    Args:
+        terminal: pytest's terminal reporter.
+        dumped: the rows of all workers, each as one line of JSON.
+    """
+    session = session_of(terminal.config)
+    report = session.report([Row.from_json(json.loads(text)) for text in dumped])
     terminal.section("findings")
-    for line in bench.said:
+    for line in (*report.messages, *lines(report)):
         terminal.write_line(line)
-    if rows:
-        terminal.write_line(render_table(rows))
-        terminal.write_line("")
-    counts = {e: sum(r.ending == e for r in rows) for e in dict.fromkeys(r.ending for r in rows)}
-    terminal.write_line(", ".join(f"{n} {ending}" for ending, n in counts.items()))
-    if bench.answer is not None and bench.builds is not None:
-        terminal.write_line("")
-        for line in bench.answer.lines(bench.builds):
-            terminal.write_line(line)
-    terminal.write_line(f"records: {bench.records} (judge them again: --rllm-replay=DIR)")
-    for path in bench.baselines.written:
+    terminal.write_line(f"records: {session.records} (judge them again: --rllm-replay=DIR)")
+    for path in session.baselines.written:
         terminal.write_line(f"baseline {'written' if path.exists() else 'removed'}: {path}")
-    for said in bench.drifted:
-        terminal.write_line(f"since the first baseline: {said}")
-    for said in bench.unused:
+    for change in session.drifted:
+        terminal.write_line(f"since the first baseline: {change}")
+    for case in session.unused:
         terminal.write_line(
-            f"in the baselines, and no test stands for it (--rllm-baseline=trim drops it): {said}"
+            f"in the baselines without a test (--rllm-baseline=trim drops it): {case}"
         )
-    if bench.broken:
-        terminal.write_line(f"the stored baselines could not be looked through: {bench.broken}")
-    report = value(terminal.config, "report")
-    if report:
-        form, _, file = report.partition(":")
-        Path(file).write_text(reports.render_named(form)(rows), encoding="utf-8")
+    if session.broken:
+        terminal.write_line(f"the stored baselines could not be checked: {session.broken}")
+    asked = value(terminal.config, "report")
+    if asked:
+        form, _, file = asked.partition(":")
+        FORMATS.load(form)(report, Path(file))
         terminal.write_line(f"report: {file}")

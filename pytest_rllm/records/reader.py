@@ -11,7 +11,8 @@ from typing import IO, Any
 from ..datasets.prompts import Prompt
 from . import spool
 from .deltas import Deltas
-from .run import SCHEMA, RecordError, Run, Sample
+from .header import SCHEMA, Header
+from .run import RecordError, Run, Sample
 from .sse import Stream, parse
 
 
@@ -47,7 +48,7 @@ def _read(path: Path, lines: Iterable[bytes]) -> Run:
                         f"{path}: recorded with schema {schema}, this version reads up to "
                         f"{SCHEMA}; update pytest-rllm"
                     )
-                run = Run(content)
+                run = Run(Header.from_json(content, schema))
             elif kind == "sample":
                 run.samples.append(_from_json(content))
             elif kind == "point":

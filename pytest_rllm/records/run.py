@@ -15,9 +15,12 @@ import numpy as np
 
 from ..datasets.prompts import Prompt
 from .deltas import Deltas
+from .header import Header
 
-SCHEMA = 1
 _OPEN, _CLOSE = "<think>", "</think>"
+
+
+ServerId = tuple[str, int | None]
 
 
 class RecordError(ValueError):
@@ -121,17 +124,19 @@ class Run:
     """A block of requests to one server, with the series that were sampled beside it.
 
     Attributes:
-        about: the header of the record: finding, arm, serving, workload, environment ...
+        header: what the run was: arm, serving, workload, engine, machine ...
         samples: one per request, in the order in which they ended.
         series: per name (``kv_use``, ``running`` ...) times in s and values, same length.
         closing: what was known at the end (lag of the client, telemetry errors); None when the
             record was cut short.
     """
 
-    about: dict[str, Any]
+    header: Header = field(default_factory=Header)
     samples: list[Sample] = field(default_factory=list)
     series: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     closing: dict[str, Any] | None = None
+    computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Values of metrics that were worked out already, see ``metrics.base``."""
 
     def add_point(self, at_s: float, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -140,9 +145,9 @@ class Run:
             points.append(value)
 
     @property
-    def server(self) -> tuple[Any, ...]:
-        """Which server answered: its build and its number there."""
-        return self.about.get("build"), self.about.get("server")
+    def server(self) -> ServerId:
+        """Which server answered: the engine's label and the server's number."""
+        return self.header.engine, self.header.server
 
     @property
     def duration_s(self) -> float:

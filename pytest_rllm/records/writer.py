@@ -9,8 +9,9 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Self
 
+from .header import SCHEMA, Header
 from .reader import read_run
-from .run import SCHEMA, RecordError, Run, Sample
+from .run import RecordError, Run, Sample
 
 
 class RunWriter:
@@ -19,7 +20,7 @@ class RunWriter:
     Nothing is kept in memory. The closing line is written by :meth:`close` only.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+    def __init__(self, path: Path, header: Header) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._samples = 0
@@ -27,7 +28,7 @@ class RunWriter:
         self._file = open(  # noqa: SIM115 - closed in __exit__
             path, "w", encoding="utf-8", errors="surrogatepass"
         )
-        self._line({"kind": "run", "schema": SCHEMA, **about})
+        self._line({"kind": "run", "schema": SCHEMA, **header.to_json()})
 
     def sample(self, sample: Sample) -> None:
         """Keep one finished (or failed) request."""

@@ -10,13 +10,13 @@ from .session_report import SessionReport
 
 Write = Callable[[SessionReport, Path], None]
 
-FORMATS: Registry[Write] = Registry(
-    "report",
+FORMATS = Registry(
     "pytest_rllm.reports",
+    "report",
     {
         "json": "pytest_rllm.reports.json_report:write",
         "markdown": "pytest_rllm.reports.markdown:write",
         "table": "pytest_rllm.reports.table:write",
     },
 )
-"""Formats for ``--rllm-report NAME:PATH``; other packages add theirs as entry points."""
+"""Name to a function :data:`Write`: formats for ``--rllm-report NAME:PATH``; other packages add theirs as entry points."""

@@ -30,6 +30,7 @@ class Row:
         statuses: per verdict of all judgements what it means beside the baseline.
         notes: what else makes the case fail, or why it was skipped.
         records: folder of the case's records.
+        died: label of the engine whose server ended while it was measured; empty when none did.
     """
 
     finding: str
@@ -41,6 +42,7 @@ class Row:
     statuses: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     records: str = ""
+    died: str = ""
 
     @property
     def title(self) -> str:

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from ..baselines import store as baselines
+from ..baselines.case import Case as StoredCase
+from ..baselines.case import fresh_case
 from ..baselines.compare import Outcome, decide, decide_upgrade
-from ..baselines.store import Case
 from ..datasets.prompts import Prompt
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling, Workload
+from ..metrics.base import Metric
 from ..models import ModelPair
+from ..records.header import Header
 from ..records.run import Run
 from ..reports.row import Row
-from .comparison import Comparison, compare
-from .session import Bench
+from ..verdicts.judgement import Judgement
+from . import upgrade
+from .comparison import CannotMeasure, Comparison, compare, header_of, never
+from .session import Session
+from .sources import Place
 
 BLOCKS = 8
 """Pairs of run blocks when a finding does not say: fewer cannot refute one of several claims."""
@@ -31,17 +35,23 @@ class ClaimsNothing(Exception):
 
 
 @dataclass
-class Trial:
+class FindingCase:
     """What the fixtures ``compare`` and ``measure`` do for one test case.
 
-    ``folder`` is where its records lie, relative to the session's.
+    Attributes:
+        finding, case: names; they key what is stored.
+        sentence, cite: what is claimed in words, and where.
+        session: whose engines measure.
+        pair: the models.
+        folder: where the case's records lie, relative to the session's.
+        comparisons: made so far.
     """
 
     finding: str
     case: str
     sentence: str
     cite: str
-    bench: Bench
+    session: Session
     pair: ModelPair
     folder: Path
     comparisons: list[Comparison] = field(default_factory=list)
@@ -56,11 +66,13 @@ class Trial:
         sampling: Sampling | None = None,
         blocks: int | Sequence[int] = BLOCKS,
         restarts: bool = False,
+        key: str | None = None,
     ) -> Comparison:
         """Measure two arms, interleaved; judge them with ``.shows(...)``.
 
         Args:
-            first, against: the arms: whole ones, or servings that share all else.
+            first, against: the arms: whole ones, or servings that share all else. An arm may name
+                the engine that serves it, so two engines can be compared.
             prompts: what is asked, split over the blocks; needed with servings.
             workload: when it is asked; needed with servings.
             sampling: the paper's, with the pair's generous budget, by default.
@@ -68,12 +80,16 @@ class Trial:
                 which the claims are looked at: no more is measured than they need.
             restarts: measure every look but the first on fresh servers: two servers of one build
                 differ a little for as long as they live.
+            key: of the comparison among the stored numbers; by default its number in the test.
+
+        Raises:
+            CannotMeasure: an engine cannot do it, by its declared capabilities.
         """
-        first, second = (
+        one, other = (
             arm if isinstance(arm, Arm) else self._arm(arm, prompts, workload, sampling)
             for arm in (first, against)
         )
-        return self._compared(first, second, blocks, restarts=restarts)
+        return self._compared(one, other, blocks, restarts=restarts, key=key)
 
     def compare_builds(
         self,
@@ -83,85 +99,118 @@ class Trial:
         workload: Workload,
         sampling: Sampling | None = None,
         blocks: Sequence[int] = LOOKS,
+        key: str | None = None,
     ) -> Comparison:
-        """The installed engine against the other build, both serving and asked alike.
+        """The session's engine against the other build, both serving and asked alike.
 
         Args:
             serving: how both serve.
             prompts, workload, sampling: what both are asked, when and how.
             blocks: growing numbers of pairs of runs at which the claims are looked at; each look
                 but the first is measured on fresh servers.
+            key: of the comparison, see :meth:`compare`.
+
+        Raises:
+            CannotMeasure: an engine cannot do it, by its declared capabilities.
         """
+        self.session.stop_if_decided()
         arm = self._arm(serving, prompts, workload, sampling)
-        new, old = (replace(arm, build=name) for name in self.bench.builds_compared())
-        return self._compared(new, old, blocks, restarts=True)
+        new, old = (replace(arm, engine=engine) for engine in self.session.engines_compared())
+        return self._compared(new, old, blocks, restarts=True, key=key)
 
     def _compared(
-        self, first: Arm, second: Arm, blocks: int | Sequence[int], *, restarts: bool = False
+        self,
+        first: Arm,
+        second: Arm,
+        blocks: int | Sequence[int],
+        *,
+        restarts: bool,
+        key: str | None,
     ) -> Comparison:
+        for arm in (first, second):
+            why = self.session.cannot(arm)
+            if why:
+                raise CannotMeasure(why)
+        key = key or str(len(self.comparisons) + 1)
+        if key in (comparison.key for comparison in self.comparisons):
+            raise ValueError(f"two comparisons of this test have the key {key!r}: rename one")
+
+        def untold(metric: Metric) -> str | None:
+            whys = (self.session.untold(arm, metric) for arm in (first, second))
+            return next((why for why in whys if why), None)
+
         comparison = compare(
-            self.bench.source(self.pair),
+            self.session.source(self.pair),
             first,
             second,
             blocks=blocks,
             where=self.folder / str(len(self.comparisons)),
-            about=self._about(),
+            header=self._header(),
+            key=key,
             restarts=restarts,
-            machine=self.bench.machine,
+            machine=self.session.machine,
+            untold=untold,
+            enough=upgrade.refutes if self.session.stops_early else never,
+            label=self.session.label,
         )
         self.comparisons.append(comparison)
         return comparison
 
     def measure(self, arm: Arm, name: str = "run") -> Run:
         """One run of an arm, recorded under ``name``; what no claim is judged on."""
-        source = self.bench.source(self.pair)
+        why = self.session.cannot(arm)
+        if why:
+            raise CannotMeasure(why)
+        source = self.session.source(self.pair)
         source.prepare([arm])
-        about = self._about() | arm.about() | {"arm": name, "where": self.finding, "blocks": 1}
-        return source.run(arm, self.folder / f"{name}.jsonl", about)
+        header = header_of(arm, self._header(), name=name, side=None, blocks=1)
+        return source.run(arm, self.folder / f"{name}.jsonl", header, Place(self.finding))
 
-    def conclude(self) -> Row:
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """Of the comparisons that were judged."""
+        return tuple(c.judgement for c in self.comparisons if c.judgement is not None)
+
+    def conclude(self, not_measured: str | None = None) -> Row:
         """Decide how the case ends; stores what the baseline words allow.
+
+        Args:
+            not_measured: why a part of the case cannot be measured on these engines.
 
         Raises:
             ClaimsNothing: no comparison was made, or nothing was claimed of one.
         """
+        judgements = self.judgements
+        if not_measured is not None and not judgements:
+            return self._row(Outcome("skip", [], [not_measured]))
         if not self.comparisons:
             raise ClaimsNothing("the finding compared nothing: call compare(...).shows(...)")
-        if any(not comparison.judged for comparison in self.comparisons):
+        if len(judgements) < len(self.comparisons) and not_measured is None:
             raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
-        claims = [pair for comparison in self.comparisons for pair in comparison.judged]
-        if self.bench.builds is not None:
-            return self._row(decide_upgrade(claims), [j.to_json() for _, j in claims])
-        keys = [(i, k) for i, c in enumerate(self.comparisons) for k in c.stored_as()]
-        if len({key for _, key in keys}) != len(set(keys)):
-            raise ClaimsNothing(
-                "two comparisons of the finding have the same arms and metric: one would hide the "
-                "other in its baseline; compare different arms, or parametrize the test"
-            )
-        spreads: dict[str, float] = {}
-        if not any(j.verdict == "invalid" for _, j in claims):
-            for comparison in self.comparisons:
-                spreads |= comparison.spreads()
-        fresh = baselines.fresh_case(self._match(), [j for _, j in claims], spreads)
-        stored = self._stored(
-            fresh, storable=all(j.verdict in ("holds", "refuted") for _, j in claims)
-        )
-        sessions = self.bench.baselines.sessions(fresh.match["hardware"], self.finding, self.case)
-        outcome = decide(claims, fresh, stored, sessions)
-        return self._row(outcome, [j.to_json() for _, j in claims])
+        if self.session.builds is not None:
+            outcome = decide_upgrade(judgements)
+            if any(judgement.broken for judgement in judgements):
+                outcome.ending = "fail"
+        else:
+            outcome = self._beside_baseline(judgements)
+        if not_measured is not None:
+            outcome.notes.append(f"only a part was measured: {not_measured}")
+            if outcome.ending in ("pass", "xfail"):
+                outcome.ending = "skip"
+        return self._row(outcome)
 
-    def _stored(self, fresh: Case, *, storable: bool) -> Case | None:
-        hardware = fresh.match["hardware"]
-        if storable and self.bench.baselines.words:
-            return self.bench.baselines.change(hardware, self.finding, self.case, fresh)
-        return self.bench.baselines.cases(hardware, self.finding).get(self.case)
-
-    def _match(self) -> dict[str, str]:
-        """What a baseline must agree on: what served, and what exactly was measured."""
-        first = self.comparisons[0].blocks[0][0].about
-        match: dict[str, str] = dict(first["match"])
-        prints = [r.about["fingerprint"] for c in self.comparisons for r in c.blocks[0]]
-        return match | {"arms": " ".join(dict.fromkeys(prints))}
+    def _beside_baseline(self, judgements: Sequence[Judgement]) -> Outcome:
+        fresh = fresh_case(judgements)
+        where = (fresh.match["hardware"], fresh.match["engine"], self.finding)
+        baselines = self.session.baselines
+        decided = all(j.verdict in ("holds", "refuted") for each in judgements for j in each.verdicts)
+        stored: StoredCase | None
+        if decided and baselines.words and not self.session.is_mock(judgements):
+            stored = baselines.change(*where, self.case, fresh)
+        else:
+            stored = baselines.cases(*where).get(self.case)
+        sessions = baselines.sessions(*where, self.case)
+        return decide(judgements, fresh, stored, sessions)
 
     def _arm(
         self,
@@ -174,19 +223,18 @@ class Trial:
             raise TypeError("compare(Serving, ...) needs prompts= and workload=")
         return Arm(serving, prompts, workload, sampling or Sampling(self.pair.generous))
 
-    def _about(self) -> dict[str, Any]:
-        return {"finding": self.finding, "case": self.case, "pair": self.pair.name}
+    def _header(self) -> Header:
+        return Header(finding=self.finding, case=self.case, pair=self.pair.name)
 
-    def _row(self, outcome: Outcome, judged: list[dict[str, Any]]) -> Row:
+    def _row(self, outcome: Outcome) -> Row:
         return Row(
             finding=self.finding,
             case=self.case,
             sentence=self.sentence,
             cite=self.cite,
-            ending=outcome.ending,
-            claims=judged,
-            standings=outcome.standings,
-            notes=outcome.notes,
-            records=str(self.bench.records / self.folder),
-            remarks=[remark for c in self.comparisons for remark in c.remarks()],
+            outcome=outcome.ending,
+            judgements=self.judgements,
+            statuses=tuple(outcome.statuses),
+            notes=tuple(outcome.notes),
+            records=str(self.session.records / self.folder),
         )

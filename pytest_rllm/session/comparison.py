@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from ..baselines.machines import UNMEASURED, Machine
-from ..baselines.store import effect_key, level_key
 from ..experiment.arm import Arm
+from ..metrics.base import Metric
+from ..records.header import Header
 from ..records.run import Run
 from ..verdicts.claims import Claim
-from ..verdicts.judge import Judged, Look, judge_family
-from ..verdicts.validity import problems, sound
-from .sources import Source
+from ..verdicts.judge import Look, Spread
+from ..verdicts.judgement import Judgement, judge_blocks
+from .sources import Place, Source
 
 Pair = tuple[Run, Run]
-ALPHA = 0.01
-"""A difference within the margin is remarked upon from this p value on."""
+
+
+class CannotMeasure(Exception):
+    """An engine cannot do what a test case asks, by its declared capabilities; says what."""
+
+
+def unmeasured(hardware: str, _engine: str) -> Machine:
+    """A machine of which nothing is known."""
+    return Machine(hardware)
+
+
+def never(_judgement: Judgement) -> bool:
+    """No judgement makes further looks needless before all claims are decided."""
+    return False
 
 
 @dataclass
@@ -28,45 +40,65 @@ class Comparison:
     """Two arms that are measured in blocks as far as the claims of :meth:`shows` need them.
 
     Attributes:
+        key: of the comparison within its test case.
         pair: the pair of runs of a block, by its number; None where records end before it.
         sizes: numbers of blocks at which the claims are looked at, growing.
-        arms: their names.
-        machine: what is known of the hardware of that name.
+        machine: what is known of an engine on a class of hardware.
+        untold: why an arm's engine does not tell what a metric takes; None when both do.
+        enough: whether no further look can change anything that matters.
         blocks: what was measured so far.
-        voids: why blocks were left out of the judgement.
+        judgement: what :meth:`shows` found; None before.
     """
 
+    key: str
     pair: Callable[[int], Pair | None]
     sizes: tuple[int, ...]
-    arms: tuple[str, str]
-    machine: Callable[[str], Machine]
+    machine: Callable[[str, str], Machine]
+    untold: Callable[[Metric], str | None] = lambda _metric: None
+    enough: Callable[[Judgement], bool] = never
     blocks: list[Pair] = field(default_factory=list)
-    judged: list[tuple[Claim, Judged]] = field(default_factory=list)
-    voids: list[str] = field(default_factory=list)
+    judgement: Judgement | None = None
 
-    def shows(self, *claims: Claim) -> list[Judged]:
+    def shows(self, *claims: Claim) -> Judgement:
         """Measure and judge the claims, which stand together, until each is decided or the
         comparison's maximum is reached. What they mean for the test is decided when the test
         function ends.
 
         A claim keeps the verdict of the look that decided it.
+
+        Raises:
+            CannotMeasure: no claim can be measured on these engines; nothing was started.
         """
         if not claims:
             raise ValueError("shows() needs at least one claim")
-        family: list[Judged] = []
+        if self.judgement is not None:
+            raise ValueError(
+                "shows() was called before: all claims on a comparison stand together in one call"
+            )
+        left_out = {claim: why for claim in claims if (why := self.untold(claim.metric))}
+        measured = [claim for claim in claims if claim not in left_out]
+        if not measured:
+            raise CannotMeasure("; ".join(dict.fromkeys(left_out.values())))
+        not_measured = [f"{claim} is not measured: {why}" for claim, why in left_out.items()]
+        judgement: Judgement | None = None
         for at, size in enumerate(self.sizes):
             if not self._measured(size):
                 break  # records end here: they were decided, or cut short, at an earlier look
-            kept, self.voids = sound(self.blocks, claims)
-            reasons = problems(self.blocks, claims)
-            spread = self.machine(self.blocks[0][0].about["match"]["hardware"]).spread
-            look = Look(self.sizes, at)
-            fresh = judge_family(claims, kept, self.arms, reasons, look, spread)
-            family = fresh if reasons or not family else settled(family, fresh)
-            if all(j.verdict != "inconclusive" for j in family):
+            judgement = judge_blocks(
+                measured,
+                self.blocks,
+                comparison=self.key,
+                look=Look(self.sizes, at),
+                spread=self._spread(),
+                before=judgement,
+                remarks=tuple(self._remarks(measured)),
+                not_measured=not_measured,
+            )
+            if judgement.decided or self.enough(judgement):
                 break
-        self.judged += zip(claims, family, strict=True)
-        return family
+        assert judgement is not None
+        self.judgement = judgement
+        return judgement
 
     def _measured(self, size: int) -> bool:
         """Have at least ``size`` blocks; False where that cannot be had any more."""
@@ -77,40 +109,34 @@ class Comparison:
             self.blocks.append(pair)
         return True
 
-    def remarks(self) -> list[str]:
-        """What a reader should know of the judgement and what is no reason to fail."""
-        found = list(self.voids)
-        timed = [claim.metric for claim, _ in self.judged if claim.metric.timed]
+    def _machines(self) -> list[Machine]:
+        """What is known of each arm's engine on its hardware."""
+        matches = [run.header.match for run in self.blocks[0]]
+        return [self.machine(match["hardware"], match["engine"]) for match in matches]
+
+    def _spread(self) -> Spread:
+        """Standard deviation between a server of one arm and one of the other, as a log ratio.
+
+        Each engine's is known between two of its own servers; of two engines each gives half.
+        """
+        first, second = self._machines()
+        if first == second:
+            return first.spread
+        return lambda metric: math.hypot(first.spread(metric), second.spread(metric)) / math.sqrt(2)
+
+    def _remarks(self, claims: Sequence[Claim]) -> Iterator[str]:
+        timed = any(claim.metric.timed for claim in claims)
         servers = {run.server for pair in self.blocks for run in pair}
-        known = self.machine(self.blocks[0][0].about["match"]["hardware"])
-        if timed and len(servers) > 1 and not known.sittings:
-            found.append(
-                f"how far two servers of one build lie apart on {known.hardware} was not measured: "
+        if not timed or len(servers) < 2:
+            return
+        matches = [run.header.match for run in self.blocks[0]]
+        names = [f"{match['engine']} on {match['hardware']}" for match in matches]
+        known = zip(names, self._machines(), strict=True)
+        for name in dict.fromkeys(name for name, machine in known if not machine.sittings):
+            yield (
+                f"how far two servers of one build differ was not measured for {name}: "
                 f"{UNMEASURED:.0%} is assumed (benchmarks/calibration measures it)"
             )
-        found += [
-            f"{claim}: the arms do differ (p = {j.no_difference:.2g}), by less than the margin"
-            for claim, j in self.judged
-            if j.verdict == "holds" and j.no_difference is not None and j.no_difference < ALPHA
-            if claim.verb in ("not_lower", "not_higher", "unchanged")
-        ]
-        return found
-
-    def stored_as(self) -> set[str]:
-        """Under which names the judged effects are stored."""
-        return {effect_key(j) for _, j in self.judged}
-
-    def spreads(self) -> dict[str, float]:
-        """Standard error over the blocks of every judged level that has one."""
-        found = {}
-        kept, _ = sound(self.blocks, [claim for claim, _ in self.judged])
-        for claim, j in self.judged:
-            if j.levels is None or len(kept) < 2:
-                continue
-            numbers = [claim.metric.of_pair(*pair) for pair in kept]
-            for name, values in zip(self.arms, zip(*numbers, strict=True), strict=True):
-                found[level_key(name, j)] = statistics.stdev(values) / math.sqrt(len(values))
-        return found
 
 
 def compare(
@@ -120,9 +146,13 @@ def compare(
     *,
     blocks: int | Sequence[int],
     where: Path,
-    about: dict[str, Any],
+    header: Header,
+    key: str = "1",
     restarts: bool = False,
-    machine: Callable[[str], Machine] = Machine,
+    machine: Callable[[str, str], Machine] = unmeasured,
+    untold: Callable[[Metric], str | None] = lambda _metric: None,
+    enough: Callable[[Judgement], bool] = never,
+    label: Callable[[str], str] = str,
 ) -> Comparison:
     """Two arms to be measured in pairs of runs, in the order ABBA ABBA ...
 
@@ -131,9 +161,11 @@ def compare(
         blocks: pairs of runs, the replicate of everything timed; or the growing numbers of them at
             which claims are looked at, until they are decided or the last is reached.
         where: folder of the records, relative to the source's.
-        about: what the records' headers say of the test (finding, case, pair).
+        header: what the records say of the test (finding, case, pair).
+        key: of the comparison within its test case.
         restarts: serve every look but the first from fresh servers, started in turned order.
-        machine: what is known of the hardware of a name; nothing by default.
+        machine, untold, enough: as of a :class:`Comparison`.
+        label: of an arm's engine, for people.
     """
     sizes = (blocks,) if isinstance(blocks, int) else tuple(blocks)
     if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):
@@ -143,57 +175,67 @@ def compare(
         questions = len({prompt.id for prompt in arm.prompts})
         if questions < most:
             raise ValueError(f"{questions} questions cannot fill {most} blocks")
-    arms = {"A": first, "B": second}
-    names = _names(first, second)
-    ready: list[bool] = []
+    arms: dict[Literal["A", "B"], Arm] = {"A": first, "B": second}
+    names = dict(zip("AB", arm_names(first, second, label), strict=True))
+    starts: list[int] = []
 
     def pair(i: int) -> Pair | None:
-        paths = {letter: where / f"{i:02d}-{letter}.jsonl" for letter in "AB"}
+        paths = {side: where / f"{i:02d}-{side}.jsonl" for side in arms}
         if i >= sizes[0] and not all(source.has(path) for path in paths.values()):
             return None
-        if not ready or (restarts and i in sizes):
-            order = [first, second] if len(ready) % 2 == 0 else [second, first]
-            source.prepare(order, fresh=bool(ready))
-            ready.append(True)
+        if not starts or (restarts and i in sizes):
+            order = [first, second] if len(starts) % 2 == 0 else [second, first]
+            source.prepare(order, fresh=bool(starts))
+            starts.append(i)
         runs: dict[str, Run] = {}
-        for letter in "AB" if i % 2 == 0 else "BA":
-            arm = arms[letter].block(i, most)
-            header = (
-                about
-                | arm.about()
-                | {
-                    "arm": names[letter],
-                    "where": f"{about['finding']} [{about['case']}] block {i + 1}/{most}",
-                    "progress": ((i + len(runs) / 2) / most, 0.5 / most),
-                    "blocks": most,
-                }
+        order_of_block: tuple[Literal["A", "B"], ...] = ("A", "B") if i % 2 == 0 else ("B", "A")
+        for side in order_of_block:
+            place = Place(
+                f"{header.finding} [{header.case}] block {i + 1}/{most}",
+                done=(i + len(runs) / 2) / most,
+                share=0.5 / most,
             )
-            runs[letter] = source.run(arm, paths[letter], header)
+            arm = arms[side].block(i, most)
+            of_run = header_of(arm, header, name=names[side], side=side, blocks=most)
+            runs[side] = source.run(arm, paths[side], of_run, place)
         return runs["A"], runs["B"]
 
-    return Comparison(pair, sizes, (names["A"], names["B"]), machine)
+    return Comparison(key, pair, sizes, machine, untold, enough)
 
 
-def settled(before: Sequence[Judged], fresh: Sequence[Judged]) -> list[Judged]:
-    """Verdicts that are reached stay; the others are those of the present look."""
-    return [
-        old if old.verdict in ("holds", "refuted") else new
-        for old, new in zip(before, fresh, strict=True)
-    ]
+def header_of(
+    arm: Arm, header: Header, *, name: str, side: Literal["A", "B"] | None, blocks: int
+) -> Header:
+    """What a record says of an arm, before a server adds what it is."""
+    return Header(
+        arm=name,
+        side=side,
+        finding=header.finding,
+        case=header.case,
+        pair=header.pair,
+        blocks=blocks,
+        fingerprint=arm.fingerprint,
+        serving=arm.serving,
+        workload=str(arm.workload),
+        sampling=arm.sampling,
+        repeats=arm.repeats,
+        engine=arm.engine,
+    )
 
 
-def _names(first: Arm, second: Arm) -> dict[str, str]:
-    """What tells the arms apart: serving and tiers always, the rest where it differs."""
-    names = {}
-    for letter, arm, other in (("A", first, second), ("B", second, first)):
-        words = [f"{arm.serving} on {'+'.join(dict.fromkeys(p.tier for p in arm.prompts))}"]
-        if arm.build != other.build:
-            words[0] = f"{arm.build}: {words[0]}"
-        if arm.workload != other.workload:
-            words.append(str(arm.workload))
-        if arm.sampling != other.sampling:
-            words.append(f"up to {arm.sampling.max_tokens} tokens")
-        if len(arm.cut) != len(other.cut):
-            words.append(f"{len(arm.cut)} more aborted")
-        names[letter] = ", ".join(words)
-    return names
+def arm_names(first: Arm, second: Arm, label: Callable[[str], str] = str) -> tuple[str, str]:
+    """What tells two arms apart: serving and tiers always, the rest where it differs."""
+    return _name(first, second, label), _name(second, first, label)
+
+
+def _name(arm: Arm, other: Arm, label: Callable[[str], str]) -> str:
+    words = [f"{arm.serving} on {'+'.join(dict.fromkeys(p.tier for p in arm.prompts))}"]
+    if arm.engine != other.engine:
+        words[0] = f"{label(arm.engine)}: {words[0]}"
+    if arm.workload != other.workload:
+        words.append(str(arm.workload))
+    if arm.sampling != other.sampling:
+        words.append(f"up to {arm.sampling.max_tokens} tokens")
+    if len(arm.cut) != len(other.cut):
+        words.append(f"{len(arm.cut)} more aborted")
+    return ", ".join(words)

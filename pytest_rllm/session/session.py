@@ -1,108 +1,154 @@
-"""The measuring bench of one pytest session: its choices, its servers, its records."""
+"""One session of measuring: its choices, its engines and servers, its records, its results."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from ..baselines.machines import Machine, machine
 from ..baselines.store import BaselineError, Baselines
-from ..engines import api_diff as canary
-from ..engines import api_snapshot as contract
-from ..engines import engine_named
-from ..engines.api_diff import Decision
-from ..engines.base import Engine
-from ..engines.builds import build_named
+from ..engines import api_diff, api_snapshot, engine_named
+from ..engines.api_diff import Finding as ApiFinding
+from ..engines.base import Endpoint
 from ..engines.pool import Pool
-from ..loadgen.fidelity import Certificates
-from ..models import PAIRS, ModelPair
+from ..experiment.arm import Arm
+from ..loadgen.fidelity import ClientCapacity
+from ..metrics.base import Metric
+from ..models import ModelPair, pair_named
 from ..reports.progress import Progress
 from ..reports.row import Row
+from ..reports.session_report import Decision, SessionReport
+from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
-from .sources import Live, Replay, SideBySide, Source
-from .upgrade import Answer, Builds
+from ..verdicts.judgement import Judgement
+from . import upgrade
+from .sources import Live, Replay, Source
+from .upgrade import Builds
 
-CONTRACT = "contract.json"
-"""Where a session's records hold what its engine said of itself."""
+API_SNAPSHOT = "contract.json"
+"""Where a session's records hold what its engine said of its API."""
+
+
+class DecisionKnown(Exception):
+    """The gate's decision is known, and no further case is measured; says why."""
 
 
 @dataclass
-class Bench:
-    """Made once per session from the options; starts nothing until something is measured.
+class Session:
+    """Made once per pytest session from the options; starts nothing until something is measured.
 
     Attributes:
-        engine_name: what serves.
-        build: which build of it, as the user named it; None for the installed one.
+        engine_text: which engine is measured, as ``--rllm-engine`` named it.
         records: where runs are recorded (or, in a replay, read).
         replaying: whether runs come from records.
-        baselines: the stored verdicts' numbers.
+        baselines: the stored numbers.
         inconclusive: how an undecided finding ends.
         data: folder of local data sets.
         say: told about progress.
-        against: the other build, as the user named it; None when findings are measured.
+        against: the other engine or build of the upgrade gate, as the user named it; None when
+            findings are measured.
+        complete: whether the gate measures every case to its end, even when its decision is known.
         rows: how the cases ended so far.
-        left_out: ids of the tests that this machine cannot run.
+        left_out: per id of a test that was not measured, the reason.
         unused: stored cases that no test stands for, known at the end.
         drifted: what accepted changes add up to, known at the end.
         broken: why that cannot be told: a stored file that cannot be used.
-        said: sentences about the engine for the end of the session.
-        answer: on the upgrade, known at the end; None when no builds are compared.
+        messages: sentences about the engine for the end of the session.
+        decision: of the gate, known at the end; None when no builds are compared.
     """
 
-    engine_name: str
+    engine_text: str
     records: Path
     replaying: bool
     baselines: Baselines
     inconclusive: Literal["fail", "skip"]
     data: Path | None
     say: Progress
-    build: str | None = None
     against: str | None = None
+    complete: bool = False
     gpu: Gpu = field(default_factory=Gpu)
     rows: list[Row] = field(default_factory=list)
-    left_out: set[str] = field(default_factory=set)
+    left_out: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
     broken: str | None = None
-    said: list[str] = field(default_factory=list)
-    answer: Answer | None = None
+    messages: list[str] = field(default_factory=list)
+    decision: Decision | None = None
+    _engines: dict[str, Endpoint] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
 
-    @cached_property
-    def engine(self) -> Engine:
+    # ---- engines
+
+    @property
+    def engine(self) -> Endpoint:
         """The engine that is measured.
 
         Raises:
             EngineError: its environment cannot be made.
-            ValueError: its build is none.
+            ValueError: it is none, or its build is none.
         """
-        build = build_named(self.build, say=self.say) if self.build else None
-        return engine_named(self.engine_name, build)
+        return self.engine_of("")
 
-    @cached_property
-    def other_engine(self) -> Engine:
-        """The engine of the build that this session compares with."""
-        assert self.against is not None
-        return engine_named(self.engine_name, build_named(self.against, say=self.say))
+    def engine_of(self, text: str) -> Endpoint:
+        """The engine that an arm names; the session's own for an empty text.
 
-    @cached_property
-    def pool(self) -> Pool:
-        return Pool(self.engine, self.records / "servers", say=self.say)
+        Raises:
+            EngineError: its environment cannot be made.
+            ValueError: it is none, or its build is none.
+        """
+        text = text or self.engine_text
+        if text not in self._engines:
+            self._engines[text] = engine_named(text, say=self.say)
+        return self._engines[text]
 
-    @cached_property
-    def other_pool(self) -> Pool:
-        """Servers of the other build."""
-        return Pool(self.other_engine, self.records / "other-servers", say=self.say)
+    def label(self, text: str) -> str:
+        """What people call an arm's engine."""
+        if self.builds is not None and text in (self._new, self._old):
+            return self.builds.new if text == self._new else self.builds.old
+        return (text or self.engine_text) if self.replaying else self.engine_of(text).label
+
+    def cannot(self, arm: Arm) -> str | None:
+        """Why an arm's engine cannot serve or be asked so, by its declared capabilities; None when
+        it can. Records tell by themselves what was measured."""
+        if self.replaying:
+            return None
+        return self.engine_of(arm.engine).cannot(arm.serving, arm.sampling)
+
+    def untold(self, arm: Arm, metric: Metric) -> str | None:
+        """Why an arm's engine does not tell what a metric takes; None when it does."""
+        if self.replaying:
+            return None
+        engine = self.engine_of(arm.engine)
+        missing = [s for s in metric.series if s not in engine.capabilities.series]
+        if not missing:
+            return None
+        return f"{engine.label} does not tell {', '.join(missing)}"
+
+    def is_mock(self, judgements: Sequence[Judgement]) -> bool:
+        """Whether a mock engine measured any of these: such numbers are never stored."""
+        if self.replaying:
+            return any(j.match.get("engine_version", "").startswith("mock") for j in judgements)
+        return any(e.capabilities.is_mock for e in self._engines.values())
+
+    # ---- the upgrade gate
+
+    @property
+    def _new(self) -> str:
+        return self.engine_text
+
+    @property
+    def _old(self) -> str:
+        return self.against or "the other build"
 
     @cached_property
     def builds(self) -> Builds | None:
-        """The builds that are compared; None when findings are measured.
+        """The engines that the gate compares; None when findings are measured.
 
         Raises:
             EngineError: a build's environment cannot be made.
@@ -112,26 +158,53 @@ class Bench:
             return Builds.read(self.records)
         if self.against is None:
             return None
-        new, old = (f"{e.distribution} {e.version()}" for e in (self.engine, self.other_engine))
+        new, old = self.engine_of(self._new).label, self.engine_of(self._old).label
         if new == old:
             old += f" ({self.against})"
         builds = Builds(new, old)
         builds.write(self.records)
         return builds
 
-    def builds_compared(self) -> tuple[str, str]:
-        """Names of the new and the old build.
+    def engines_compared(self) -> tuple[str, str]:
+        """The new and the old engine, as arms name them.
 
         Raises:
             ValueError: this session compares none.
         """
         if self.builds is None:
             raise ValueError("compare_builds needs a build to compare with: --rllm-against BUILD")
-        return self.builds.new, self.builds.old
+        return self._new, self._old
 
-    def machine(self, hardware: str) -> Machine:
-        """What is known of a class of machine, stored beside its baselines."""
-        return machine(self.baselines.root, hardware)
+    @property
+    def stops_early(self) -> bool:
+        """Whether the gate stops measuring once its decision is known; records cost nothing."""
+        return self.builds is not None and not self.complete and not self.replaying
+
+    def stop_if_decided(self) -> None:
+        """Raises DecisionKnown when a case has decided already, unless all of them are wanted."""
+        if not self.stops_early:
+            return
+        for row in self.rows:
+            if any(upgrade.refutes(judgement) for judgement in row.judgements):
+                raise DecisionKnown(
+                    f"the decision is known from {row.title}: not safe; "
+                    "--rllm-complete measures the other cases, too"
+                )
+
+    def decide(self, silent: Sequence[str]) -> None:
+        """Take the gate's decision; ``silent`` are cases that ended without a row."""
+        if self.builds is not None:
+            self.decision = upgrade.decide(self.builds, self.rows, silent)
+
+    # ---- measuring
+
+    @cached_property
+    def pool(self) -> Pool:
+        return Pool(self.records / "servers", say=self.say)
+
+    def machine(self, hardware_name: str, engine: str) -> Machine:
+        """What is known of an engine on a class of machine, stored beside its baselines."""
+        return machine(self.baselines.root, hardware_name, engine)
 
     def lacks(self, folder: Path, need: Mapping[str, Any]) -> str | None:
         """What a GPU case needs and this session has not, None when it has it all.
@@ -145,9 +218,7 @@ class Bench:
             return None if found else f"a GPU case that is not recorded in {self.records}"
         missing = self.gpu.missing(**need)
         if missing is None and self.engine.on_cpu:
-            return (
-                f"{self.engine.name} {self.engine.version()} is a CPU build: install the GPU build"
-            )
+            return f"{self.engine.label} is a CPU build: install the GPU build"
         return missing
 
     def source(self, pair: ModelPair) -> Source:
@@ -156,49 +227,43 @@ class Bench:
             return Replay(self.records)
         if pair.name not in self._sources:
             link_latest(self.records)
-            here = self._live(pair)
-            if self.builds is None:
-                self._sources[pair.name] = here
-            else:
-                there = replace(here, engine=self.other_engine, pool=self.other_pool)
-                both = {self.builds.new: here, self.builds.old: there}
-                self._sources[pair.name] = SideBySide(both)
+            self._sources[pair.name] = self._live(pair)
         return self._sources[pair.name]
 
-    def kept_contract(self) -> Decision:
-        """Whether the engine, serving the bundled pair as it is, keeps the contract that is stored;
-        changes what is stored as the words allow."""
-        record, folder = self.records / CONTRACT, self.baselines.root / "contracts"
+    def kept_api(self) -> ApiFinding:
+        """Whether the engine, serving the bundled pair as it is, keeps its stored API; changes what
+        is stored as the baseline words allow."""
+        record, folder = self.records / API_SNAPSHOT, self.baselines.root / "contracts"
         if self.replaying:
-            fresh = contract.read(record)
+            fresh = api_snapshot.read(record)
         else:
-            pair = PAIRS["tiny" if self.engine.on_cpu else "tiny-gpu"]
-            fresh = self._live(pair).contract()
-            contract.write(fresh, record)
-        decision = canary.decide(fresh, contract.stored(folder), self.baselines.words)
-        if decision.store is not None:
-            path = contract.path_in(folder, fresh)
-            contract.write(decision.store, path)
+            pair = pair_named("tiny" if self.engine.on_cpu else "tiny-gpu")
+            fresh = self._live(pair).snapshot("")
+            api_snapshot.write(fresh, record)
+        found = api_diff.decide(fresh, api_snapshot.stored(folder), self.baselines.words)
+        if found.store is not None:
+            path = api_snapshot.path_in(folder, fresh)
+            api_snapshot.write(found.store, path)
             self.baselines.written.append(path)
-        self.said += decision.lines
-        return decision
+        self.messages += found.lines
+        return found
 
     def _live(self, pair: ModelPair) -> Live:
         return Live(
-            self.engine,
+            self.engine_of,
             pair,
             self.pool,
             self.gpu,
             self.records,
             self.say,
             self.strangers,
-            self.certificates,
+            self.capacity,
         )
 
     @cached_property
-    def certificates(self) -> Certificates:
+    def capacity(self) -> ClientCapacity:
         """What this session's client is known to carry."""
-        return Certificates()
+        return ClientCapacity()
 
     @cached_property
     def strangers(self) -> dict[str, float]:
@@ -210,16 +275,19 @@ class Bench:
             if name.endswith("_processes") and count
         }
 
+    # ---- the end
+
     def close(self, existing: Mapping[str, set[str]] | None = None) -> None:
         """Stop every server; look through what is stored, and trim cases that do not exist where
         that was asked for."""
-        for name in {"pool", "other_pool"} & self.__dict__.keys():
-            getattr(self, name).close()
+        if "pool" in self.__dict__:
+            self.pool.close()
         if self._sources and self.builds is not None:
             for source in self._sources.values():
-                assert isinstance(source, SideBySide)
+                assert isinstance(source, Live)
                 told = self.builds.changes
-                told.extend(change for change in source.changes() if change not in told)
+                changes = source.changes(self._old, self._new)
+                told.extend(change for change in changes if change not in told)
             self.builds.write(self.records)
         try:
             if existing is not None and "trim" in self.baselines.words:
@@ -229,6 +297,29 @@ class Bench:
             self.drifted = self.baselines.drifted()
         except BaselineError as error:
             self.broken = str(error)
+
+    def report(self, rows: Sequence[Row] | None = None) -> SessionReport:
+        """The session as reports show it.
+
+        Args:
+            rows: of all workers; this session's own by default.
+        """
+        chosen = sorted(
+            self.rows if rows is None else rows, key=lambda row: (row.finding, row.case)
+        )
+        matches = [judgement.match for row in chosen for judgement in row.judgements]
+        return SessionReport(
+            rows=tuple(chosen),
+            decision=self.decision,
+            environment={
+                "engines": sorted({f"{m['engine']} {m['engine_version']}" for m in matches}),
+                "hardware": sorted({m["hardware"] for m in matches}),
+                "versions": hardware.versions(),
+            },
+            records=str(self.records),
+            replayed=self.replaying,
+            messages=tuple(self.messages),
+        )
 
 
 def fresh_records(root: Path) -> Path:

