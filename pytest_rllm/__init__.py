@@ -32,6 +32,7 @@ _HOMES = {
         "PREFIX_HITS",
         "PREEMPTIONS",
         "EMPTY",
+        "FAILED",
         "AGREEMENT",
         "ACCEPTANCE_LENGTH",
         "ACCEPTANCE_RATE",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from .metrics import DELTAS_PER_S as DELTAS_PER_S
     from .metrics import E2E as E2E
     from .metrics import EMPTY as EMPTY
+    from .metrics import FAILED as FAILED
     from .metrics import KV_MEAN as KV_MEAN
     from .metrics import KV_PEAK as KV_PEAK
     from .metrics import KV_SWING as KV_SWING

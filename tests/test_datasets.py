@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from pytest_rllm.datasets import prompts as datasets
-from pytest_rllm.datasets.prompts import BOXED, Prompt, choose, dataset, load, revision
+from pytest_rllm.datasets.hub import BOXED
+from pytest_rllm.datasets.prompts import Prompt, choose, dataset, load, revision
 
 GPQA_ROW = {
     "Question": "Which one? ",
@@ -165,6 +167,77 @@ def test_a_name_belongs_to_one_data_set(
     assert load("mine") == tuple(numbered("easy", 2))
     with pytest.raises(ValueError, match="two data sets are called 'mine'"):
         registered("mine", [])
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts packages that declare a data set by an entry point on the path, as pip would."""
+
+    def install(package: str, name: str, code: str = "", function: str = "load") -> None:
+        (tmp_path / f"{package}.py").write_text(code)
+        info = tmp_path / f"{package}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(
+            f"[pytest_rllm.datasets]\n{name} = {package}:{function}\n"
+        )
+
+    monkeypatch.syspath_prepend(tmp_path)
+    return install
+
+
+OTHERS = """
+from pytest_rllm.datasets.prompts import Prompt
+
+def load(folder):
+    yield Prompt("a", f"in {folder}?", "7", "easy", "math", "a")
+
+def text(folder):
+    yield "How many?"
+"""
+
+
+def test_another_package_adds_a_data_set_by_an_entry_point(
+    installed: Callable[..., None], tmp_path: Path
+) -> None:
+    installed("others_one", "theirs", OTHERS)
+    assert load("theirs", tmp_path) == (Prompt("a", f"in {tmp_path}?", "7", "easy", "math", "a"),)
+    assert choose({"easy": "theirs"}, "easy", n=1, folder=tmp_path)[0].id == "a"
+    with pytest.raises(ValueError, match=r"there are aime2024, .*, theirs$"):
+        load("their")
+
+
+@pytest.mark.parametrize(
+    ("code", "function", "message"),
+    [
+        ("import there_is_no_such_module", "load", r"cannot be imported \(No module named"),
+        ("", "load", r"others_two:load cannot be imported .*repair or uninstall the package"),
+        (OTHERS, "text", "'theirs two' yields str, not Prompt"),
+    ],
+    ids=["broken", "without the function", "no prompts"],
+)
+def test_a_data_set_of_another_package_that_is_broken_is_named(
+    installed: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    function: str,
+    message: str,
+) -> None:
+    monkeypatch.delitem(sys.modules, "others_two", raising=False)
+    installed("others_two", "theirs two", code, function)
+    with pytest.raises(ValueError, match=message):
+        load("theirs two")
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "theirs three"])
+def test_no_entry_point_takes_a_name_that_is_taken(
+    installed: Callable[..., None], name: str
+) -> None:
+    datasets._load.cache_clear()
+    installed("others_three", name, OTHERS)
+    installed("others_four", "theirs three", OTHERS)
+    with pytest.raises(ValueError, match=rf"two data sets are called '{name}'.* rename"):
+        load(name)
 
 
 def test_a_question_belongs_into_a_data_set_once(

@@ -13,6 +13,7 @@ from pytest_rllm.metrics import (
     DELTAS_PER_S,
     E2E,
     EMPTY,
+    FAILED,
     KV_MEAN,
     KV_PEAK,
     KV_SWING,
@@ -73,6 +74,7 @@ RUN = run(
         (TRUNCATED, 1 / 3),
         (UNPARSED, 0.0),
         (EMPTY, 0.0),
+        (FAILED, 1 / 4),
         (OUTPUT_TOKENS, (5 + 7 + 12) / 3),
         (REASONING_TOKENS, (1 + 1 + 12) / 3),
         (TPS, 24 / 5),
@@ -101,6 +103,26 @@ def test_every_metric_is_tested_above() -> None:
     mark = next(mark for mark in test_value.pytestmark)  # type: ignore[attr-defined]
     of_two_runs = {AGREEMENT.name}
     assert {tested.name for tested, _ in mark.args[1]} | of_two_runs == METRICS.keys()
+
+
+def test_failed_requests_are_a_share_of_all_requests_of_their_question() -> None:
+    of = run(
+        sample("q0"),
+        sample("q0", repeat=1, error="HTTP 500: engine is dead"),
+        sample("q1", error="stalled: nothing arrived for 2 s"),
+        sample("q2"),
+        sample("q3", tier="hard", error="closed early"),
+    )
+    assert FAILED.of_questions(of) == {"q0": 0.5, "q1": 1.0, "q2": 0.0, "q3": 1.0}
+    assert FAILED.on("hard").of_questions(of) == {"q3": 1.0}
+    assert (FAILED.slug, FAILED.better, FAILED.timed) == ("failed-requests", "lower", False)
+
+
+def test_a_run_whose_requests_all_failed_has_a_share_of_failed_ones() -> None:
+    assert FAILED.of_run(run(sample("q0", error="HTTP 500"))) == 1.0
+    assert FAILED.of_run(run(sample("q0", r"\boxed{8}", finish_reason="length"))) == 0.0
+    with pytest.raises(MetricUnavailable, match="the run holds no request"):
+        FAILED.of_run(run())
 
 
 def test_time_between_tokens_is_over_the_tokens_after_the_first_delta() -> None:

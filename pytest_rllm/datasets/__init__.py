@@ -1,1 +1,4 @@
-"""What is asked, and whether an answer is right."""
+"""Questions with known answers. Importing this package registers its data sets."""
+
+from . import bundled as bundled
+from . import hub as hub

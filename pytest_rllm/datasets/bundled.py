@@ -8,6 +8,10 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from .prompts import Prompt, dataset
 
 HELDOUT_SIZE = 2000
 """Number of distinct held-out problems that each tier offers for one seed."""
@@ -175,6 +179,20 @@ def apply(left: int, operator: str, right: int) -> int:
     return {"+": left + right, "-": left - right, "*": left * right}[operator] % 100
 
 
+def _prompts(tier: str, _folder: Path | None) -> Iterator[Prompt]:
+    for problem in heldout(tier, HELDOUT_SIZE):
+        # Sums are drawn independently, whatever their wording; questions on one fact are not.
+        template = problem.template if tier == "knowledge" else problem.id
+        yield Prompt(
+            id=problem.id,
+            text=problem.question,
+            answer=problem.answer,
+            tier=tier,
+            kind="word" if tier == "knowledge" else "math",
+            template=template,
+        )
+
+
 def _drawer(tier: str, dials: dict[str, Dial]) -> Callable[[random.Random], Worked]:
     if tier == "knowledge":
         known = facts()
@@ -252,3 +270,7 @@ def _worked(tier: str, question: str, steps: list[Step], template: str) -> Worke
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+for _tier in ("easy", "medium", "hard", "knowledge"):
+    dataset(f"bundled-{_tier}")(partial(_prompts, _tier))

@@ -1,19 +1,19 @@
-"""What is asked: prompts with their answer key. A data set is one decorated function."""
+"""Prompts with their answer keys, the table of data sets, and the choice of prompts from them.
+
+A data set is a function that yields prompts: one of this package is decorated with :func:`dataset`,
+one of another package is an entry point of the group ``pytest_rllm.datasets``.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
-
-from . import bundled as problems
-
-BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,17 @@ class Prompt:
 
 
 Loader = Callable[[Path | None], Iterable[Prompt]]
+"""Takes the folder of ``--rllm-data``, or None, and yields the prompts of a data set in order."""
+GROUP = "pytest_rllm.datasets"
+"""Entry points of other packages: the name of a data set, and its loader."""
 _LOADERS: dict[str, Loader] = {}
 
 
 def dataset(name: str) -> Callable[[Loader], Loader]:
-    """Register a function as the data set ``name``.
+    """Register a loader as the data set ``name`` of this package.
 
-    The function takes the folder of ``--rllm-data`` (or None) and yields prompts in their order.
+    Raises:
+        ValueError: a data set of that name is registered already.
     """
 
     def register(loader: Loader) -> Loader:
@@ -62,19 +66,57 @@ def load(name: str, folder: Path | None = None) -> tuple[Prompt, ...]:
     """All prompts of a data set.
 
     Raises:
-        ValueError: no such data set (with the names there are), or it holds a question twice.
+        ValueError: there is no such data set (the message lists the names), its loader cannot be
+            imported or yields something else than prompts, or two prompts have the same id.
     """
     return _load(name, folder)
 
 
 @cache
 def _load(name: str, folder: Path | None) -> tuple[Prompt, ...]:
-    if name not in _LOADERS:
-        raise ValueError(f"unknown data set {name!r}; there are {', '.join(sorted(_LOADERS))}")
-    prompts = tuple(_LOADERS[name](folder))
+    prompts = tuple(_loader(name)(folder))
+    for prompt in prompts:
+        if not isinstance(prompt, Prompt):
+            raise ValueError(f"data set {name!r} yields {type(prompt).__name__}, not Prompt")
     if len({prompt.id for prompt in prompts}) != len(prompts):
         raise ValueError(f"data set {name!r} holds one id twice")
     return prompts
+
+
+def _loader(name: str) -> Loader:
+    others = _of_other_packages()
+    if name in _LOADERS and name in others:
+        raise ValueError(
+            f"two data sets are called {name!r}: pytest-rllm's own and the entry point "
+            f"{others[name].value}; rename that one"
+        )
+    if name in _LOADERS:
+        return _LOADERS[name]
+    if name not in others:
+        names = ", ".join(sorted({*_LOADERS, *others}))
+        raise ValueError(f"unknown data set {name!r}; there are {names}")
+    point = others[name]
+    try:
+        loader: Loader = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"data set {name!r}: its entry point {point.value} cannot be imported ({error}); "
+            "repair or uninstall the package that declares it"
+        ) from error
+    return loader
+
+
+def _of_other_packages() -> dict[str, EntryPoint]:
+    """The data sets that installed packages declare, by name; none is imported."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        first = found.setdefault(point.name, point)
+        if first.value != point.value:
+            raise ValueError(
+                f"two data sets are called {point.name!r}: the entry points {first.value} and "
+                f"{point.value}; rename or uninstall one"
+            )
+    return found
 
 
 def choose(
@@ -121,96 +163,3 @@ def revision(prompts: Sequence[Prompt]) -> str:
     for p in prompts:
         digest.update("\0".join((p.id, p.text, p.answer, p.kind, str(p.repeat))).encode() + b"\1")
     return digest.hexdigest()[:12]
-
-
-def _bundled(tier: str, _folder: Path | None) -> Iterator[Prompt]:
-    for problem in problems.heldout(tier, problems.HELDOUT_SIZE):
-        # Sums are drawn independently, whatever their wording; questions on one fact are not.
-        template = problem.template if tier == "knowledge" else problem.id
-        yield Prompt(
-            id=problem.id,
-            text=problem.question,
-            answer=problem.answer,
-            tier=tier,
-            kind="word" if tier == "knowledge" else "math",
-            template=template,
-        )
-
-
-for _tier in ("easy", "medium", "hard", "knowledge"):
-    dataset(f"bundled-{_tier}")(partial(_bundled, _tier))
-
-
-def _rows(name: str, folder: Path | None, *path: str, split: str) -> Iterator[dict[str, Any]]:
-    """Rows of a data set: ``folder/name.jsonl`` when there is one, else from the hub or its cache.
-
-    Raises:
-        ValueError: neither can be read, with what to do.
-    """
-    import datasets
-
-    local = folder / f"{name}.jsonl" if folder else None
-    try:
-        if local and local.is_file():
-            loaded = datasets.load_dataset("json", data_files=str(local), split="train")
-        else:
-            loaded = datasets.load_dataset(*path, split=split)
-    except Exception as error:
-        raise ValueError(
-            f"data set {name!r} ({'/'.join(path)}) could not be loaded: {error}; "
-            f"download it once with access to its hub, or put {name}.jsonl, with the columns of "
-            "the original, in a folder and give that with --rllm-data"
-        ) from error
-    return iter(loaded)
-
-
-def _column(name: str, row: dict[str, Any], column: str) -> str:
-    if row.get(column) is None:
-        raise ValueError(
-            f"data set {name!r} has a row without {column!r}; its columns are {', '.join(row)}"
-        )
-    return str(row[column])
-
-
-@dataset("gsm8k")
-def gsm8k(folder: Path | None) -> Iterator[Prompt]:
-    """Grade-school word problems, test split. Source: Cobbe et al., arXiv 2110.14168."""
-    for i, row in enumerate(_rows("gsm8k", folder, "openai/gsm8k", "main", split="test")):
-        answer = _column("gsm8k", row, "answer").rpartition("####")[2].strip().replace(",", "")
-        text = _column("gsm8k", row, "question") + BOXED
-        yield Prompt(f"gsm8k-{i}", text, answer, "easy", "math", f"gsm8k-{i}")
-
-
-@dataset("math500")
-def math500(folder: Path | None) -> Iterator[Prompt]:
-    """500 competition problems. Source: Lightman et al., arXiv 2305.20050."""
-    for row in _rows("math500", folder, "HuggingFaceH4/MATH-500", split="test"):
-        key = _column("math500", row, "unique_id")
-        text = _column("math500", row, "problem") + BOXED
-        yield Prompt(key, text, _column("math500", row, "answer"), "medium", "math", key)
-
-
-@dataset("aime2024")
-def aime2024(folder: Path | None) -> Iterator[Prompt]:
-    """The 30 problems of AIME 2024."""
-    for row in _rows("aime2024", folder, "HuggingFaceH4/aime_2024", split="train"):
-        key = f"aime-{_column('aime2024', row, 'id')}"
-        text = _column("aime2024", row, "problem") + BOXED
-        yield Prompt(key, text, _column("aime2024", row, "answer"), "hard", "math", key)
-
-
-@dataset("gpqa")
-def gpqa(folder: Path | None) -> Iterator[Prompt]:
-    """GPQA Diamond, options in a seeded order. Source: Rein et al., arXiv 2311.12022."""
-    wrong = [f"Incorrect Answer {i}" for i in (1, 2, 3)]
-    for i, row in enumerate(
-        _rows("gpqa", folder, "Idavidrein/gpqa", "gpqa_diamond", split="train")
-    ):
-        options = [_column("gpqa", row, column).strip() for column in ("Correct Answer", *wrong)]
-        order = random.Random(i).sample(range(4), 4)
-        listed = "\n".join(
-            f"{letter}. {options[j]}" for letter, j in zip("ABCD", order, strict=True)
-        )
-        question = _column("gpqa", row, "Question").strip()
-        text = f"{question}\n{listed}\n{BOXED[1:]} Answer with the letter."
-        yield Prompt(f"gpqa-{i}", text, "ABCD"[order.index(0)], "knowledge", "word", f"gpqa-{i}")

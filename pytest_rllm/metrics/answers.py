@@ -40,6 +40,21 @@ def EMPTY(run: Run) -> dict[str, float]:
     return _graded(run, "empty")
 
 
+@metric("failed requests", "share", better="lower", per="question")
+def FAILED(run: Run) -> dict[str, float]:
+    """Share of a question's requests that failed or were aborted, of all requests of the run.
+
+    The other metrics are of finished requests only: without this one, an engine that fails at its
+    hardest requests would look better.
+    """
+    if not run.samples:
+        raise MetricUnavailable("the run holds no request")
+    failures: defaultdict[str, list[float]] = defaultdict(list)
+    for sample in run.samples:
+        failures[sample.prompt.id].append(float(sample.error is not None))
+    return {question: statistics.fmean(values) for question, values in failures.items()}
+
+
 @metric("agreement", "share", better="higher", per="pair")
 def AGREEMENT(first: Run, second: Run) -> dict[str, float]:
     """Share of a question's answers that are word for word the other arm's, reasoning included.
