@@ -12,6 +12,7 @@ import pytest
 from .. import reports
 from ..baselines.machines import MachineError
 from ..baselines.store import BaselineError
+from ..engines.api_snapshot import SnapshotError
 from ..engines.base import EngineError, MetricMissing
 from ..records.run import RecordError
 from ..records.spool import ClientError
@@ -26,7 +27,15 @@ from .fixtures import bench_of
 from .options import upgrading, value
 
 KNOWN = "known deviation"
-ERRORS = (EngineError, RecordError, BaselineError, MachineError, MetricMissing, ClientError)
+ERRORS = (
+    EngineError,
+    RecordError,
+    BaselineError,
+    SnapshotError,
+    MachineError,
+    MetricMissing,
+    ClientError,
+)
 """Said in a sentence of their own: a traceback would hide it."""
 
 
@@ -128,6 +137,8 @@ def summarise(terminal: Any, told: Sequence[str]) -> None:
     terminal.write_line(f"records: {bench.records} (judge them again: --rllm-replay=DIR)")
     for path in bench.baselines.written:
         terminal.write_line(f"baseline {'written' if path.exists() else 'removed'}: {path}")
+    for path in bench.outdated:
+        terminal.write_line(f"baseline of schema 1 (--rllm-baseline=update converts it): {path}")
     for said in bench.drifted:
         terminal.write_line(f"since the first baseline: {said}")
     for said in bench.unused:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..baselines import store as baselines
 from ..baselines.compare import Outcome, decide, decide_upgrade
-from ..baselines.store import Case
+from ..baselines.store import Case, fresh_case
 from ..datasets.prompts import Prompt
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
@@ -129,39 +128,26 @@ class Trial:
             raise ClaimsNothing("the finding compared nothing: call compare(...).shows(...)")
         if any(not comparison.judged for comparison in self.comparisons):
             raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
-        claims = [pair for comparison in self.comparisons for pair in comparison.judged]
+        judgements = [c.judgement(str(i)) for i, c in enumerate(self.comparisons, 1)]
+        verdicts = [j for judgement in judgements for j in judgement.verdicts]
+        told = [j.to_json() for j in verdicts]
         if self.bench.builds is not None:
-            return self._row(decide_upgrade(claims), [j.to_json() for _, j in claims])
-        keys = [(i, k) for i, c in enumerate(self.comparisons) for k in c.stored_as()]
-        if len({key for _, key in keys}) != len(set(keys)):
-            raise ClaimsNothing(
-                "two comparisons of the finding have the same arms and metric: one would hide the "
-                "other in its baseline; compare different arms, or parametrize the test"
-            )
-        spreads: dict[str, float] = {}
-        if not any(j.verdict == "invalid" for _, j in claims):
-            for comparison in self.comparisons:
-                spreads |= comparison.spreads()
-        fresh = baselines.fresh_case(self._match(), [j for _, j in claims], spreads)
-        stored = self._stored(
-            fresh, storable=all(j.verdict in ("holds", "refuted") for _, j in claims)
-        )
-        sessions = self.bench.baselines.sessions(fresh.match["hardware"], self.finding, self.case)
-        outcome = decide(claims, fresh, stored, sessions)
-        return self._row(outcome, [j.to_json() for _, j in claims])
+            return self._row(decide_upgrade(judgements), told)
+        fresh = fresh_case(judgements)
+        storable = all(j.verdict in ("holds", "refuted") for j in verdicts)
+        stored = self._stored(fresh, storable=storable)
+        sessions = self.bench.baselines.sessions(*self._place(fresh), self.case)
+        return self._row(decide(judgements, fresh, stored, sessions), told)
 
     def _stored(self, fresh: Case, *, storable: bool) -> Case | None:
-        hardware = fresh.match["hardware"]
+        place = self._place(fresh)
         if storable and self.bench.baselines.words:
-            return self.bench.baselines.change(hardware, self.finding, self.case, fresh)
-        return self.bench.baselines.cases(hardware, self.finding).get(self.case)
+            return self.bench.baselines.change(*place, self.case, fresh)
+        return self.bench.baselines.cases(*place).get(self.case)
 
-    def _match(self) -> dict[str, str]:
-        """What a baseline must agree on: what served, and what exactly was measured."""
-        first = self.comparisons[0].blocks[0][0].about
-        match: dict[str, str] = dict(first["match"])
-        prints = [r.about["fingerprint"] for c in self.comparisons for r in c.blocks[0]]
-        return match | {"arms": " ".join(dict.fromkeys(prints))}
+    def _place(self, fresh: Case) -> tuple[str, str, str]:
+        """Hardware, engine and finding of the file that holds this case."""
+        return fresh.match["hardware"], fresh.match["engine"], self.finding
 
     def _arm(
         self,
@@ -185,7 +171,7 @@ class Trial:
             cite=self.cite,
             ending=outcome.ending,
             claims=judged,
-            standings=outcome.standings,
+            standings=outcome.statuses,
             notes=outcome.notes,
             records=str(self.bench.records / self.folder),
             remarks=[remark for c in self.comparisons for remark in c.remarks()],

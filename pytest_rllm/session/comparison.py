@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..baselines.machines import UNMEASURED, Machine
-from ..baselines.store import effect_key, level_key
 from ..experiment.arm import Arm
 from ..records.run import Run
 from ..verdicts.claims import Claim
-from ..verdicts.judge import Judged, Look, judge_family
+from ..verdicts.judge import Judged, Judgement, Look, judge_family
 from ..verdicts.validity import problems, sound
 from .sources import Source
 
@@ -96,20 +95,31 @@ class Comparison:
         ]
         return found
 
-    def stored_as(self) -> set[str]:
-        """Under which names the judged effects are stored."""
-        return {effect_key(j) for _, j in self.judged}
+    def judgement(self, key: str) -> Judgement:
+        """What was shown, under the comparison's key within its test case."""
+        verdicts = tuple(replace(j, comparison=key) for _, j in self.judged)
+        first = self.blocks[0]
+        prints = " ".join(dict.fromkeys(run.about["fingerprint"] for run in first))
+        return Judgement(
+            key,
+            tuple(claim for claim, _ in self.judged),
+            verdicts,
+            spreads=self._spreads(verdicts),
+            match=first[0].about["match"] | {"arms": prints},
+        )
 
-    def spreads(self) -> dict[str, float]:
+    def _spreads(self, verdicts: Sequence[Judged]) -> dict[str, float]:
         """Standard error over the blocks of every judged level that has one."""
-        found = {}
+        found: dict[str, float] = {}
+        if any(j.verdict == "invalid" for j in verdicts):
+            return found
         kept, _ = sound(self.blocks, [claim for claim, _ in self.judged])
-        for claim, j in self.judged:
+        for (claim, _), j in zip(self.judged, verdicts, strict=True):
             if j.levels is None or len(kept) < 2:
                 continue
             numbers = [claim.metric.of_pair(*pair) for pair in kept]
-            for name, values in zip(self.arms, zip(*numbers, strict=True), strict=True):
-                found[level_key(name, j)] = statistics.stdev(values) / math.sqrt(len(values))
+            for key, values in zip(j.level_keys, zip(*numbers, strict=True), strict=True):
+                found[key] = statistics.stdev(values) / math.sqrt(len(values))
         return found
 
 

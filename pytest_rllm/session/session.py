@@ -50,6 +50,7 @@ class Bench:
         left_out: ids of the tests that this machine cannot run.
         unused: stored cases that no test stands for, known at the end.
         drifted: what accepted changes add up to, known at the end.
+        outdated: stored files of an older schema, known at the end.
         broken: why that cannot be told: a stored file that cannot be used.
         said: sentences about the engine for the end of the session.
         answer: on the upgrade, known at the end; None when no builds are compared.
@@ -69,6 +70,7 @@ class Bench:
     left_out: set[str] = field(default_factory=set)
     unused: list[str] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
+    outdated: list[Path] = field(default_factory=list)
     broken: str | None = None
     said: list[str] = field(default_factory=list)
     answer: Answer | None = None
@@ -131,7 +133,7 @@ class Bench:
 
     def machine(self, hardware: str) -> Machine:
         """What is known of a class of machine, stored beside its baselines."""
-        return machine(self.baselines.root, hardware)
+        return machine(self.baselines.root, hardware, self.engine_name)
 
     def lacks(self, folder: Path, need: Mapping[str, Any]) -> str | None:
         """What a GPU case needs and this session has not, None when it has it all.
@@ -227,6 +229,7 @@ class Bench:
             if existing is not None and self.against is None:
                 self.unused = self.baselines.unused(existing)
             self.drifted = self.baselines.drifted()
+            self.outdated = self.baselines.outdated()
         except BaselineError as error:
             self.broken = str(error)
 

@@ -13,7 +13,7 @@ from pytest_rllm.metrics.latency import Metric
 from pytest_rllm.records.deltas import Delta
 from pytest_rllm.records.run import Run, RunWriter, Sample
 from pytest_rllm.verdicts.claims import Claim, Verdict
-from pytest_rllm.verdicts.judge import Judged
+from pytest_rllm.verdicts.judge import Judged, Judgement
 
 VALUE = Metric("value", "s", "lower", "run", lambda run: run.about["value"])
 """A metric that is whatever the header of the run says."""
@@ -130,6 +130,7 @@ def judged(
     verdict: Verdict,
     effect: tuple[float, float, float] | None = (0.2, 0.3, 0.4),
     levels: tuple[float, float] | None = (0.75, 0.5),
+    arms: tuple[str, str] = ("reasoning", "plain"),
 ) -> Judged:
     """A verdict on ``claim`` with an effect as low, estimate, high on the claim's own scale."""
     low, estimate, high = effect or (None, None, None)
@@ -141,7 +142,7 @@ def judged(
         scale=claim.margin.scale,
         verdict=verdict,
         why=None,
-        arms=("reasoning", "plain"),
+        arms=arms,
         levels=levels,
         estimate=estimate,
         low=low,
@@ -150,4 +151,20 @@ def judged(
         n=6,
         replicate="blocks",
         detectable=0.05,
+    )
+
+
+def judgement(
+    *verdicts: tuple[Claim, Judged],
+    comparison: str = "1",
+    match: Mapping[str, str] = MATCH,
+    spreads: Mapping[str, float] | None = None,
+) -> Judgement:
+    """What a comparison of that key shows when its claims have these verdicts."""
+    return Judgement(
+        comparison,
+        tuple(claim for claim, _ in verdicts),
+        tuple(replace(j, comparison=comparison) for _, j in verdicts),
+        spreads=spreads or {},
+        match=match,
     )
