@@ -1,8 +1,8 @@
 """The ledger of accepted changes: what every stored number was, from the first session on.
 
-``baselines/<hardware>/<engine>/ledger.jsonl`` gets a line for each number that ``--rllm-baseline`` stores or
-changes. Small changes that were each accepted add up; the ledger shows the sum. And it tells how
-far a level moves from one session to the next, which no session can tell by itself.
+``baselines/<hardware>/<engine>/ledger.jsonl`` gets a line for each number that ``--rllm-baseline``
+stores or changes. Small changes that were each accepted add up; the ledger shows the sum. And it
+tells how far a level moves from one session to the next, which no session can tell by itself.
 """
 
 from __future__ import annotations
