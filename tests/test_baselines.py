@@ -6,51 +6,59 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from doubles.synthetic import judged
+from doubles.synthetic import judged, judgement
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_rllm.baselines import ledger
-from pytest_rllm.baselines.store import (
+from pytest_rllm.baselines.case import (
     SCHEMA,
-    WORDS,
-    BaselineError,
-    Baselines,
     Case,
+    described,
     drifts,
-    dump,
     fresh_case,
     missing,
     stale,
     unclaimed,
 )
+from pytest_rllm.baselines.compare import decide
+from pytest_rllm.baselines.format import BaselineError, dump
+from pytest_rllm.baselines.store import WORDS, Baselines
 from pytest_rllm.metrics import ACCURACY, TPS
 from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, not_lower, pct, pp
+from pytest_rllm.verdicts.judge import Judged
+from pytest_rllm.verdicts.judgement import Judgement
 
 GPU = {"hardware": "gpu-x-1x", "engine": "vllm"}
 CPU = {"hardware": "cpu-x-2c", "engine": "vllm"}
+F = "gpu", "vllm", "f"
+"""Hardware, engine and finding of most cases here."""
 FASTER = higher(TPS, by=pct(10))
 RIGHT = not_lower(ACCURACY, by_more_than=pp(3))
 
 STORED = Case(
     match={"engine": "vllm", "hardware": "cpu-x-2c"},
     effects={
-        "b vs a: TPS [%]": [34.99, 22.14, 49.18, 6],
-        "a vs b: accuracy [pp]": [0.0, -1.5, 1.5, 64],
+        "1/tps/pct": [34.99, 22.14, 49.18, 6],
+        "1/accuracy/pp": [0.0, -1.5, 1.5, 64],
     },
-    levels={"é: accuracy": [0.6667, 0.0125]},
-    deviations=["TPS higher by 50 %", "TPS higher by 40 %"],
+    levels={"1/a/accuracy": [0.6667, 0.0125]},
+    deviations=["1/tps-higher-50pct", "1/tps-higher-40pct"],
+    labels={"1/b": "plain", "1/a": "é"},
 )
 TEXT = """\
 {
- "schema": 1,
+ "schema": 2,
  "finding": "speculative_decoding",
  "cases": {
   "draft": {
    "deviations": [],
    "effects": {
+   },
+   "labels": {
    },
    "levels": {
    },
@@ -58,13 +66,17 @@ TEXT = """\
    }
   },
   "ngram": {
-   "deviations": ["TPS higher by 40 %", "TPS higher by 50 %"],
+   "deviations": ["1/tps-higher-40pct", "1/tps-higher-50pct"],
    "effects": {
-    "a vs b: accuracy [pp]": [0.0, -1.5, 1.5, 64],
-    "b vs a: TPS [%]": [34.99, 22.14, 49.18, 6]
+    "1/accuracy/pp": [0.0, -1.5, 1.5, 64],
+    "1/tps/pct": [34.99, 22.14, 49.18, 6]
+   },
+   "labels": {
+    "1/a": "é",
+    "1/b": "plain"
    },
    "levels": {
-    "é: accuracy": [0.6667, 0.0125]
+    "1/a/accuracy": [0.6667, 0.0125]
    },
    "match": {
     "engine": "vllm",
@@ -90,6 +102,7 @@ cases = st.builds(
     st.dictionaries(st.text(max_size=4), numbers, max_size=3),
     st.dictionaries(st.text(max_size=4), numbers, max_size=3),
     st.lists(st.text(max_size=4), max_size=3).map(sorted),
+    st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3),
 )
 
 
@@ -98,14 +111,14 @@ def test_what_is_written_is_read_back_and_written_the_same(
     tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, Case]
 ) -> None:
     stored = Baselines(tmp_path_factory.getbasetemp() / "baselines")
-    stored._write("cpu", "f", wanted)
-    assert stored.cases("cpu", "f") == wanted
-    assert dump("f", stored.cases("cpu", "f")) == dump("f", wanted)
+    stored._write("cpu", "vllm", "f", wanted)
+    assert stored.cases("cpu", "vllm", "f") == wanted
+    assert dump("f", stored.cases("cpu", "vllm", "f")) == dump("f", wanted)
 
 
 def put(root: Path, text: str | bytes) -> Baselines:
-    path = root / "cpu" / "f.json"
-    path.parent.mkdir()
+    path = root / "cpu" / "vllm" / "f.json"
+    path.parent.mkdir(parents=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return Baselines(root)
 
@@ -113,15 +126,16 @@ def put(root: Path, text: str | bytes) -> Baselines:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (json.dumps({"schema": SCHEMA + 1, "cases": 7}), "schema 2, .*: update pytest-rllm"),
+        (json.dumps({"schema": SCHEMA + 1, "cases": 7}), "schema 3, .*: update pytest-rllm"),
         (TEXT, "holds the finding 'speculative_decoding'"),
-        ('{\n "schema": 1,\n "finding" "f"\n}', r"f\.json:3: broken JSON"),
+        ('{\n "schema": 2,\n "finding" "f"\n}', r"f\.json:3: broken JSON"),
         ("", r"f\.json:1: broken JSON"),
         ('{"finding": "f", "cases": {}}', "not a baseline .*'schema'"),
-        ('{"schema": 1, "finding": "f"}', "not a baseline .*'cases'"),
-        ('{"schema": 1, "finding": "f", "cases": []}', "not a baseline"),
-        ('{"schema": 1, "finding": "f", "cases": {"a": {"mach": {}}}}', "not a baseline .*mach"),
-        ("[]", "not a baseline"),
+        ('{"schema": 2, "finding": "f"}', "not a baseline .*'cases'"),
+        ('{"schema": 2, "finding": "f", "cases": []}', "not a baseline"),
+        ('{"schema": 2, "finding": "f", "cases": {"a": {"mach": {}}}}', "not a baseline .*mach"),
+        ('{"schema": 1, "finding": "f", "cases": {}}', "schema 1 in the place of schema 2"),
+        ("[]", "not a baseline .*restore it with `git checkout`"),
         (b'{"schema": "\xff"}', "not a baseline"),
     ],
 )
@@ -129,11 +143,11 @@ def test_a_file_that_cannot_be_used_says_where_and_why(
     tmp_path: Path, text: str | bytes, message: str
 ) -> None:
     with pytest.raises(BaselineError, match=message):
-        put(tmp_path, text).cases("cpu", "f")
+        put(tmp_path, text).cases("cpu", "vllm", "f")
 
 
 def test_nothing_is_stored_where_there_is_no_file(tmp_path: Path) -> None:
-    assert Baselines(tmp_path).cases("cpu", "f") == {}
+    assert Baselines(tmp_path).cases("cpu", "vllm", "f") == {}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,40 +159,128 @@ def test_an_unknown_word_names_the_four() -> None:
 # ---- what is stored of fresh verdicts
 
 
+def case_of(*verdicts: tuple[Claim, Judged], **more: Any) -> Case:
+    return fresh_case([judgement(*verdicts, match=CPU, **more)])
+
+
 def test_effects_are_stored_in_per_cent_and_points_with_four_digits() -> None:
     ratio = judged(FASTER, "holds", (math.log(1.1), math.log(1.23456), math.log(1.5)))
     points = judged(RIGHT, "holds", (-0.012345, 0.0, 0.02))
-    assert fresh_case(CPU, [ratio, points], {}).effects == {
-        "reasoning vs plain: TPS [%]": [23.46, 10.0, 50.0, 6],
-        "reasoning vs plain: accuracy [pp]": [0.0, -1.234, 2.0, 6],
+    assert case_of((FASTER, ratio), (RIGHT, points)).effects == {
+        "1/tps/pct": [23.46, 10.0, 50.0, 6],
+        "1/accuracy/pp": [0.0, -1.234, 2.0, 6],
     }
 
 
 def test_a_refuted_claim_is_stored_as_a_deviation() -> None:
-    made = fresh_case(CPU, [judged(FASTER, "refuted"), judged(RIGHT, "holds")], {})
-    assert made.deviations == ["TPS higher by 10 %"]
+    made = case_of((FASTER, judged(FASTER, "refuted")), (RIGHT, judged(RIGHT, "holds")))
+    assert made.deviations == ["1/tps-higher-10pct"]
 
 
 @pytest.mark.parametrize("match", [GPU, CPU], ids=["GPU", "CPU"])
 def test_levels_are_stored_with_the_spread_of_their_blocks(match: dict[str, str]) -> None:
-    verdicts = [judged(FASTER, "holds"), judged(RIGHT, "holds", levels=(0.666666, 0.5))]
-    assert fresh_case(match, verdicts, {"plain: accuracy": 0.0123456}).levels == {
-        "reasoning: accuracy": [0.6667, None],
-        "plain: accuracy": [0.5, 0.01235],
-        "reasoning: TPS": [0.75, None],
-        "plain: TPS": [0.5, None],
+    shown = judgement(
+        (FASTER, judged(FASTER, "holds")),
+        (RIGHT, judged(RIGHT, "holds", levels=(0.666666, 0.5))),
+        match=match,
+        spreads={"1/b/accuracy": 0.0123456},
+    )
+    assert fresh_case([shown]).levels == {
+        "1/a/accuracy": [0.6667, None],
+        "1/b/accuracy": [0.5, 0.01235],
+        "1/a/tps": [0.75, None],
+        "1/b/tps": [0.5, None],
     }
 
 
 def test_a_claim_on_a_tier_is_stored_under_its_name() -> None:
-    made = fresh_case(CPU, [judged(no_worse(ACCURACY.on("hard"), within=pp(5)), "holds")], {})
-    assert "reasoning vs plain: accuracy on hard [pp]" in made.effects
-    assert "plain: accuracy on hard" in made.levels
+    claim = no_worse(ACCURACY.on("hard"), within=pp(5))
+    made = case_of((claim, judged(claim, "holds")))
+    assert list(made.effects) == ["1/accuracy-on-hard/pp"]
+    assert "1/b/accuracy-on-hard" in made.levels
 
 
 def test_nothing_is_stored_of_a_verdict_without_an_effect() -> None:
-    made = fresh_case(CPU, [judged(FASTER, "invalid", None, None)], {})
+    made = case_of((FASTER, judged(FASTER, "invalid", None, None)))
     assert (made.effects, made.levels, made.deviations) == ({}, {}, [])
+
+
+def test_comparisons_of_a_test_are_stored_side_by_side_with_their_arms_names() -> None:
+    verdict = FASTER, judged(FASTER, "refuted")
+    other = RIGHT, judged(RIGHT, "holds", arms=("new", "old"))
+    made = fresh_case([judgement(verdict), judgement(verdict, other, comparison="accuracy")])
+    assert sorted(made.effects) == ["1/tps/pct", "accuracy/accuracy/pp", "accuracy/tps/pct"]
+    assert made.deviations == ["1/tps-higher-10pct", "accuracy/tps-higher-10pct"]
+    assert made.labels == {
+        "1/a": "reasoning",
+        "1/b": "plain",
+        "accuracy/a": "new",
+        "accuracy/b": "old",
+    }
+
+
+def test_the_comparisons_of_a_test_match_together() -> None:
+    verdict = FASTER, judged(FASTER, "holds")
+    first = judgement(verdict, match=GPU | {"arms": "one two"})
+    second = judgement(verdict, match=GPU | {"engine": "mock", "arms": "two three"})
+    assert fresh_case([first, second]).match == {
+        "hardware": "gpu-x-1x",
+        "engine": "vllm+mock",
+        "arms": "one two three",
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("1/tbt/pct", "1/tbt/pct (new vs old)"),
+        ("1/a/tbt", "1/a/tbt (new)"),
+        ("1/b/tbt", "1/b/tbt (old)"),
+        ("1/tbt-lower-10pct", "1/tbt-lower-10pct (new vs old)"),
+        ("2/tbt/pct", "2/tbt/pct"),
+        ("new vs old: TBT [%]", "new vs old: TBT [%]"),
+    ],
+)
+def test_a_key_is_described_by_the_names_of_its_arms(key: str, text: str) -> None:
+    assert described(key, {"1/a": "new", "1/b": "old"}) == text
+
+
+def test_a_reworded_sentence_makes_nothing_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim, the metric's sentence in it and both arms are said in other words."""
+
+    def shown(arms: tuple[str, str]) -> Judgement:
+        verdicts = [
+            (FASTER, judged(FASTER, "refuted", arms=arms)),
+            (RIGHT, judged(RIGHT, "holds", (-0.01, 0.0, 0.02), arms=arms)),
+        ]
+        return judgement(*verdicts, match=GPU)
+
+    before = shown(("reasoning", "plain"))
+    with_words(tmp_path, "create").change(*F, "c", fresh_case([before]))
+    text = Baselines(tmp_path).path(*F).read_text()
+
+    monkeypatch.setattr(Claim, "__str__", lambda claim: f"{claim.metric.name}, better said")
+    after = shown(("a model that thinks", "a model that does not"))
+    assert after.verdicts[0].claim == "TPS, better said" != before.verdicts[0].claim
+    fresh, stored = fresh_case([after]), Baselines(tmp_path).cases(*F)["c"]
+    assert stale(stored, fresh) == []
+    assert missing(stored, fresh) == []
+    assert unclaimed(stored, [after]) == []
+    outcome = decide([after], fresh, stored)
+    assert (outcome.ending, outcome.notes) == ("xfail", [])
+    assert outcome.statuses == ["known deviation", "holds"]
+
+    for words in ([], ["create"], ["fix"], ["create", "fix", "trim"]):
+        measured = with_words(tmp_path, *words)
+        assert measured.change(*F, "c", fresh) == stored
+        assert measured.written == []
+        assert measured.path(*F).read_text() == text
+    with_words(tmp_path, "update").change(*F, "c", fresh)
+    (renamed,) = Baselines(tmp_path).cases(*F).values()
+    assert renamed == stored
+    assert renamed.labels == {"1/a": "a model that thinks", "1/b": "a model that does not"}
 
 
 # ---- comparing
@@ -203,11 +305,11 @@ def test_the_union_of_entries_is_walked() -> None:
     other = Case({}, {"both": [2, 2, 2, 2]}, {})
     assert missing(other, one) == ["e", "l"]
     assert missing(one, one) == []
-    j = judged(FASTER, "refuted")
-    arms = "reasoning vs plain: TPS [%]", "reasoning: TPS"
-    stored = Case({}, {arms[0]: [1, 1, 1, 1], "e": []}, {arms[1]: [1, 1], "l": []}, [j.claim, "d"])
-    assert unclaimed(stored, [j]) == ["d", "e", "l"]
-    assert unclaimed(Case({}, {arms[0]: [1, 1, 1, 1]}, {}, [j.claim]), [j]) == []
+    shown = judgement((FASTER, judged(FASTER, "refuted")))
+    effect, level, claim = "1/tps/pct", "1/a/tps", "1/tps-higher-10pct"
+    stored = Case({}, {effect: [1, 1, 1, 1], "e": []}, {level: [1, 1], "l": []}, [claim, "d"])
+    assert unclaimed(stored, [shown]) == ["d", "e", "l"]
+    assert unclaimed(Case({}, {effect: [1, 1, 1, 1]}, {}, [claim]), [shown]) == []
 
 
 @pytest.mark.parametrize(
@@ -228,9 +330,9 @@ def test_the_union_of_entries_is_walked() -> None:
 def test_a_level_drifts_beyond_its_margin_and_its_spread(
     claim: Claim, was: float, now: float, spread: float, drifted: bool
 ) -> None:
-    key = f"plain: {claim.metric}"
+    key = f"1/b/{claim.metric.slug}"
     stored, fresh = (Case(GPU, levels={key: [level, spread]}) for level in (was, now))
-    told = drifts(stored, fresh, [(claim, judged(claim, "holds"))] * 2)
+    told = drifts(stored, fresh, [judgement(*[(claim, judged(claim, "holds"))] * 2)])
     assert [t.partition(",")[0] for t in told] == (
         [f"{key} went from {was:g} to {now:g}"] if drifted else []
     )
@@ -239,8 +341,9 @@ def test_a_level_drifts_beyond_its_margin_and_its_spread(
 @pytest.mark.parametrize(("spread", "drifted"), [(1.0, True), (7.0, False)])
 def test_what_sessions_have_shown_replaces_what_is_assumed(spread: float, drifted: bool) -> None:
     claim = lower(TPS, by=pct(10))
-    stored, fresh = (Case(GPU, levels={"plain: TPS": [level, 0.0]}) for level in (100.0, 120.0))
-    told = drifts(stored, fresh, [(claim, judged(claim, "holds"))], {"plain: TPS": spread})
+    stored, fresh = (Case(GPU, levels={"1/b/tps": [level, 0.0]}) for level in (100.0, 120.0))
+    shown = judgement((claim, judged(claim, "holds")))
+    told = drifts(stored, fresh, [shown], {"1/b/tps": spread})
     assert bool(told) is drifted
 
 
@@ -257,11 +360,11 @@ def with_words(root: Path, *words: str) -> Baselines:
 
 def change(root: Path, *words: str, before: Case | None = OLD, fresh: Case = NEW) -> Case | None:
     if before is not None:
-        with_words(root, "create").change("gpu", "f", "c", before)
+        with_words(root, "create").change(*F, "c", before)
     stored = with_words(root, *words)
-    after = stored.change("gpu", "f", "c", fresh)
-    assert stored.cases("gpu", "f").get("c") == after
-    assert stored.written == ([] if after == before else [root / "gpu" / "f.json"])
+    after = stored.change(*F, "c", fresh)
+    assert stored.cases(*F).get("c") == after
+    assert stored.written == ([] if after == before else [root / "gpu" / "vllm" / "f.json"])
     return after
 
 
@@ -315,21 +418,21 @@ def test_nothing_new_is_stored_beside_numbers_of_another_engine(
 
 def test_other_cases_of_the_file_are_left_alone(tmp_path: Path) -> None:
     for case_id in ("b", "a"):
-        with_words(tmp_path, "create").change("gpu", "f", case_id, OLD)
-    with_words(tmp_path, "fix").change("gpu", "f", "b", NEW)
-    assert with_words(tmp_path).cases("gpu", "f")["a"] == OLD
+        with_words(tmp_path, "create").change(*F, case_id, OLD)
+    with_words(tmp_path, "fix").change(*F, "b", NEW)
+    assert with_words(tmp_path).cases(*F)["a"] == OLD
 
 
 @pytest.mark.parametrize("word", ["create", "fix", "trim", "update"])
 def test_a_file_in_another_representation_is_rewritten_by_update_only(
     tmp_path: Path, word: str
 ) -> None:
-    with_words(tmp_path, "create").change("gpu", "f", "c", OLD)
-    path = tmp_path / "gpu" / "f.json"
+    with_words(tmp_path, "create").change(*F, "c", OLD)
+    path = tmp_path / "gpu" / "vllm" / "f.json"
     canonical = path.read_text()
     path.write_text(json.dumps(json.loads(canonical)))
     stored = with_words(tmp_path, word)
-    assert stored.change("gpu", "f", "c", OLD) == OLD
+    assert stored.change(*F, "c", OLD) == OLD
     assert (path.read_text() == canonical) is (word == "update")
     assert bool(stored.written) is (word == "update")
 
@@ -337,17 +440,20 @@ def test_a_file_in_another_representation_is_rewritten_by_update_only(
 def test_cases_that_no_longer_exist_are_trimmed(tmp_path: Path) -> None:
     stored = with_words(tmp_path, "create")
     for case_id in ("a", "b", "c"):
-        stored.change("gpu", "f", case_id, OLD)
-        stored.change("gpu", "other", case_id, OLD)
-        stored.change("gpu", "gone", case_id, OLD)
-        stored.change("elsewhere", "gone", case_id, OLD)
+        stored.change(*F, case_id, OLD)
+        stored.change("gpu", "vllm", "other", case_id, OLD)
+        stored.change("gpu", "vllm", "gone", case_id, OLD)
+        stored.change("elsewhere", "vllm", "gone", case_id, OLD)
     measured = with_words(tmp_path, "trim")
-    measured.cases("gpu", "f")
+    measured.cases(*F)
     measured.trim({"f": {"b", "new"}, "other": {"a", "b", "c"}})
-    assert list(measured.cases("gpu", "f")) == ["b"]
-    assert list(measured.cases("gpu", "other")) == ["a", "b", "c"]
-    assert list(measured.cases("elsewhere", "gone")) == ["a", "b", "c"]
-    assert measured.written == [tmp_path / "gpu" / "f.json", tmp_path / "gpu" / "gone.json"]
+    assert list(measured.cases(*F)) == ["b"]
+    assert list(measured.cases("gpu", "vllm", "other")) == ["a", "b", "c"]
+    assert list(measured.cases("elsewhere", "vllm", "gone")) == ["a", "b", "c"]
+    assert measured.written == [
+        tmp_path / "gpu" / "vllm" / "f.json",
+        tmp_path / "gpu" / "vllm" / "gone.json",
+    ]
     assert [path.exists() for path in measured.written] == [True, False]
 
 
@@ -355,8 +461,8 @@ def test_cases_that_no_longer_exist_are_trimmed(tmp_path: Path) -> None:
 def test_a_write_leaves_the_old_file_or_the_new_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    with_words(tmp_path, "create").change("gpu", "f", "c", OLD)
-    path = tmp_path / "gpu" / "f.json"
+    with_words(tmp_path, "create").change(*F, "c", OLD)
+    path = tmp_path / "gpu" / "vllm" / "f.json"
     before, mode = path.read_text(), path.stat().st_mode
     stored = with_words(tmp_path, "fix")
     if fails:
@@ -367,13 +473,35 @@ def test_a_write_leaves_the_old_file_or_the_new_one_and_nothing_else(
         monkeypatch.setattr(os, "replace", full)
         monkeypatch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match="disk full"):
-            stored.change("gpu", "f", "c", NEW)
+            stored.change(*F, "c", NEW)
     else:
-        stored.change("gpu", "f", "c", NEW)
+        stored.change(*F, "c", NEW)
     assert sorted(p.name for p in path.parent.iterdir()) == ["f.json", "ledger.jsonl"]
     assert (path.read_text() == before) is fails
     assert path.stat().st_mode == mode
     assert mode & 0o044  # others may read what is committed
+
+
+@pytest.mark.parametrize("words", [["create"], ["create", "fix", "trim", "update"]], ids=",".join)
+def test_engines_have_files_of_their_own(tmp_path: Path, words: list[str]) -> None:
+    other = Case(GPU | {"engine": "mock"}, {"kept": [3, 3, 3, 3]})
+    with_words(tmp_path, "create").change(*F, "c", OLD)
+    stored = with_words(tmp_path, *words)
+    assert stored.change("gpu", "mock", "f", "c", other) == other
+    assert stored.path("gpu", "mock", "f") == tmp_path / "gpu" / "mock" / "f.json"
+    assert stored.cases(*F) == {"c": OLD}
+    assert stored.cases("gpu", "mock", "f") == {"c": other}
+    stored.trim({})
+    assert not list(tmp_path.glob("*/*/*.json")), "the files of both were asked for"
+
+
+def test_what_another_engine_stored_is_not_trimmed(tmp_path: Path) -> None:
+    with_words(tmp_path, "create").change(*F, "c", OLD)
+    stored = with_words(tmp_path, "trim")
+    assert stored.cases("gpu", "mock", "f") == {}
+    assert stored.unused({}) == []
+    stored.trim({})
+    assert Baselines(tmp_path).cases(*F) == {"c": OLD}
 
 
 # ---- the ledger
@@ -381,7 +509,7 @@ def test_a_write_leaves_the_old_file_or_the_new_one_and_nothing_else(
 
 def test_every_number_that_is_stored_or_changed_is_in_the_ledger(tmp_path: Path) -> None:
     change(tmp_path, "create", "fix", fresh=NEW)
-    told = [(e.case, e.key, e.was, e.now) for e in ledger.read(tmp_path / "gpu")]
+    told = [(e.case, e.key, e.was, e.now) for e in ledger.read(tmp_path / "gpu" / "vllm")]
     assert told == [
         *[("c", key, None, 1) for key in ("gone", "kept", "kept")],
         ("c", "kept", 1, 2),
@@ -392,26 +520,26 @@ def test_every_number_that_is_stored_or_changed_is_in_the_ledger(tmp_path: Path)
 
 @pytest.mark.parametrize("word", ["trim", "update"])
 def test_what_changes_no_number_is_not_in_the_ledger(tmp_path: Path, word: str) -> None:
-    with_words(tmp_path, "create").change("gpu", "f", "c", OLD)
-    before = ledger.read(tmp_path / "gpu")
-    with_words(tmp_path, word).change("gpu", "f", "c", NEW)
-    with_words(tmp_path, "fix").change("gpu", "f", "c", OLD)
-    assert ledger.read(tmp_path / "gpu") == before
+    with_words(tmp_path, "create").change(*F, "c", OLD)
+    before = ledger.read(tmp_path / "gpu" / "vllm")
+    with_words(tmp_path, word).change(*F, "c", NEW)
+    with_words(tmp_path, "fix").change(*F, "c", OLD)
+    assert ledger.read(tmp_path / "gpu" / "vllm") == before
 
 
 def test_what_could_not_be_written_is_not_in_the_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_words(tmp_path, "create").change("gpu", "f", "c", OLD)
-    before = ledger.read(tmp_path / "gpu")
+    with_words(tmp_path, "create").change(*F, "c", OLD)
+    before = ledger.read(tmp_path / "gpu" / "vllm")
 
     def full(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="disk full"):
-        with_words(tmp_path, "fix").change("gpu", "f", "c", NEW)
-    assert ledger.read(tmp_path / "gpu") == before
+        with_words(tmp_path, "fix").change(*F, "c", NEW)
+    assert ledger.read(tmp_path / "gpu" / "vllm") == before
 
 
 def stored_in_sessions(root: Path, *levels: float) -> Baselines:
@@ -419,31 +547,31 @@ def stored_in_sessions(root: Path, *levels: float) -> Baselines:
     words = ["create", *["fix"] * (len(levels) - 1)]
     for word, level in zip(words, levels, strict=True):
         last = with_words(root, word)
-        last.change("gpu", "f", "c", Case(GPU, {}, {"plain: TPS": [level, 0.0]}))
+        last.change(*F, "c", Case(GPU, {}, {"1/b/tps": [level, 0.0]}))
     return last
 
 
 def test_four_sessions_tell_how_far_a_level_moves_between_them(tmp_path: Path) -> None:
-    assert stored_in_sessions(tmp_path, 10, 12, 11).sessions("gpu", "f", "c") == {}
-    assert with_words(tmp_path).sessions("gpu", "other", "c") == {}
-    (tmp_path / "gpu" / "ledger.jsonl").unlink()
-    (tmp_path / "gpu" / "f.json").unlink()
-    told = stored_in_sessions(tmp_path, 10, 12, 11, 13).sessions("gpu", "f", "c")
-    assert told == {"plain: TPS": pytest.approx(math.sqrt(5 / 3))}
+    assert stored_in_sessions(tmp_path, 10, 12, 11).sessions(*F, "c") == {}
+    assert with_words(tmp_path).sessions("gpu", "vllm", "other", "c") == {}
+    (tmp_path / "gpu" / "vllm" / "ledger.jsonl").unlink()
+    (tmp_path / "gpu" / "vllm" / "f.json").unlink()
+    told = stored_in_sessions(tmp_path, 10, 12, 11, 13).sessions(*F, "c")
+    assert told == {"1/b/tps": pytest.approx(math.sqrt(5 / 3))}
 
 
 def test_accepted_changes_are_told_with_what_they_add_up_to(tmp_path: Path) -> None:
     assert stored_in_sessions(tmp_path, 10, 12, 13).drifted() == [
-        "f [c] plain: TPS: 10 at first, 13 after 2 accepted change(s)"
+        "f [c] 1/b/tps: 10 at first, 13 after 2 accepted change(s)"
     ]
     assert with_words(tmp_path).drifted() == [], "nothing was accepted in this session"
 
 
 def test_a_broken_ledger_is_a_named_error(tmp_path: Path) -> None:
     stored = stored_in_sessions(tmp_path, 10, 12)
-    (tmp_path / "gpu" / "ledger.jsonl").write_text('{"finding": 1}\n')
+    (tmp_path / "gpu" / "vllm" / "ledger.jsonl").write_text('{"finding": 1}\n')
     with pytest.raises(BaselineError, match=r"ledger\.jsonl:1: broken line"):
-        stored.sessions("gpu", "f", "c")
+        stored.sessions(*F, "c")
 
 
 # ---- cases that no test stands for
@@ -452,9 +580,9 @@ def test_a_broken_ledger_is_a_named_error(tmp_path: Path) -> None:
 def test_cases_that_no_test_stands_for_are_named(tmp_path: Path) -> None:
     stored = with_words(tmp_path, "create")
     for finding, case_id in (("f", "a"), ("f", "b"), ("old", "c")):
-        stored.change("gpu", finding, case_id, OLD)
-        stored.change("elsewhere", finding, case_id, OLD)
-    (tmp_path / "gpu" / "machine.json").write_text("{}")
+        stored.change("gpu", "vllm", finding, case_id, OLD)
+        stored.change("elsewhere", "vllm", finding, case_id, OLD)
+    (tmp_path / "gpu" / "vllm" / "machine.json").write_text("{}")
     measured = with_words(tmp_path)
-    measured.cases("gpu", "f")
-    assert measured.unused({"f": {"a", "new"}}) == ["f [b]", "old [c]"]
+    measured.cases(*F)
+    assert measured.unused({"f": {"a", "new"}}) == ["f [b] of vllm", "old [c] of vllm"]

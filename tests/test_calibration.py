@@ -26,7 +26,7 @@ def judging() -> ModuleType:
 
 
 def stored_machine() -> Machine:
-    path = ROOT / "baselines" / "cpu-amd-avx512bf16-2c" / "machine.json"
+    path = ROOT / "baselines" / "cpu-amd-avx512bf16-2c" / "vllm" / "machine.json"
     content = json.loads(path.read_text())
     return Machine("pool", content["server_spread"], content["sittings"])
 

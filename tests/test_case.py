@@ -99,12 +99,18 @@ def test_servings_need_prompts_and_a_workload(trial: Trial) -> None:
         trial.compare(Serving(), against=CACHING)
 
 
-def test_two_comparisons_that_would_hide_each_other_are_refused(trial: Trial) -> None:
+def test_two_comparisons_of_the_same_arms_are_stored_side_by_side(
+    trial: Trial, source: WrittenDown, tmp_path: Path
+) -> None:
+    source.value = twice
+    trial.bench.baselines = Baselines(tmp_path, frozenset({"create"}))
     for _ in range(2):
         comparison = trial.compare(arm(), against=arm(serving=CACHING))
-        comparison.shows(higher(E2E, by=pct(5)))
-    with pytest.raises(ClaimsNothing, match=r"two comparisons .* same arms and metric"):
-        trial.conclude()
+        comparison.shows(lower(SHARE, by=pp(5)))
+    assert trial.conclude().ending == "pass"
+    stored = Baselines(tmp_path).cases(MATCH["hardware"], MATCH["engine"], "f")["c"]
+    assert sorted(stored.effects) == ["1/share/pp", "2/share/pp"]
+    assert sorted(stored.levels) == ["1/a/share", "1/b/share", "2/a/share", "2/b/share"]
 
 
 @pytest.mark.parametrize("claimed", [True, False])
@@ -162,8 +168,9 @@ def test_builds_are_looked_at_until_they_are_told_apart(gate: Trial, source: Moc
 def test_no_baseline_has_a_say_between_builds(
     gate: Trial, source: MockSource, tmp_path: Path, worse: float, ending: str, standing: str
 ) -> None:
-    (tmp_path / MATCH["hardware"]).mkdir()
-    (tmp_path / MATCH["hardware"] / "f.json").write_text("broken")
+    path = Baselines(tmp_path).path(MATCH["hardware"], MATCH["engine"], "f")
+    path.parent.mkdir(parents=True)
+    path.write_text("broken")
     source.value = lambda i, letter: on_the_margin(i, letter) - worse * (letter == "A")
     compared(gate).shows(no_worse(SHARE, within=pp(5)))
     row = gate.conclude()

@@ -152,11 +152,11 @@ def test_a_fingerprint_is_of_what_is_measured() -> None:
 def test_what_is_judged_has_a_name_and_a_spread() -> None:
     _, comparison = compared(arm(), arm(serving=CACHING))
     comparison.shows(higher(E2E, by=pct(5)))
-    (name,) = comparison.stored_as()
-    assert name == "reasoning on easy vs reasoning, prefix caching on easy: E2E [%]"
-    assert comparison.spreads() == dict.fromkeys(
-        ["reasoning on easy: E2E", "reasoning, prefix caching on easy: E2E"], 0.0
-    )
+    judgement = comparison.judgement("2")
+    (j,) = judgement.verdicts
+    assert j.arms == ("reasoning on easy", "reasoning, prefix caching on easy")
+    assert j.effect_key == "2/e2e/pct"
+    assert judgement.spreads == dict.fromkeys(["2/a/e2e", "2/b/e2e"], 0.0)
 
 
 # ---- no more blocks than the claims need
@@ -398,7 +398,7 @@ def test_levels_have_the_spread_of_the_blocks_that_were_judged() -> None:
     comparison.shows(lower(TIME, by=pct(10)))
     # Three times 1, 2 and 3: a standard deviation of the root of 6 / 8, over nine blocks.
     expected = math.sqrt(6 / 8) / 3
-    assert list(comparison.spreads().values()) == [pytest.approx(expected)] * 2
+    assert list(comparison.judgement("1").spreads.values()) == [pytest.approx(expected)] * 2
 
 
 # ---- bad input

@@ -72,7 +72,7 @@ def replay(pytester: pytest.Pytester, recorded: Path, monkeypatch: pytest.Monkey
 
 
 def stored(pytester: pytest.Pytester) -> Path:
-    (path,) = (pytester.path / "baselines").glob("*/thinking.json")
+    (path,) = (pytester.path / "baselines").glob("*/vllm/thinking.json")
     return path
 
 
@@ -118,7 +118,7 @@ def test_a_baseline_is_created_and_holds(replay, pytester) -> None:
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["baseline written: *thinking.json"])
     text = stored(pytester).read_text()
-    assert text.startswith('{\n "schema": 1,')
+    assert text.startswith('{\n "schema": 2,')
     result = replay()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*accuracy higher by 5 pp * holds"])
@@ -129,25 +129,29 @@ def test_a_line_deleted_from_a_baseline_is_missed(replay, pytester) -> None:
     replay("--rllm-baseline", "create")
     path = stored(pytester)
     lines = path.read_text().splitlines(keepends=True)
-    at = next(i for i, line in enumerate(lines) if '"plain on easy+medium' in line)
+    at = next(i for i, line in enumerate(lines) if '"1/b/accuracy": [' in line)
     del lines[at]
     path.write_text("".join(lines))
     result = replay()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*not in the baseline: plain on easy+medium: accuracy*create*"])
+    result.stdout.fnmatch_lines(
+        ["*not in the baseline: 1/b/accuracy (plain on easy+medium)*create*"]
+    )
     replay("--rllm-baseline", "create").assert_outcomes(passed=1)
-    assert "plain on easy+medium: accuracy" in path.read_text()
+    assert '"1/b/accuracy": [' in path.read_text()
 
 
 def test_an_entry_that_nobody_claims_is_told_and_trimmed(replay, pytester) -> None:
     replay("--rllm-baseline", "create", claims="higher(ACCURACY, by=pp(5))")
     path = stored(pytester)
     content = json.loads(path.read_text())
-    content["cases"]["tiny"]["levels"]["reasoning: goodput"] = [1.0, 0.1]
+    content["cases"]["tiny"]["levels"]["1/a/goodput"] = [1.0, 0.1]
     path.write_text(json.dumps(content))
     result = replay(claims="higher(ACCURACY, by=pp(5))")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*no longer claimed: reasoning: goodput*trim*"])
+    result.stdout.fnmatch_lines(
+        ["*no longer claimed: 1/a/goodput (reasoning on easy+medium)*trim*"]
+    )
     replay("--rllm-baseline", "trim", claims="higher(ACCURACY, by=pp(5))").assert_outcomes(passed=1)
 
 
@@ -189,9 +193,9 @@ def test_a_baseline_of_another_engine_version_is_stale(replay, pytester) -> None
     ("text", "message"),
     [
         ('{"schema": 99, "cases": {}}', "*schema 99*update pytest-rllm*"),
-        ('{"schema": 1,\n "cases": {', "*thinking.json:2: broken JSON*"),
+        ('{"schema": 2,\n "cases": {', "*thinking.json:2: broken JSON*"),
         (
-            '{"schema": 1, "finding": "thinking", "cases": {"tiny": {"odd": 1}}}',
+            '{"schema": 2, "finding": "thinking", "cases": {"tiny": {"odd": 1}}}',
             "*not a baseline*odd*",
         ),
     ],

@@ -61,8 +61,8 @@ def session(pytester: pytest.Pytester) -> Session:
 
 @pytest.fixture
 def stored(pytester: pytest.Pytester) -> Path:
-    """Where this class of machine has its baselines."""
-    return pytester.path / "baselines" / MATCH["hardware"]
+    """Where this class of machine and this engine have their baselines."""
+    return pytester.path / "baselines" / MATCH["hardware"] / MATCH["engine"]
 
 
 def ended(result: pytest.RunResult) -> dict[str, int]:
@@ -80,7 +80,7 @@ def test_a_finding_that_is_gone_is_named_and_trimmed(
 ) -> None:
     (pytester.path / "findings" / "test_two.py").unlink()
     for args in ((), (".",), ("findings",), (str(pytester.path / "findings"),)):
-        assert unused(session(*args)) == ["two [tiny]"]
+        assert unused(session(*args)) == ["two [tiny] of mock"]
     result = session("--rllm-baseline=trim")
     assert unused(result) == []
     result.stdout.fnmatch_lines([f"baseline removed: {stored / 'two.json'}"])
@@ -133,8 +133,8 @@ def test_a_broken_file_of_another_finding_is_named_and_fails(
     result.stdout.fnmatch_lines(
         [
             "one *accuracy higher by 5 pp * holds",
-            "the stored baselines could not be looked through: *other.json:2: broken JSON *; mend "
-            "it, or take it back from version control",
+            "the stored baselines could not be looked through: *other.json:2: broken JSON *; fix "
+            "the file, or restore it with `git checkout`",
         ]
     )
     assert "Traceback" not in result.stdout.str() + result.stderr.str()

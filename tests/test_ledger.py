@@ -15,10 +15,11 @@ from pytest_rllm.baselines.ledger import (
     between_sessions,
     drifted,
     read,
+    replace,
 )
 
 
-def entries(*values: float, key: str = "é: TPS", case: str = "tiny") -> list[Entry]:
+def entries(*values: float, key: str = "1/a/tps", case: str = "tiny") -> list[Entry]:
     """A number as it was stored, one session after the other."""
     befores = [None, *values]
     return [Entry("f", case, key, was, now, "1") for was, now in zip(befores, values, strict=False)]
@@ -34,7 +35,17 @@ def test_what_is_added_is_read_back_in_its_order(tmp_path: Path) -> None:
     assert read(tmp_path / "hardware") == first + second
     text = (tmp_path / "hardware" / FILE).read_text()
     assert len(text.splitlines()) == 3
-    assert "é: TPS" in text
+    assert '"key": "1/a/tps"' in text
+
+
+def test_lines_are_replaced_whole_and_an_empty_ledger_is_no_file(tmp_path: Path) -> None:
+    first, second = entries(1.0, 1.5), entries(2.0, case="é")
+    append(tmp_path, first + second)
+    replace(tmp_path, second)
+    assert read(tmp_path) == second
+    assert "é" in (tmp_path / FILE).read_text()
+    replace(tmp_path, [])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("broken", ["{", "[]", '{"finding": "f"}', '{"odd": 1}', '"text"', ""])
@@ -42,7 +53,7 @@ def test_a_broken_line_is_named(tmp_path: Path, broken: str) -> None:
     append(tmp_path, entries(1.0))
     with open(tmp_path / FILE, "a") as file:
         file.write(f"{broken}\n")
-    with pytest.raises(ValueError, match=rf"{FILE}:2: broken line .* take it back from version"):
+    with pytest.raises(ValueError, match=rf"{FILE}:2: broken line .* `git checkout`"):
         read(tmp_path)
 
 
@@ -60,5 +71,5 @@ def test_what_changes_add_up_to_is_said_of_each_number() -> None:
     creeping = entries(10.0, 10.4, 10.8, 11.2)
     back = entries(1.0, 2.0, 1.0, key="back")
     assert drifted(creeping + back + entries(5.0, key="once")) == [
-        "f [tiny] é: TPS: 10 at first, 11.2 after 3 accepted change(s)"
+        "f [tiny] 1/a/tps: 10 at first, 11.2 after 3 accepted change(s)"
     ]

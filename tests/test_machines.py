@@ -16,17 +16,17 @@ from pytest_rllm.metrics import ACCURACY, METRICS, TBT, TPS, Metric
 KNOWN = {"server_spread": {"TBT": 0.01, "TPS": 0.03}, "sittings": 12}
 
 
-def put(root: Path, content: Any, hardware: str = "cpu-x-2c") -> Machine:
-    path = root / hardware / FILE
-    path.parent.mkdir()
+def put(root: Path, content: Any, hardware: str = "cpu-x-2c", engine: str = "vllm") -> Machine:
+    path = root / hardware / engine / FILE
+    path.parent.mkdir(parents=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return machine(root, hardware)
+    return machine(root, hardware, engine)
 
 
 def test_a_machine_is_read_from_beside_its_baselines(tmp_path: Path) -> None:
     known = put(tmp_path, KNOWN)
     assert known == Machine("cpu-x-2c", {"TBT": 0.01, "TPS": 0.03}, 12)
-    assert machine(tmp_path, "cpu-y-2c") == Machine("cpu-y-2c", {}, 0)
+    assert machine(tmp_path, "cpu-y-2c", "vllm") == Machine("cpu-y-2c", {}, 0)
 
 
 @pytest.mark.parametrize(
@@ -69,5 +69,20 @@ def test_what_no_clock_measures_does_not_differ_between_servers() -> None:
     ids=str,
 )
 def test_a_broken_file_says_where_it_is_and_what_to_do(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(MachineError, match=r"cpu-x-2c.machine\.json: .* measure it anew"):
+    with pytest.raises(MachineError, match=r"cpu-x-2c.vllm.machine\.json: .* measure it anew"):
         put(tmp_path, content)
+
+
+def test_what_is_known_of_one_engine_says_nothing_of_another(tmp_path: Path) -> None:
+    put(tmp_path, KNOWN)
+    assert machine(tmp_path, "cpu-x-2c", "mock") == Machine("cpu-x-2c", {}, 0)
+
+
+def test_a_file_from_before_engines_had_their_own_says_where_to_move_it(tmp_path: Path) -> None:
+    path = tmp_path / "cpu-x-2c" / FILE
+    path.parent.mkdir()
+    path.write_text(json.dumps(KNOWN))
+    with pytest.raises(MachineError, match=r"machine\.json: .* vllm, move the file to .*vllm"):
+        machine(tmp_path, "cpu-x-2c", "vllm")
+    put(tmp_path, KNOWN, engine="mock")
+    assert machine(tmp_path, "cpu-x-2c", "mock").sittings == 12

@@ -192,7 +192,7 @@ def on_the_margin(block: int) -> float:
 def gate(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Record a session that compared two builds, and judge its records."""
     monkeypatch.delenv("CI", raising=False)
-    machine = pytester.path / "baselines" / MATCH["hardware"] / "machine.json"
+    machine = pytester.path / "baselines" / MATCH["hardware"] / "vllm" / "machine.json"
     machine.parent.mkdir(parents=True)
     machine.write_text(json.dumps({"server_spread": {"E2E": 0.002}, "sittings": 9}))
     records = pytester.path / "records"
@@ -330,7 +330,7 @@ def test_records_that_are_missing_are_not_safe(gate: Callable[..., pytest.RunRes
 def test_a_broken_file_on_the_machine_is_said_in_a_sentence(
     gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    (pytester.path / "baselines" / MATCH["hardware"] / "machine.json").write_text("{")
+    (pytester.path / "baselines" / MATCH["hardware"] / "vllm" / "machine.json").write_text("{")
     result = gate()
     result.assert_outcomes(errors=2)
     assert result.ret == CANNOT_TELL

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..verdicts.claims import Claim
+from ..verdicts.claims import Claim, Verdict
 from ..verdicts.judge import Judged
-from . import store as baselines
-from .store import Case
+from ..verdicts.judgement import Judgement
+from ..verdicts.precedence import overall
+from .case import (
+    Case,
+    Spreads,
+    described,
+    drifts,
+    missing,
+    stale,
+    stored_verdict,
+    unclaimed,
+)
+from .schema1 import upgrade, upgrade_spreads
 
 Ending = Literal["pass", "fail", "xfail", "inconclusive", "invalid"]
+KNOWN = "known deviation"
 
 
 @dataclass
@@ -21,83 +32,101 @@ class Outcome:
 
     Attributes:
         ending: what pytest is told.
-        standings: per claim a word: ``holds``, ``holds (paper)``, ``changed``, ``refuted``,
-            ``regression``, ``known deviation``, ``inconclusive``, ``invalid``.
+        statuses: per claim, in the order of the judgements and of their claims, a word: ``holds``,
+            ``holds (paper)``, ``changed``, ``refuted``, ``regression``, ``known deviation``,
+            ``inconclusive``, ``invalid``.
         notes: all else that a reader must know; each makes the case fail.
     """
 
     ending: Ending
-    standings: list[str]
+    statuses: list[str]
     notes: list[str] = field(default_factory=list)
 
 
 def decide(
-    claims: Sequence[tuple[Claim, Judged]],
+    judgements: Sequence[Judgement],
     fresh: Case,
     stored: Case | None,
-    sessions: baselines.Spreads | None = None,
+    sessions: Spreads | None = None,
 ) -> Outcome:
-    """Hold fresh verdicts against the stored case, or against the paper when none is stored;
-    ``sessions`` as in ``baselines.drifts``."""
+    """Compare fresh verdicts with the stored case, or with the paper when none is stored.
+
+    Args:
+        judgements: of the test case's comparisons.
+        fresh: what would be stored of them.
+        stored: what is stored, in today's schema or an older one.
+        sessions: spread of the levels between sessions, with the keys of ``stored``; see
+            :func:`drifts`.
+    """
     notes = []
     if stored is not None:
-        notes = [f"stale baseline: {what}" for what in baselines.stale(stored, fresh)]
+        sessions = upgrade_spreads(sessions or {}, judgements)
+        stored = upgrade(stored, judgements)
+        notes = [f"stale baseline: {what}" for what in stale(stored, fresh)]
         if not notes:
             notes = [
                 *(
-                    f"not in the baseline: {key} (--rllm-baseline=create stores it)"
-                    for key in baselines.missing(stored, fresh)
+                    f"not in the baseline: {described(key, fresh.labels)} "
+                    "(--rllm-baseline=create stores it)"
+                    for key in missing(stored, fresh)
                 ),
                 *(
-                    f"in the baseline and no longer claimed: {key} (--rllm-baseline=trim drops it)"
-                    for key in baselines.unclaimed(stored, [j for _, j in claims])
+                    f"in the baseline and no longer claimed: {described(key, stored.labels)} "
+                    "(--rllm-baseline=trim drops it)"
+                    for key in unclaimed(stored, judgements)
                 ),
-                *(f"drift: {what}" for what in baselines.drifts(stored, fresh, claims, sessions)),
+                *(f"drift: {what}" for what in drifts(stored, fresh, judgements, sessions)),
             ]
-    standings = [_standing(claim, j, stored) for claim, j in claims]
-    return Outcome(_ending(standings, notes), standings, notes)
+    statuses = [_status(claim, j, stored) for claim, j in _judged(judgements)]
+    return Outcome(_ending(judgements, statuses, notes), statuses, notes)
 
 
-def decide_upgrade(claims: Sequence[tuple[Claim, Judged]]) -> Outcome:
-    """Two builds held against each other: no baseline has a say."""
+def decide_upgrade(judgements: Sequence[Judgement]) -> Outcome:
+    """Compare two builds with each other: no baseline has a say."""
     words = {"holds": "no regression", "refuted": "regression"}
-    standings = [words.get(j.verdict, j.verdict) for _, j in claims]
-    return Outcome(_ending(standings, []), standings)
+    statuses = [words.get(j.verdict, j.verdict) for _, j in _judged(judgements)]
+    return Outcome(_ending(judgements, statuses, []), statuses)
 
 
-def _standing(claim: Claim, j: Judged, stored: Case | None) -> str:
+def _judged(judgements: Sequence[Judgement]) -> Iterable[tuple[Claim, Judged]]:
+    for judgement in judgements:
+        yield from zip(judgement.claims, judgement.verdicts, strict=True)
+
+
+def _status(claim: Claim, j: Judged, stored: Case | None) -> str:
     if j.verdict in ("inconclusive", "invalid"):
         return j.verdict
     if stored is None:
         return "holds (paper)" if j.verdict == "holds" else "refuted"
-    known = j.claim in stored.deviations
+    known = j.key in stored.deviations
     if j.verdict == "holds":
         return "changed" if known else "holds"
     if known:
-        return "known deviation"
-    before = stored.effects.get(baselines.effect_key(j))
-    held = before is not None and _said(claim, before) == "holds"
+        return KNOWN
+    before = stored.effects.get(j.effect_key)
+    held = before is not None and stored_verdict(claim, before) == "holds"
     return "regression" if held else "refuted"
 
 
-def _said(claim: Claim, effect: Sequence[float]) -> str:
-    """The verdict of a stored effect under the margin of today."""
-    _, low, high, _ = effect
-    if claim.margin.scale == "percent":
-        return claim.verdict(_log_ratio(low), _log_ratio(high))
-    return claim.verdict(low / 100, high / 100)
+def _ending(
+    judgements: Sequence[Judgement], statuses: Sequence[str], notes: Sequence[str]
+) -> Ending:
+    """By the precedence of verdicts, in which a known deviation counts as a claim that holds.
 
-
-def _log_ratio(percent: float) -> float:
-    """Of a stored bound; one that was rounded to -100 % lies below every margin."""
-    return math.log1p(percent / 100) if percent > -100 else -math.inf
-
-
-def _ending(standings: Sequence[str], notes: Sequence[str]) -> Ending:
-    if "invalid" in standings:
-        return "invalid"
-    if notes or "regression" in standings or "refuted" in standings:
-        return "fail"
-    if "inconclusive" in standings:
-        return "inconclusive"
-    return "xfail" if "known deviation" in standings else "pass"
+    Notes make a case fail that could be judged; one that could not is invalid with or without them.
+    """
+    verdicts: list[Verdict] = [
+        "holds" if status == KNOWN else j.verdict
+        for (_, j), status in zip(_judged(judgements), statuses, strict=True)
+    ]
+    match overall(verdicts):
+        case "refuted":
+            return "fail"
+        case "invalid":
+            return "invalid"
+        case "inconclusive":
+            return "fail" if notes else "inconclusive"
+        case "holds" if notes:
+            return "fail"
+        case "holds":
+            return "xfail" if KNOWN in statuses else "pass"

@@ -1,8 +1,8 @@
 """The ledger of accepted changes: what every stored number was, from the first session on.
 
-``baselines/<hardware>/ledger.jsonl`` gets a line for each number that ``--rllm-baseline`` stores or
-changes. Small changes that were each accepted add up; the ledger shows the sum. And it tells how
-far a level moves from one session to the next, which no session can tell by itself.
+``baselines/<hardware>/<engine>/ledger.jsonl`` gets a line for each number that ``--rllm-baseline``
+stores or changes. Small changes that were each accepted add up; the ledger shows the sum. And it
+tells how far a level moves from one session to the next, which no session can tell by itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ..records.files import write_whole
 
 FILE = "ledger.jsonl"
 SESSIONS = 4
@@ -40,11 +42,24 @@ class Entry:
 
 def append(folder: Path, entries: Iterable[Entry]) -> None:
     """Add lines to a folder's ledger."""
-    lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries]
+    lines = _lines(entries)
     if lines:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / FILE, "a", encoding="utf-8") as file:
             file.writelines(lines)
+
+
+def replace(folder: Path, entries: Iterable[Entry]) -> None:
+    """Put these lines in the place of a folder's ledger; without a line, the file is removed."""
+    lines = _lines(entries)
+    if lines:
+        write_whole(folder / FILE, "".join(lines))
+    else:
+        (folder / FILE).unlink(missing_ok=True)
+
+
+def _lines(entries: Iterable[Entry]) -> list[str]:
+    return [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries]
 
 
 def read(folder: Path) -> list[Entry]:
@@ -62,8 +77,8 @@ def read(folder: Path) -> list[Entry]:
             found.append(Entry(**json.loads(line)))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{path}:{number}: broken line ({error}); mend it, or take it back from version "
-                "control"
+                f"{path}:{number}: broken line ({error}); fix the file, or restore it with "
+                "`git checkout`"
             ) from error
     return found
 

@@ -1,4 +1,4 @@
-"""What is known about a class of machine: how far two servers of one build lie apart on it.
+"""What is known about an engine on a class of machine: how far two servers of one build lie apart.
 
 Two processes that serve the same model from the same build differ a little in speed for as long as
 they live (memory layout, for one). No number of blocks on one pair of servers averages that away,
@@ -28,10 +28,10 @@ FILE = "machine.json"
 
 @dataclass(frozen=True)
 class Machine:
-    """A class of machine.
+    """A class of machine, with one engine on it.
 
     Attributes:
-        hardware: its name, see ``environment.hardware_id``.
+        hardware: name of the class, see ``telemetry.hardware.hardware_id``.
         server_spread: per timed metric the standard deviation of the log ratio between two fresh
             servers of one build, what their blocks' own scatter explains taken off.
         sittings: pairs of servers behind that; 0 when nothing was measured.
@@ -49,13 +49,21 @@ class Machine:
 
 
 @cache
-def machine(folder: Path, hardware: str) -> Machine:
-    """What ``<folder>/<hardware>/machine.json`` holds, or a machine of which nothing is known.
+def machine(folder: Path, hardware: str, engine: str) -> Machine:
+    """What ``<folder>/<hardware>/<engine>/machine.json`` holds, or a machine of which nothing is
+    known.
 
     Raises:
-        MachineError: the file is there and is broken.
+        MachineError: the file is there and is broken, or it lies where it lay before it was known
+            per engine.
     """
-    path = folder / hardware / FILE
+    path = folder / hardware / engine / FILE
+    before = folder / hardware / FILE
+    if not path.is_file() and before.is_file():
+        raise MachineError(
+            f"{before}: the spread between servers belongs to one engine now; if it was measured "
+            f"with {engine}, move the file to {path}, else to the folder of its engine"
+        )
     if not path.is_file():
         return Machine(hardware)
     try:
@@ -67,6 +75,6 @@ def machine(folder: Path, hardware: str) -> Machine:
         return Machine(hardware, spread, int(content["sittings"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError(
-            f"{path}: not what is known of a machine ({type(error).__name__}: {error}); mend it, "
-            "or measure it anew: benchmarks/calibration"
+            f"{path}: not what is known of a machine ({type(error).__name__}: {error}); fix the "
+            "file, or measure it anew: benchmarks/calibration"
         ) from error

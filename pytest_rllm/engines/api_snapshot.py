@@ -14,9 +14,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 
-from ..baselines.store import BaselineError, write_whole
 from ..datasets.prompts import Prompt
 from ..experiment.workloads import Sampling
+from ..records.files import write_whole
 from ..records.sse import events
 from .base import Engine, EngineError, ask
 from .pool import Server
@@ -33,6 +33,10 @@ system message: some chat templates refuse one."""
 TOKENS = 24
 OTHERS = ("python_", "process_", "http_")
 """Families on the page that come from the libraries that serve it, not from the engine."""
+
+
+class SnapshotError(ValueError):
+    """A stored contract cannot be used; the message says where it is broken and what to do."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,13 @@ class Contract:
         """The contract that :meth:`to_json` told.
 
         Raises:
-            BaselineError: of a newer schema.
+            SnapshotError: of a newer schema.
             ValueError, KeyError, TypeError: not a contract.
         """
         values = dict(content)
         schema = values.pop("schema")
         if schema > SCHEMA:
-            raise BaselineError(
+            raise SnapshotError(
                 f"schema {schema}, this version reads up to {SCHEMA}: update pytest-rllm"
             )
         for key, value in values.items():
@@ -208,13 +212,13 @@ def stored(folder: Path) -> list[Contract]:
     """Every contract of a folder, in the order of the files' names; none without the folder.
 
     Raises:
-        BaselineError: a broken one, of a newer schema, or under another one's name.
+        SnapshotError: a broken one, of a newer schema, or under another one's name.
     """
     found = []
     for path in sorted(folder.glob("*.json")):
         contract = read(path)
         if path.name != path_in(folder, contract).name:
-            raise BaselineError(f"{path}: holds the contract of {contract.name}")
+            raise SnapshotError(f"{path}: holds the contract of {contract.name}")
         found.append(contract)
     return found
 
@@ -223,19 +227,19 @@ def read(path: Path) -> Contract:
     """Read one contract.
 
     Raises:
-        BaselineError: not there, broken, or of a newer schema.
+        SnapshotError: not there, broken, or of a newer schema.
     """
     back = "mend it, or take it back from version control"
     try:
         return Contract.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except BaselineError as error:
-        raise BaselineError(f"{path}: {error}") from error
+    except SnapshotError as error:
+        raise SnapshotError(f"{path}: {error}") from error
     except OSError as error:
-        raise BaselineError(f"{path}: cannot be read ({error.strerror})") from error
+        raise SnapshotError(f"{path}: cannot be read ({error.strerror})") from error
     except json.JSONDecodeError as error:
-        raise BaselineError(f"{path}:{error.lineno}: broken JSON ({error.msg}); {back}") from error
+        raise SnapshotError(f"{path}:{error.lineno}: broken JSON ({error.msg}); {back}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise BaselineError(
+        raise SnapshotError(
             f"{path}: not a contract ({type(error).__name__}: {error}); {back}"
         ) from error
 

@@ -14,7 +14,7 @@ from pytest_rllm.records.deltas import Delta
 from pytest_rllm.records.run import Run, Sample
 from pytest_rllm.records.writer import RunWriter
 from pytest_rllm.verdicts.claims import Claim, Verdict
-from pytest_rllm.verdicts.judge import Judged
+from pytest_rllm.verdicts.judge import Judged, Judgement
 
 VALUE = Metric("value", "s", "lower", "run", lambda run: run.about["value"])
 """A metric that is whatever the header of the run says."""
@@ -131,6 +131,7 @@ def judged(
     verdict: Verdict,
     effect: tuple[float, float, float] | None = (0.2, 0.3, 0.4),
     levels: tuple[float, float] | None = (0.75, 0.5),
+    arms: tuple[str, str] = ("reasoning", "plain"),
 ) -> Judged:
     """A verdict on ``claim`` with an effect as low, estimate, high on the claim's own scale."""
     low, estimate, high = effect or (None, None, None)
@@ -142,7 +143,7 @@ def judged(
         scale=claim.margin.scale,
         verdict=verdict,
         why=None,
-        arms=("reasoning", "plain"),
+        arms=arms,
         levels=levels,
         estimate=estimate,
         low=low,
@@ -151,4 +152,20 @@ def judged(
         n=6,
         replicate="blocks",
         detectable=0.05,
+    )
+
+
+def judgement(
+    *verdicts: tuple[Claim, Judged],
+    comparison: str = "1",
+    match: Mapping[str, str] = MATCH,
+    spreads: Mapping[str, float] | None = None,
+) -> Judgement:
+    """What a comparison of that key shows when its claims have these verdicts."""
+    return Judgement(
+        comparison,
+        tuple(claim for claim, _ in verdicts),
+        tuple(replace(j, comparison=comparison) for _, j in verdicts),
+        spreads=spreads or {},
+        match=match,
     )
