@@ -13,7 +13,7 @@ from .findings import MARK, case_id, finding_id, records_of
 if TYPE_CHECKING:
     from ..datasets.prompts import Prompt
     from ..engines.api_diff import Decision
-    from ..engines.base import Engine
+    from ..engines.base import Endpoint
     from ..models import ModelPair
     from ..records.run import Run
     from ..session.case import Trial
@@ -71,7 +71,7 @@ def gpu(request: pytest.FixtureRequest) -> Gpu:
 
 
 @pytest.fixture(scope="session")
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request: pytest.FixtureRequest) -> Endpoint:
     """The engine that ``--rllm-engine`` names; it starts servers only for ``compare`` and
     ``measure``."""
     return bench_of(request.config).engine

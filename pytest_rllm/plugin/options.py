@@ -76,14 +76,14 @@ def make_bench(config: pytest.Config) -> Bench:
         ValueError: an impossible value, with the possible ones.
     """
     from ..baselines.store import Baselines
-    from ..engines import ENGINES
+    from ..engines import ENGINES, parse_engine
     from ..session.session import Bench, fresh_records
 
     root = config.rootpath
-    engine, _, build = (value(config, "engine") or "vllm").partition("@")
+    engine, build = parse_engine(value(config, "engine") or "vllm")
     if engine not in ENGINES:
         raise ValueError(
-            f"--rllm-engine: unknown engine {engine!r}; there are {', '.join(ENGINES)}"
+            f"--rllm-engine: unknown engine {engine!r}; there are {', '.join(ENGINES.names())}"
         )
     inconclusive = value(config, "inconclusive") or ("fail" if os.environ.get("CI") else "skip")
     if inconclusive not in ("fail", "skip"):
@@ -122,7 +122,7 @@ def make_bench(config: pytest.Config) -> Bench:
         inconclusive="fail" if inconclusive == "fail" else "skip",
         data=Path(data) if data else None,
         say=_progress(config),
-        build=build or None,
+        build=build,
         against=against,
     )
 

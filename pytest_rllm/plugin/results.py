@@ -12,7 +12,7 @@ import pytest
 from .. import reports
 from ..baselines.machines import MachineError
 from ..baselines.store import BaselineError
-from ..engines.base import EngineError, MetricMissing
+from ..engines.base import EngineError
 from ..records.run import RecordError
 from ..records.spool import ClientError
 from ..reports.row import Row
@@ -26,7 +26,7 @@ from .fixtures import bench_of
 from .options import upgrading, value
 
 KNOWN = "known deviation"
-ERRORS = (EngineError, RecordError, BaselineError, MachineError, MetricMissing, ClientError)
+ERRORS = (EngineError, RecordError, BaselineError, MachineError, ClientError)
 """Said in a sentence of their own: a traceback would hide it."""
 
 

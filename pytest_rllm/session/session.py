@@ -15,9 +15,9 @@ from ..baselines.machines import Machine, machine
 from ..baselines.store import BaselineError, Baselines
 from ..engines import api_diff as canary
 from ..engines import api_snapshot as contract
-from ..engines import engine_named
+from ..engines import engine_named, parse_engine
 from ..engines.api_diff import Decision
-from ..engines.base import Engine
+from ..engines.base import Endpoint
 from ..engines.builds import build_named
 from ..engines.pool import Pool
 from ..loadgen.fidelity import Certificates
@@ -75,7 +75,7 @@ class Bench:
     _sources: dict[str, Source] = field(default_factory=dict)
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> Endpoint:
         """The engine that is measured.
 
         Raises:
@@ -86,19 +86,20 @@ class Bench:
         return engine_named(self.engine_name, build)
 
     @cached_property
-    def other_engine(self) -> Engine:
+    def other_engine(self) -> Endpoint:
         """The engine of the build that this session compares with."""
         assert self.against is not None
-        return engine_named(self.engine_name, build_named(self.against, say=self.say))
+        name, build = parse_engine(self.against, self.engine_name)
+        return engine_named(name, build_named(build, say=self.say) if build else None)
 
     @cached_property
     def pool(self) -> Pool:
-        return Pool(self.engine, self.records / "servers", say=self.say)
+        return Pool(self.records / "servers", say=self.say)
 
     @cached_property
     def other_pool(self) -> Pool:
         """Servers of the other build."""
-        return Pool(self.other_engine, self.records / "other-servers", say=self.say)
+        return Pool(self.records / "other-servers", say=self.say)
 
     @cached_property
     def builds(self) -> Builds | None:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from ..engines import api_diff as canary
 from ..engines.api_snapshot import Contract, observe
-from ..engines.base import Engine, EngineError, ask
+from ..engines.base import Endpoint, EngineError
+from ..engines.http import ask
 from ..engines.pool import Pool, Server
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
@@ -68,7 +69,7 @@ class Live(Measuring):
     itself.
     """
 
-    engine: Engine
+    engine: Endpoint
     pair: ModelPair
     pool: Pool
     gpu: Gpu
@@ -84,7 +85,7 @@ class Live(Measuring):
 
     def contract(self) -> Contract:
         """What the engine says of itself when it serves the pair's reasoning model as it is."""
-        return observe(self.engine, self.pool.serve(Serving(), self.pair))
+        return observe(self.pool.serve(self.engine, Serving(), self.pair))
 
     def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
         """Have the arms' servers up, each warmed by a block that is thrown away.
@@ -98,12 +99,12 @@ class Live(Measuring):
             for serving in {arm.serving for arm in arms} & self._up.keys():
                 self._up.pop(serving).stop()
         for arm in arms:
-            server = self.pool.serve(arm.serving, self.pair, beside=first)
+            server = self.pool.serve(self.engine, arm.serving, self.pair, beside=first)
             first = first or server
             self._up[arm.serving] = server
             if server.number not in self._signatures:
                 self._signatures[server.number] = self._signature(server)
-                self.contracts[str(arm.serving)] = observe(self.engine, server)
+                self.contracts[str(arm.serving)] = observe(server)
             prompts = [replace(p, text=f"Warm-up. {p.text}") for p in arm.prompts]
             sampling = replace(arm.sampling, max_tokens=WARM_UP_TOKENS)
             warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], sampling=sampling)
@@ -171,7 +172,7 @@ class Live(Measuring):
         if self.engine.metrics_path:
             scrape = Scrape(
                 server.url + self.engine.metrics_path,
-                lambda page: self.engine.read_metrics(page, arm.serving),
+                lambda page: self.engine.read_metrics(page, arm.serving).values,
             )
         what = f"{about.get('where', 'warming up')}: {arm.serving}"
         begun, share = about.get("progress", (None, 0.0))
@@ -194,25 +195,18 @@ class Live(Measuring):
 
     def _signature(self, server: Server) -> list[float]:
         """Log probabilities of a greedy answer's first tokens: the numerics of this serving."""
-        answer = json.loads(self._greedy(server, SIGNATURE_TOKENS, logprobs=True))
-        return [token["logprob"] for token in answer["choices"][0]["logprobs"]["content"]]
+        if not self.engine.capabilities.log_probabilities:
+            return []
+        body = self.engine.greedy_body(SIGNATURE_PROMPT, SIGNATURE_TOKENS, log_probabilities=True)
+        answer = ask(f"{server.url}/v1/chat/completions", body)
+        return self.engine.log_probabilities(json.loads(answer))
 
     def _anchor(self, server: Server) -> float:
         """Seconds that one fixed greedy request takes, alone: how the machine is at this moment."""
         begun = time.monotonic()
-        self._greedy(server, ANCHOR_TOKENS)
+        body = self.engine.greedy_body(SIGNATURE_PROMPT, ANCHOR_TOKENS)
+        ask(f"{server.url}/v1/chat/completions", body)
         return time.monotonic() - begun
-
-    def _greedy(self, server: Server, tokens: int, **more: Any) -> bytes:
-        """The answer to one fixed question, so many tokens long."""
-        body = {
-            "model": self.engine.model_name,
-            "messages": [{"role": "user", "content": SIGNATURE_PROMPT}],
-            "temperature": 0,
-            "max_tokens": tokens,
-            "ignore_eos": True,
-        }
-        return ask(f"{server.url}/v1/chat/completions", body | more)
 
 
 @dataclass
