@@ -47,11 +47,11 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[dict[bool, Run]]:
     prompts = choose(pair.tiers, "hard", n=chosen.requests)
     requests = [Request(prompt, engine.body(prompt, sampling)) for prompt in prompts]
     host, gpu = Host(), Gpu()
-    with Pool(engine, folder) as pool:
-        server = pool.serve(serving, pair)
+    with Pool(folder) as pool:
+        server = pool.serve(engine, serving, pair)
         telemetry = Scrape(
             server.url + (engine.metrics_path or ""),
-            lambda page: engine.read_metrics(page, serving),
+            lambda page: engine.read_metrics(page, serving).values,
             chosen.every,
         )
 

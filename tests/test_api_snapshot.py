@@ -25,7 +25,9 @@ from pytest_rllm.engines.api_snapshot import (
     stored,
     write,
 )
-from pytest_rllm.engines.base import Engine, EngineError, Launch, ask
+from pytest_rllm.engines.base import Endpoint, EngineError
+from pytest_rllm.engines.http import ask
+from pytest_rllm.engines.openai import OpenAIEndpoint
 from pytest_rllm.engines.pool import Attached, Pool
 from pytest_rllm.engines.vllm import ALWAYS, VllmEngine
 from pytest_rllm.experiment.serving import Serving
@@ -101,7 +103,7 @@ def test_a_version_may_hold_what_a_file_name_may_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{\n", r"x\.json:2: broken JSON .*; mend it, or take it back from version control"),
+        ("{\n", r"x\.json:2: broken JSON .*; fix the file, or restore it with `git checkout`"),
         ("[]", "not a contract"),
         ('{"schema": 1}', "not a contract"),
         ('{"schema": 2}', "schema 2, this version reads up to 1: update pytest-rllm"),
@@ -146,19 +148,14 @@ class MockAnswers:
     asked: list[dict[str, Any]] = field(default_factory=list)
 
 
-class MockEngine(Engine):
+class MockEngine(OpenAIEndpoint):
     """An engine that is never started; its name decides what it is asked for."""
 
     name: ClassVar[str] = "mock"
+    metrics_path: ClassVar[str | None] = "/metrics"
 
     def version(self) -> str:
         return "1.0"
-
-    def launch(self, serving: Serving, pair: Any, port: int) -> Launch:
-        raise NotImplementedError
-
-    def read_metrics(self, page: str, serving: Serving) -> dict[str, float]:
-        raise NotImplementedError
 
 
 class MockVllm(VllmEngine):
@@ -169,7 +166,7 @@ class MockVllm(VllmEngine):
 
 
 @contextmanager
-def mock_server(answers: MockAnswers) -> Iterator[Attached]:
+def mock_server(engine: Endpoint, answers: MockAnswers) -> Iterator[Attached]:
     class Handler(BaseHTTPRequestHandler):
         def answer(self, status: int, body: str) -> None:
             self.send_response(status)
@@ -188,7 +185,7 @@ def mock_server(answers: MockAnswers) -> Iterator[Attached]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield Attached(Serving(), TINY, f"http://127.0.0.1:{server.server_port}", 1)
+        yield Attached(engine, Serving(), TINY, f"http://127.0.0.1:{server.server_port}", 1)
         server.shutdown()
 
 
@@ -221,8 +218,8 @@ http_requests_total{handler="/metrics"} 1.0
 
 
 def test_names_are_collected_from_all_chunks_and_the_page() -> None:
-    with mock_server(MockAnswers(chat=stream(*CHUNKS), page=(200, PAGE))) as server:
-        contract = observe(MockEngine(), server)
+    with mock_server(MockEngine(), MockAnswers(chat=stream(*CHUNKS), page=(200, PAGE))) as server:
+        contract = observe(server)
     assert contract == Contract(
         engine="mock",
         distribution="mock",
@@ -252,8 +249,8 @@ def test_names_are_collected_from_all_chunks_and_the_page() -> None:
 
 def test_a_vllm_without_its_render_endpoint_tells_no_sampling_defaults() -> None:
     answers = MockAnswers(chat=stream(*CHUNKS), render=(403, "{}"))
-    with mock_server(answers) as server:
-        assert observe(MockVllm(), server).sampling == {}
+    with mock_server(MockVllm(), answers) as server:
+        assert observe(server).sampling == {}
     assert answers.asked[0]["return_token_ids"] is True
 
 
@@ -261,8 +258,9 @@ def test_sampling_defaults_are_completed_and_a_limit_is_told_where_there_is_one(
     free = {"temperature": 0.6, "max_tokens": TINY.max_model_len - 2, "output_kind": 2}
     for params, limit in ((free, {}), (free | {"max_tokens": 9}, {"max_tokens": 9})):
         told = json.dumps({"token_ids": [1, 2], "sampling_params": params})
-        with mock_server(MockAnswers(chat=stream(*CHUNKS), render=(200, told))) as server:
-            sampling = observe(MockVllm(), server).sampling
+        answers = MockAnswers(chat=stream(*CHUNKS), render=(200, told))
+        with mock_server(MockVllm(), answers) as server:
+            sampling = observe(server).sampling
         assert sampling == limit | {
             "frequency_penalty": 0.0,
             "min_p": 0.0,
@@ -288,10 +286,10 @@ def test_a_server_that_does_not_answer_as_it_must_is_an_error(
     answers: MockAnswers, message: str
 ) -> None:
     with (
-        mock_server(answers) as server,
+        mock_server(MockVllm(), answers) as server,
         pytest.raises(EngineError, match=rf"contract of vllm 1\.0 cannot be observed: .*{message}"),
     ):
-        observe(MockVllm(), server)
+        observe(server)
 
 
 # ---- observed on the real engine
@@ -310,12 +308,12 @@ def test_vllm_shows_what_is_relied_on_and_what_was_changed(tmp_path: Path) -> No
     template = tmp_path / "other.jinja"
     template.write_text(OTHER_TEMPLATE)
     other = ("--chat-template", str(template), "--override-generation-config", '{"top_k": 20}')
-    with Pool(engine, tmp_path / "servers") as pool:
-        server = pool.serve(Serving(flags=(TELLING,)), TINY)
-        contract = observe(engine, server)
-        assert observe(engine, server) == contract  # whatever was asked meanwhile
-        page = pool.engine.read_metrics(ask(f"{server.url}/metrics").decode(), Serving())
-        changed = observe(engine, pool.serve(Serving(flags=(TELLING, *other)), TINY))
+    with Pool(tmp_path / "servers") as pool:
+        server = pool.serve(engine, Serving(flags=(TELLING,)), TINY)
+        contract = observe(server)
+        assert observe(server) == contract  # whatever was asked meanwhile
+        page = engine.read_metrics(ask(f"{server.url}/metrics").decode(), Serving()).values
+        changed = observe(pool.serve(engine, Serving(flags=(TELLING, *other)), TINY))
     families = {family.split("{")[0] for family in contract.metrics}
     assert all(families & set(theirs) for theirs in ALWAYS.values())
     assert any("kv_cache_size_tokens" in family for family in contract.metrics)

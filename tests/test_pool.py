@@ -5,57 +5,33 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from doubles.script_engine import HEALTHY, STUBBORN, ScriptEngine
 
-from pytest_rllm.engines.base import Engine, EngineError, Launch
+from pytest_rllm.engines.base import Capabilities, EngineError, Launch
 from pytest_rllm.engines.builds import Build
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.models import PAIRS
 
 TINY = PAIRS["tiny"]
-HEALTHY = """
-import http.server, sys
-open("health", "w").close()
-handler = http.server.SimpleHTTPRequestHandler
-http.server.test(handler, port=int(sys.argv[1]), bind="127.0.0.1")
-"""
-STUBBORN = f"""
-import signal, subprocess, sys
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-{HEALTHY}
-"""
-
-
-class ScriptEngine(Engine):
-    """A process that is started like an engine and runs a script of ours; it answers no prompt."""
-
-    name = "script"
-
-    def __init__(self, script: str) -> None:
-        self.script = script
-
-    def version(self) -> str:
-        return "1"
-
-    def launch(self, serving: Serving, pair: Any, port: int) -> Launch:
-        return Launch([sys.executable, "-c", self.script, str(port)])
-
-    def read_metrics(self, page: str, serving: Serving) -> dict[str, float]:
-        raise NotImplementedError
-
-    def switched_on(self, page: str) -> list[str]:
-        return page.split()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=15)
     return not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def running(engine: ScriptEngine) -> list[psutil.Process]:
+    """Our processes that run the engine's script; their supervisors have it as an argument, too."""
+    mine = psutil.Process().children(recursive=True)
+    return [p for p in mine if p.is_running() and engine.script in p.cmdline()]
 
 
 @pytest.fixture
@@ -65,10 +41,11 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_serving_is_started_once_and_stopped_at_the_end(in_tmp: Path) -> None:
-    with Pool(ScriptEngine(HEALTHY), in_tmp, start_s=30) as pool:
-        first = pool.serve(Serving(), TINY)
-        assert pool.serve(Serving(), TINY) is first
-        other = pool.serve(Serving(prefix_caching=True), TINY)
+    engine = ScriptEngine(HEALTHY)
+    with Pool(in_tmp, start_s=30) as pool:
+        first = pool.serve(engine, Serving(), TINY)
+        assert pool.serve(engine, Serving(), TINY) is first
+        other = pool.serve(engine, Serving(prefix_caching=True), TINY)
         assert other is not first
         assert first.alive
         assert other.alive
@@ -82,8 +59,10 @@ def test_a_serving_is_started_once_and_stopped_at_the_end(in_tmp: Path) -> None:
 def test_what_ignores_term_and_what_fled_to_another_session_is_ended_too(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Pool(ScriptEngine(STUBBORN), in_tmp, start_s=30) as pool:
-        server = pool.serve(Serving(), TINY)
+    with Pool(in_tmp, start_s=30) as pool:
+        engine = ScriptEngine(STUBBORN)
+        server = pool.serve(engine, Serving(), TINY)
+        assert running(engine)  # so it is told when one is left over
         processes = psutil.Process(server.process.pid).children(recursive=True)
         assert len(processes) == 2
     assert gone(processes)
@@ -95,9 +74,14 @@ def test_nothing_outlives_a_parent_that_is_killed(in_tmp: Path) -> None:
             sys.executable,
             "-c",
             "import sys, time; sys.path.insert(0, sys.argv[2])\n"
-            "from test_pool import *\n"
-            "pool = Pool(ScriptEngine(HEALTHY), Path(sys.argv[1]))\n"
-            "print(pool.serve(Serving(), TINY).process.pid, flush=True); time.sleep(600)",
+            "from pathlib import Path\n"
+            "from doubles.script_engine import HEALTHY, ScriptEngine\n"
+            "from pytest_rllm.engines.pool import Pool\n"
+            "from pytest_rllm.experiment.serving import Serving\n"
+            "from pytest_rllm.models import PAIRS\n"
+            "engine, pool = ScriptEngine(HEALTHY), Pool(Path(sys.argv[1]))\n"
+            "server = pool.serve(engine, Serving(), PAIRS['tiny'])\n"
+            "print(server.process.pid, flush=True); time.sleep(600)",
             str(in_tmp),
             str(Path(__file__).parent),
         ],
@@ -105,8 +89,8 @@ def test_nothing_outlives_a_parent_that_is_killed(in_tmp: Path) -> None:
         text=True,
     )
     assert parent.stdout
-    warden = psutil.Process(int(parent.stdout.readline()))
-    processes = [warden, *warden.children(recursive=True)]
+    supervisor = psutil.Process(int(parent.stdout.readline()))
+    processes = [supervisor, *supervisor.children(recursive=True)]
     assert len(processes) == 2
     parent.send_signal(signal.SIGKILL)
     parent.wait()
@@ -115,8 +99,8 @@ def test_nothing_outlives_a_parent_that_is_killed(in_tmp: Path) -> None:
 
 def test_an_engine_that_dies_while_loading_shows_its_command_and_last_words(in_tmp: Path) -> None:
     engine = ScriptEngine("print('loading'); raise SystemExit('no such model')")
-    with pytest.raises(EngineError) as caught, Pool(engine, in_tmp) as pool:
-        pool.serve(Serving(), TINY)
+    with pytest.raises(EngineError) as caught, Pool(in_tmp) as pool:
+        pool.serve(engine, Serving(), TINY)
     text = str(caught.value)
     assert "ended with status 1" in text
     assert "  | no such model" in text
@@ -125,11 +109,11 @@ def test_an_engine_that_dies_while_loading_shows_its_command_and_last_words(in_t
 
 def test_an_engine_that_never_gets_healthy_is_given_up_and_ended(in_tmp: Path) -> None:
     engine = ScriptEngine("import time; print('still loading', flush=True); time.sleep(600)")
-    pool = Pool(engine, in_tmp, start_s=1.0)
+    pool = Pool(in_tmp, start_s=1.0)
     with pytest.raises(EngineError, match="not healthy after 1 s") as caught:
-        pool.serve(Serving(), TINY)
+        pool.serve(engine, Serving(), TINY)
     assert "still loading" in str(caught.value)
-    assert not [p for p in psutil.Process().children(recursive=True) if "600" in p.cmdline()[-2:]]
+    assert not running(engine)
 
 
 def test_a_command_that_does_not_exist_says_so(in_tmp: Path) -> None:
@@ -138,16 +122,16 @@ def test_a_command_that_does_not_exist_says_so(in_tmp: Path) -> None:
             return Launch(["/no/such/engine"])
 
     with pytest.raises(EngineError, match="cannot start /no/such/engine"):
-        Pool(Absent(""), in_tmp).serve(Serving(), TINY)
+        Pool(in_tmp).serve(Absent(""), Serving(), TINY)
 
 
 def test_a_server_that_died_is_started_anew_when_it_is_asked_for_again(in_tmp: Path) -> None:
-    with Pool(ScriptEngine(HEALTHY), in_tmp, start_s=30) as pool:
-        server = pool.serve(Serving(), TINY)
+    with Pool(in_tmp, start_s=30) as pool:
+        server = pool.serve(ScriptEngine(HEALTHY), Serving(), TINY)
         psutil.Process(server.process.pid).children()[0].kill()
         server.process.wait(timeout=15)
         assert not server.answers("/health")
-        again = pool.serve(Serving(), TINY)
+        again = pool.serve(ScriptEngine(HEALTHY), Serving(), TINY)
         assert again.number == 2
         assert again.answers("/health")
 
@@ -155,7 +139,7 @@ def test_a_server_that_died_is_started_anew_when_it_is_asked_for_again(in_tmp: P
 # ---- a server that runs already
 
 
-def attached(url: str) -> Engine:
+def attached(url: str) -> ScriptEngine:
     engine = ScriptEngine("raise SystemExit('must not be started')")
     engine.build = Build(url, url=url)
     return engine
@@ -165,17 +149,17 @@ def test_a_server_that_runs_already_is_asked_and_left_alone(in_tmp: Path) -> Non
     Path("v1").mkdir()
     Path("v1/models").write_text('{"data": [{"id": "mine"}, {"id": "adapter"}]}')
     Path("metrics").touch()
-    with Pool(ScriptEngine(HEALTHY), in_tmp / "theirs", start_s=30) as theirs:
-        running = theirs.serve(Serving(), TINY)
+    with Pool(in_tmp / "theirs", start_s=30) as theirs:
+        running = theirs.serve(ScriptEngine(HEALTHY), Serving(), TINY)
         engine = attached(running.url)
         assert engine.model_name == "mine"
-        with Pool(engine, in_tmp / "ours") as ours:
-            server = ours.serve(Serving(), TINY)
-            assert ours.serve(Serving(), TINY) is server
+        with Pool(in_tmp / "ours") as ours:
+            server = ours.serve(engine, Serving(), TINY)
+            assert ours.serve(engine, Serving(), TINY) is server
             assert (server.url, server.number, server.status) == (running.url, 1, None)
             assert server.answers("/health")
-            with pytest.raises(ValueError, match="cannot be asked for 'reasoning, prefix caching'"):
-                ours.serve(Serving(prefix_caching=True), TINY)
+            with pytest.raises(ValueError, match="measured as 'reasoning', not 'reasoning, prefix"):
+                ours.serve(engine, Serving(prefix_caching=True), TINY)
         assert running.alive
         assert not (in_tmp / "ours").exists()
         theirs.close()
@@ -183,20 +167,21 @@ def test_a_server_that_runs_already_is_asked_and_left_alone(in_tmp: Path) -> Non
         assert not server.answers("/health")
         assert "is not ours" in server.last_words()
         with pytest.raises(EngineError, match="does not answer") as caught:
-            Pool(engine, in_tmp).serve(Serving(), TINY)
+            Pool(in_tmp).serve(engine, Serving(), TINY)
         assert server.url in str(caught.value)
 
 
 def test_a_server_that_runs_with_an_optimisation_on_is_refused(in_tmp: Path) -> None:
     Path("v1").mkdir()
     Path("v1/models").write_text('{"data": [{"id": "mine"}]}')
-    with Pool(ScriptEngine(HEALTHY), in_tmp / "theirs", start_s=30) as theirs:
-        pool = Pool(attached(theirs.serve(Serving(), TINY).url), in_tmp)
+    with Pool(in_tmp / "theirs", start_s=30) as theirs:
+        engine = attached(theirs.serve(ScriptEngine(HEALTHY), Serving(), TINY).url)
+        pool = Pool(in_tmp)
         with pytest.raises(EngineError, match=r"GET http://127.0.0.1:\d+/metrics.*404"):
-            pool.serve(Serving(), TINY)
+            pool.serve(engine, Serving(), TINY)
         Path("metrics").write_text("speculation")
         with pytest.raises(ValueError, match="serves with speculation: start it without"):
-            pool.serve(Serving(), TINY)
+            pool.serve(engine, Serving(), TINY)
 
 
 # ---- another interpreter
@@ -205,15 +190,158 @@ def test_a_server_that_runs_with_an_optimisation_on_is_refused(in_tmp: Path) -> 
 def test_what_a_launch_removes_from_the_environment_is_gone(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Bare(ScriptEngine):
+    class Removing(ScriptEngine):
         def launch(self, serving: Serving, pair: Any, port: int) -> Launch:
             env = {"PYTHONPATH": None, "RLLM_GIVEN": "7"}
             return Launch(super().launch(serving, pair, port).argv, env)
 
     monkeypatch.setenv("PYTHONPATH", "/of/the/running/environment")
     say = "import os; open('env', 'w').write(repr(dict(os.environ)))\n"
-    with Pool(Bare(say + HEALTHY), in_tmp, start_s=30) as pool:
-        pool.serve(Serving(), TINY)
+    with Pool(in_tmp, start_s=30) as pool:
+        pool.serve(Removing(say + HEALTHY), Serving(), TINY)
     env = Path("env").read_text()
     assert "'RLLM_GIVEN': '7'" in env
     assert "PYTHONPATH" not in env
+
+
+# ---- several engines in one pool
+
+
+class Other(ScriptEngine):
+    """An engine of another name."""
+
+    name = "other"
+
+
+def test_servers_of_two_engines_and_of_two_builds_are_up_at_once(in_tmp: Path) -> None:
+    """Each has its number, which counts over all of them, and a log named after its engine."""
+    build = ScriptEngine(HEALTHY)
+    build.build = Build("/another/python", python="/another/python")
+    engines = [ScriptEngine(HEALTHY), Other(HEALTHY), build]
+    with Pool(in_tmp / "logs", start_s=30) as pool:
+        servers = [pool.serve(engine, Serving(), TINY) for engine in engines]
+        assert [server.engine for server in servers] == engines
+        assert [server.number for server in servers] == [1, 2, 3]
+        assert all(server.alive for server in servers)
+        assert len(pool.servers) == len({server.url for server in servers}) == 3
+    names = sorted(path.name for path in (in_tmp / "logs").iterdir())
+    assert names == [
+        f"{name}-1-{number}-{Serving().key}.log"
+        for name, number in (("other", 2), ("script", 1), ("script", 3))
+    ]
+
+
+def test_servers_that_are_asked_for_together_start_side_by_side(in_tmp: Path) -> None:
+    """Each waits for a file that the other one writes: one after the other they never start."""
+    scripts = [
+        f"import pathlib, time; pathlib.Path('{mine}').touch()\n"
+        f"while not pathlib.Path('{theirs}').exists(): time.sleep(0.01)\n{HEALTHY}"
+        for mine, theirs in (("a", "b"), ("b", "a"))
+    ]
+    first, second = ScriptEngine(scripts[0]), Other(scripts[1])
+    with Pool(in_tmp, start_s=60) as pool:
+        wanted = [(engine, Serving(), TINY) for engine in (first, second)]
+        servers = pool.serve_all([*wanted, wanted[0]])
+        assert servers[0] is servers[2]
+        assert sorted(server.number for server in servers[:2]) == [1, 2]
+        assert all(server.alive for server in servers)
+        assert pool.serve_all(wanted) == servers[:2]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_that_does_not_start_stops_the_others_that_are_starting(
+    in_tmp: Path, turned: bool
+) -> None:
+    good, bad = ScriptEngine("import time; time.sleep(600)"), Other("raise SystemExit('broken')")
+    pool = Pool(in_tmp, start_s=600)
+    with pytest.raises(EngineError, match="other 1 ended with status 1"):
+        wanted = [(bad, Serving(), TINY), (good, Serving(), TINY)]
+        pool.serve_all(wanted[::-1] if turned else wanted)
+    assert not running(good)
+    assert pool.servers == {}
+
+
+def test_closing_a_pool_ends_a_server_that_another_thread_starts(in_tmp: Path) -> None:
+    engine = ScriptEngine("import time; time.sleep(600)")
+    pool, said = Pool(in_tmp, start_s=600), threading.Event()
+    pool.say = lambda _text: said.set()
+    failed: list[Exception] = []
+
+    def start() -> None:
+        try:
+            pool.serve(engine, Serving(), TINY)
+        except EngineError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    assert said.wait(60)
+    pool.close()
+    thread.join(60)
+    assert "before it was healthy" in str(failed[0])
+    assert not running(engine)
+
+
+def test_memory_is_made_free_by_the_server_that_was_used_longest_ago(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = ScriptEngine(HEALTHY), Other(HEALTHY), ScriptEngine(HEALTHY)
+    third.build = Build("third", python="third")
+    with Pool(in_tmp, start_s=30) as pool:
+        servers = [pool.serve(engine, Serving(), TINY) for engine in (first, second)]
+        monkeypatch.setattr("pytest_rllm.engines.pool.NEEDED_BYTES", 2**60)
+        pool.serve(third, Serving(), TINY, beside=servers[0])
+        assert [server.alive for server in servers] == [True, False]
+        pool.serve_all([(third, Serving(), TINY), (second, Serving(), TINY)])
+        assert [server.engine for server in pool.servers.values()] == [third, second]
+        assert not servers[0].alive
+
+
+# ---- what an engine cannot do
+
+
+class Bare(ScriptEngine):
+    """Declares nothing."""
+
+    @property
+    def declared(self) -> Capabilities:
+        return Capabilities()
+
+
+@pytest.mark.parametrize(
+    ("serving", "what"),
+    [
+        (Serving(model="plain"), "the plain model"),
+        (Serving(quantization="int8"), "int8 weights"),
+        (Serving(kv_cache_dtype="fp8"), "a KV cache of fp8"),
+        (Serving(prefix_caching=True), "prefix caching"),
+        (Serving(speculative="ngram"), "ngram speculation"),
+        (Serving(tensor_parallel=2), "2 GPUs per copy of the model"),
+        (Serving(flags=("--x", "1")), "the flags --x 1"),
+    ],
+)
+def test_what_is_not_declared_is_refused_before_anything_is_started(
+    in_tmp: Path, serving: Serving, what: str
+) -> None:
+    engine = Bare("raise SystemExit('must not be started')")
+    reason = f"the engine 'script' cannot serve {what}"
+    assert engine.cannot(serving) == reason
+    pool = Pool(in_tmp / "logs")
+    with pytest.raises(ValueError, match=reason):
+        pool.serve(engine, serving, TINY)
+    assert pool.started == 0
+    assert not (in_tmp / "logs").exists()
+
+
+def test_a_fixed_length_is_refused_where_it_is_not_declared() -> None:
+    engine = Bare("")
+    assert engine.cannot(Serving(), Sampling(8)) is None
+    reason = engine.cannot(Serving(), Sampling(8, ignore_eos=True))
+    assert reason == (
+        "the engine 'script' cannot run answers to a fixed length: their model ends them"
+    )
+
+
+def test_a_series_that_is_none_of_ours_cannot_be_declared() -> None:
+    with pytest.raises(ValueError, match="kv_usage is no series of ours; there are kv_use, "):
+        Capabilities(series=frozenset({"kv_usage"}))

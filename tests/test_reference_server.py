@@ -235,12 +235,12 @@ def test_pages_beside_the_streams(server: Running) -> None:
     assert ask(server, "GET", "/health") == (200, "")
     assert json.loads(ask(server, "GET", "/v1/models")[1])["data"][0]["id"] == "under-test"
     assert ask(server, "GET", "/nowhere")[0] == 404
-    before = VllmEngine().read_metrics(ask(server, "GET", "/metrics")[1], Serving())
+    before = VllmEngine().read_metrics(ask(server, "GET", "/metrics")[1], Serving()).values
     assert set(before) == set(ALWAYS)
     said(server, timing={"answer": 10, "tokens": 3})
     page = ask(server, "GET", "/metrics")[1]
     assert 79_000 < len(page) < 81_000
-    after = VllmEngine().read_metrics(page, Serving())
+    after = VllmEngine().read_metrics(page, Serving()).values
     assert after["generation_tokens"] - before["generation_tokens"] == 30
 
 

@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from pytest_rllm.datasets.prompts import choose
-from pytest_rllm.engines.base import EngineError, MetricMissing
+from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build, build_named
-from pytest_rllm.engines.pool import Pool, ask
+from pytest_rllm.engines.http import ask
+from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
@@ -80,7 +81,7 @@ def page(names: dict[str, tuple[str, ...]], age: int = 0) -> str:
 
 @pytest.mark.parametrize("age", [0, 1])
 def test_old_and_new_names_of_metrics_are_read(age: int) -> None:
-    values = VllmEngine().read_metrics(page(ALWAYS, age), Serving())
+    values = VllmEngine().read_metrics(page(ALWAYS, age), Serving()).values
     assert values["kv_use"] == 2.0
     assert values.keys() == ALWAYS.keys()
 
@@ -88,23 +89,34 @@ def test_old_and_new_names_of_metrics_are_read(age: int) -> None:
 def test_replicas_are_added_up_and_the_capacity_is_read() -> None:
     two = page(ALWAYS) + '\nvllm:num_requests_running{engine="1"} 3.0'
     two += '\nvllm:cache_config_info{kv_cache_size_tokens="6400",x="1"} 1.0'
-    values = VllmEngine().read_metrics(two, Serving())
+    values = VllmEngine().read_metrics(two, Serving()).values
     assert values["running"] == 5.0
     assert values["kv_capacity_tokens"] == 6400
 
 
-def test_a_missing_metric_is_an_error_that_prints_what_was_there() -> None:
+def test_a_missing_metric_says_what_was_there_and_costs_no_other() -> None:
     text = page(ALWAYS).replace("vllm:kv_cache_usage_perc", "vllm:cache_fill_ratio")
-    with pytest.raises(MetricMissing, match="kv_use: none of vllm:kv_cache_usage_perc") as caught:
-        VllmEngine().read_metrics(text, Serving())
-    assert "vllm:cache_fill_ratio" in str(caught.value)
+    said = VllmEngine().read_metrics(text, Serving())
+    assert said.values.keys() == ALWAYS.keys() - {"kv_use"}
+    assert said.missing.keys() == {"kv_use", "kv_capacity_tokens"}
+    assert "kv_use: none of vllm:kv_cache_usage_perc, " in said.missing["kv_use"]
+    assert "vllm:cache_fill_ratio" in said.missing["kv_use"]
+    assert "vllm:cache_config_info in /metrics" in said.missing["kv_capacity_tokens"]
+    assert "there are a" in said.missing["kv_capacity_tokens"]
+
+
+def test_a_page_without_any_metric_misses_every_one() -> None:
+    said = VllmEngine().read_metrics("", Serving())
+    assert said.values == {}
+    assert said.missing.keys() == {*ALWAYS, "kv_capacity_tokens"}
+    assert all("there are none" in sentence for sentence in said.missing.values())
 
 
 def test_speculation_must_have_its_counters() -> None:
-    with pytest.raises(MetricMissing, match="drafts"):
-        VllmEngine().read_metrics(page(ALWAYS), Serving(speculative="ngram"))
+    without = VllmEngine().read_metrics(page(ALWAYS), Serving(speculative="ngram"))
+    assert without.missing.keys() == {*WITH_SPECULATION, "kv_capacity_tokens"}
     both = VllmEngine().read_metrics(page(ALWAYS | WITH_SPECULATION), Serving(speculative="ngram"))
-    assert both["accepted_tokens"] == 2.0
+    assert both.values["accepted_tokens"] == 2.0
 
 
 # ---- another build
@@ -168,7 +180,7 @@ def test_a_page_tells_what_is_on() -> None:
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("records")
-    with Pool(VllmEngine(), folder / "servers") as pool:
+    with Pool(folder / "servers") as pool:
         yield Live(VllmEngine(), TINY, pool, Gpu(), folder, Progress(None))
 
 
@@ -208,7 +220,7 @@ def test_an_engine_killed_in_mid_run_leaves_its_samples_and_no_process(
 ) -> None:
     arm = asked(Serving(), n=40, tokens=64)
     live.prepare([arm])
-    server = live.pool.serve(arm.serving, TINY)
+    server = live.pool.serve(live.engine, arm.serving, TINY)
     (api,) = psutil.Process(server.process.pid).children()
     processes = [api, *api.children(recursive=True)]
 
@@ -235,7 +247,7 @@ def test_a_model_that_is_no_model_shows_what_vllm_said(live: Live, tmp_path: Pat
     (tmp_path / "config.json").write_text('{"model_type": "no_such_model"}')
     broken = replace(TINY, name="broken", reasoning=str(tmp_path))
     with pytest.raises(EngineError, match="ended with status 1") as caught:
-        live.pool.serve(Serving(), broken)
+        live.pool.serve(live.engine, Serving(), broken)
     assert "no_such_model" in str(caught.value)
 
 
@@ -243,11 +255,11 @@ def test_a_model_that_is_no_model_shows_what_vllm_said(live: Live, tmp_path: Pat
 def test_a_server_that_runs_already_is_measured_by_its_url(live: Live, tmp_path: Path) -> None:
     """It serves the model under a name that is not ours, and is up when we have left."""
     named = Serving(flags=("--served-model-name", "the-model-of-somebody"))
-    running = live.pool.serve(named, TINY)
+    running = live.pool.serve(live.engine, named, TINY)
     engine = VllmEngine(build_named(f"{running.url}/v1/"))
     assert engine.version() == VllmEngine().version()
     assert engine.model_name == "the-model-of-somebody"
-    with Pool(engine, tmp_path / "servers") as pool:
+    with Pool(tmp_path / "servers") as pool:
         theirs = Live(engine, TINY, pool, Gpu(), tmp_path, Progress(None))
         run = measured(theirs, asked(Serving()), "url")
         assert [s.error for s in run.samples] == [None] * 8

@@ -57,7 +57,7 @@ def right(
     """One server, one run per sampling: a digit per question, in the prompts' order."""
     engine = VllmEngine()
     found = []
-    with Pool(engine, folder) as pool:
+    with Pool(folder) as pool:
         live = Live(engine, pair, pool, Gpu(), folder, lambda *_: None)
         for i, sampling in enumerate(samplings):
             arm = Arm(Serving(), prompts, closed(16), sampling)

@@ -107,20 +107,20 @@ class Through(Live):
     def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
         """Warm up as usual; the server is that of another source."""
         assert self.server is not None
-        self.pool.servers[self.pair.name, Serving().key] = replace(self.server, url=self.url)
+        self.pool.servers[self.server.key] = replace(self.server, url=self.url)
         super().prepare(arms, fresh=fresh)
 
 
 def sitting(number: int, folder: Path, engine: VllmEngine, pair: ModelPair) -> Iterator[Any]:
     """Lines of the pool from one pair of fresh servers."""
     with ExitStack() as stack:
-        pools = [stack.enter_context(Pool(engine, folder / name)) for name in "AB"]
+        pools = [stack.enter_context(Pool(folder / name)) for name in "AB"]
         with ThreadPoolExecutor() as threads:
-            servers = list(threads.map(lambda pool: pool.serve(Serving(), pair), pools))
+            servers = list(threads.map(lambda pool: pool.serve(engine, Serving(), pair), pools))
 
         def through(url: str, server: Server) -> Through:
             return Through(
-                engine, pair, Pool(engine, folder), Gpu(), folder, lambda *_: None,
+                engine, pair, Pool(folder), Gpu(), folder, lambda *_: None,
                 url=url, server=server,
             )  # fmt: skip
 

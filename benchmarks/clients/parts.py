@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from pytest_rllm.engines.base import ask
+from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.pool import Pool, Started
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.serving import Serving
@@ -150,8 +150,8 @@ def engine(bench: Bench) -> None:
         for repeat in range(bench.repeats)
     ):
         return
-    with Pool(VllmEngine(), bench.folder / "engine") as pool:
-        server = pool.serve(Serving(), pair_named("tiny"))
+    with Pool(bench.folder / "engine") as pool:
+        server = pool.serve(VllmEngine(), Serving(), pair_named("tiny"))
         assert isinstance(server, Started)
         for case, cpus in settings.items():
             _pin(tree(server.process.pid), cpus)

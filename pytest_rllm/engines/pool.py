@@ -1,15 +1,18 @@
-"""Running servers: one per distinct serving, started when first asked for, all ended at the end."""
+"""Running servers: one per engine, pair and serving, started when asked for, ended at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -18,13 +21,16 @@ import psutil
 
 from ..experiment.serving import Serving
 from ..models import ModelPair
-from .base import NO_ANSWER, Engine, EngineError
-from .base import ask as ask
+from .base import Endpoint, EngineError, Launcher
+from .http import NO_ANSWER, ask
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
 LAST_LINES = 30
-_WARDEN = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+
+Key = tuple[str, str, str]
+"""Engine with its build, pair, serving: one server each."""
 
 
 @dataclass
@@ -32,17 +38,24 @@ class Server(ABC):
     """One running server and how to reach it.
 
     Attributes:
+        engine: what serves.
         serving, pair: what it serves, and how.
         url: base of its API, without ``/v1``.
         number: counts the servers of a pool, from 1.
         started_in_s: seconds until it was healthy.
     """
 
+    engine: Endpoint
     serving: Serving
     pair: ModelPair
     url: str
     number: int
     started_in_s: float = field(default=0.0, kw_only=True)
+
+    @property
+    def key(self) -> Key:
+        """What it is found by in a pool."""
+        return key_of(self.engine, self.serving, self.pair)
 
     @property
     @abstractmethod
@@ -91,7 +104,7 @@ class Started(Server):
     def stop(self) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()  # the warden's sign to end all
+            self.process.stdin.close()  # tells the supervisor to end all
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -119,65 +132,108 @@ class Attached(Server):
 
 @dataclass
 class Pool:
-    """Servers by serving and pair; a context manager that stops them all.
+    """Servers by engine, pair and serving; a context manager that stops them all.
 
     A server stays up for the whole session where memory allows; else the one that was used longest
-    ago goes. Servers that answer nobody cost nothing, so both arms of a comparison are up at once.
+    ago goes. Servers that answer nobody cost nothing, so both arms of a comparison are up at once,
+    be they of one engine or of two. Several threads may ask for servers at the same time: those of
+    different keys start side by side.
 
     Attributes:
-        engine: what to start.
         folder: where logs go.
         start_s: a server that is not healthy by then has failed.
         say: told what is being waited for.
+        servers: those that are up, by key; the last used comes last.
+        started: number of servers so far.
     """
 
-    engine: Engine
     folder: Path
     start_s: float = 300.0
     say: Callable[[str], None] = lambda _text: None
-    servers: dict[tuple[str, str], Server] = field(default_factory=dict)
+    servers: dict[Key, Server] = field(default_factory=dict)
     started: int = 0
+    _starting: dict[int, Started] = field(default_factory=dict, init=False, repr=False)
+    _ports: set[int] = field(default_factory=set, init=False, repr=False)
+    _turns: dict[Key, threading.Lock] = field(default_factory=dict, init=False, repr=False)
+    _books: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
-    def serve(self, serving: Serving, pair: ModelPair, *, beside: Server | None = None) -> Server:
-        """The running server for a serving, started when there is none, or when it has died.
+    def serve(
+        self,
+        engine: Endpoint,
+        serving: Serving,
+        pair: ModelPair,
+        *,
+        beside: Server | Collection[Server] | None = None,
+    ) -> Server:
+        """The running server of an engine for a serving, started when there is none, or when it
+        has died.
 
         Args:
+            engine: whose server.
             serving: how to serve.
             pair: the models.
-            beside: a server that must stay up.
+            beside: servers that must stay up.
 
         Raises:
             EngineError: it did not come up; with its command and last words.
             ValueError: the engine cannot serve so, or a server that runs already does not.
         """
-        key = (pair.name, serving.key)
-        server = self.servers.pop(key, None)
-        if server is None or not server.alive:
-            if self.engine.url is None:
-                self._make_room(beside)
-                server = self._start(serving, pair)
-            else:
-                server = self._attach(self.engine.url, serving, pair)
-        self.servers[key] = server  # last used comes last
+        others = () if beside is None else (beside,) if isinstance(beside, Server) else beside
+        return self._serve(engine, serving, pair, {server.key for server in others})
+
+    def serve_all(self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]]) -> list[Server]:
+        """The servers of several arms, all up at the same time; those that are missing start side
+        by side. When one does not come up, those that are being started are stopped.
+
+        Args:
+            wanted: engine, serving and pair of each, as :meth:`serve` takes them; of equal ones
+                there is one server.
+
+        Raises:
+            EngineError, ValueError: as :meth:`serve` does, of the first that fails.
+        """
+        kept = {key_of(*one) for one in wanted}
+        with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
+            coming = [threads.submit(self._serve, *one, kept) for one in wanted]
+            try:
+                for one in as_completed(coming):
+                    one.result()  # the first that fails is told, whatever its place
+            except BaseException:  # Ctrl-C, or one did not start: do not wait for the others
+                self._give_up(kept)
+                raise
+        return [one.result() for one in coming]
+
+    def _serve(
+        self, engine: Endpoint, serving: Serving, pair: ModelPair, kept: Collection[Key]
+    ) -> Server:
+        key = key_of(engine, serving, pair)
+        with self._books:
+            turn = self._turns.setdefault(key, threading.Lock())
+        with turn:
+            server = self.servers.get(key)
+            if server is None or not server.alive:
+                if reason := engine.cannot(serving):
+                    raise ValueError(reason)
+                if engine.url is not None:
+                    server = self._attach(engine, engine.url, serving, pair)
+                else:
+                    server = self._start(engine, serving, pair, {key, *kept})
+            with self._books:
+                self.servers.pop(key, None)
+                self.servers[key] = server
         return server
 
-    def _attach(self, url: str, serving: Serving, pair: ModelPair) -> Server:
-        if serving != Serving():
-            raise ValueError(
-                f"{url} serves what it serves: it cannot be asked for '{serving}', only for "
-                f"'{Serving()}'; name a version or an interpreter to have servers started"
-            )
-        self.started += 1
-        server = Attached(serving, pair, url, self.started)
-        if not server.answers(self.engine.health_path):
+    def _attach(self, engine: Endpoint, url: str, serving: Serving, pair: ModelPair) -> Attached:
+        server = Attached(engine, serving, pair, url, self._next_number())
+        if not server.answers(engine.health_path):
             raise EngineError(
-                f"{self.engine.name} at {url} does not answer, or {self.engine.health_path} says "
+                f"{engine.name} at {url} does not answer, or {engine.health_path} says "
                 f"that it is not well\n{server.last_words()}"
             )
-        if self.engine.metrics_path:
-            page = server.url + self.engine.metrics_path
+        if engine.metrics_path:
+            page = server.url + engine.metrics_path
             try:
-                on = self.engine.switched_on(ask(page).decode())
+                on = engine.switched_on(ask(page).decode())
             except NO_ANSWER as error:
                 raise EngineError(f"GET {page}, which measures are read from: {error}") from error
             if on:
@@ -187,57 +243,86 @@ class Pool:
                 )
         return server
 
-    def _start(self, serving: Serving, pair: ModelPair) -> Started:
-        port = free_port()
-        launch = self.engine.launch(serving, pair, port)
-        self.started += 1
-        log = self.folder / f"{self.engine.name}-{self.started}-{serving.key}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **launch.env}
-        begun = time.monotonic()
-        with open(log, "wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-P", str(_WARDEN), *launch.argv],
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={name: value for name, value in env.items() if value is not None},
+    def _start(
+        self, engine: Endpoint, serving: Serving, pair: ModelPair, kept: Collection[Key]
+    ) -> Started:
+        if not isinstance(engine, Launcher):
+            raise ValueError(
+                f"the engine {engine.name!r} cannot be started here: give the URL of its server, "
+                f"{engine.name}@http://HOST:PORT"
             )
-        url = f"http://127.0.0.1:{port}"
-        server = Started(serving, pair, url, self.started, list(launch.argv), log, process)
+        with self._books:
+            self._make_room(kept)
+            port = self._free_port()
+            launch = engine.launch(serving, pair, port)
+            number = self._next_number()
+            name = re.sub(r"[^\w.+-]+", "-", engine.label)
+            log = self.folder / f"{name}-{number}-{serving.key}.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            env = {**os.environ, "PYTHONUNBUFFERED": "1", **launch.env}
+            begun = time.monotonic()
+            with open(log, "wb") as out:
+                process = subprocess.Popen(
+                    [sys.executable, "-P", str(_SUPERVISOR), *launch.argv],
+                    stdin=subprocess.PIPE,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env={name: value for name, value in env.items() if value is not None},
+                )
+            url = f"http://127.0.0.1:{port}"
+            server = Started(engine, serving, pair, url, number, list(launch.argv), log, process)
+            self._starting[number] = server
         try:
             self._wait_until_healthy(server, begun)
+            server.started_in_s = time.monotonic() - begun
+            with self._books:
+                self.servers[server.key] = server  # from now on, or from before, `close` finds it
         except BaseException:
             server.stop()
             raise
-        server.started_in_s = time.monotonic() - begun
+        finally:
+            with self._books:
+                del self._starting[number]
+                self._ports.discard(port)
         return server
 
     def _wait_until_healthy(self, server: Started, begun: float) -> None:
+        label = server.engine.label
         while True:
             waited = time.monotonic() - begun
             if not server.alive:
                 raise EngineError(
-                    f"{self.engine.name} ended with status {server.status} "
+                    f"{label} ended with status {server.status} "
                     f"after {waited:.0f} s, before it was healthy\n{server.last_words()}"
                 )
-            if server.answers(self.engine.health_path):
+            if server.answers(server.engine.health_path):
                 return
             if waited > self.start_s:
                 raise EngineError(
-                    f"{self.engine.name} was not healthy after {self.start_s:.0f} s\n"
-                    f"{server.last_words()}"
+                    f"{label} was not healthy after {self.start_s:.0f} s\n{server.last_words()}"
                 )
-            self.say(f"starting {self.engine.name}: {server.serving} ({waited:.0f} s)")
+            self.say(f"starting {label}: {server.serving} ({waited:.0f} s)")
             time.sleep(0.2)
 
-    def _make_room(self, beside: Server | None) -> None:
-        """Stop servers of other pairs, and the oldest while memory is short."""
+    def _next_number(self) -> int:
+        with self._books:
+            self.started += 1
+            return self.started
+
+    def _free_port(self) -> int:
+        """A free port that no server which is being started was told to take."""
+        while (port := free_port()) in self._ports:
+            pass
+        self._ports.add(port)
+        return port
+
+    def _make_room(self, kept: Collection[Key]) -> None:
+        """Stop servers of large pairs, and the oldest while memory is short."""
         for key, server in list(self.servers.items()):
             short = psutil.virtual_memory().available < NEEDED_BYTES
             crowded = server.pair.gpu_memory_gib > 4 and len(self.servers) > 1
-            if server is not beside and (short or crowded):
+            if (short or crowded) and key not in kept:
                 self.servers.pop(key).stop()
 
     def __enter__(self) -> Self:
@@ -246,10 +331,25 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _give_up(self, keys: Collection[Key]) -> None:
+        """Stop servers of these keys that are not healthy yet."""
+        with self._books:
+            leaving = [server for server in self._starting.values() if server.key in keys]
+        for server in leaving:
+            server.stop()
+
     def close(self) -> None:
-        """Stop every server."""
-        while self.servers:
-            self.servers.popitem()[1].stop()
+        """Stop every server, also those that another thread is starting."""
+        with self._books:
+            leaving = [*self._starting.values(), *self.servers.values()]
+            self.servers.clear()
+        for server in reversed(leaving):
+            server.stop()
+
+
+def key_of(engine: Endpoint, serving: Serving, pair: ModelPair) -> Key:
+    """Equal for what one server can serve."""
+    return engine.key, pair.name, serving.key
 
 
 def free_port() -> int:

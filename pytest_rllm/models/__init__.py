@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..registry import Registry, RegistryError
+
 BUNDLED = Path(__file__).parent
 
 _BUNDLED_TIERS = {
@@ -29,7 +31,8 @@ class ModelPair:
     Attributes:
         name: what ``--rllm-model`` and the ids of test cases call it.
         reasoning, plain, draft: a folder, or a model id that the engine can load.
-        reasoning_parser: the engine's parser of the reasoning model's output.
+        reasoning_format: how the reasoning model marks its reasoning, named after the first model
+            that did so (``deepseek-r1``: ``<think>`` ... ``</think>``); engines translate it.
         tiers: data set per tier of difficulty.
         short, enough, generous: output budgets in tokens: one that cuts answers off, one that
             suffices for most, one that hardly binds.
@@ -37,7 +40,7 @@ class ModelPair:
             question takes, so that nothing is generated past an answer's natural end.
         max_model_len: context length to serve with, in tokens.
         kv_cache_bytes: size of the KV cache; None leaves it to the engine.
-        block_size: tokens per KV-cache block; None leaves it to the engine.
+        kv_block_tokens: tokens per KV-cache block; None leaves it to the engine.
         gpu_memory_gib: GPU memory that a case needs, per GPU; 0 when no GPU is needed.
         gpus: number of GPUs that a case needs.
     """
@@ -46,7 +49,7 @@ class ModelPair:
     reasoning: str
     plain: str
     draft: str | None
-    reasoning_parser: str
+    reasoning_format: str
     tiers: Mapping[str, str] = field(hash=False)
     short: int
     enough: int
@@ -54,7 +57,7 @@ class ModelPair:
     fixed_length: int
     max_model_len: int
     kv_cache_bytes: int | None = None
-    block_size: int | None = None
+    kv_block_tokens: int | None = None
     gpu_memory_gib: float = 0
     gpus: int = 1
 
@@ -95,7 +98,7 @@ def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelP
         reasoning=f"deepseek-ai/DeepSeek-R1-Distill-{size}",
         plain=plain,
         draft="deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B" if size.startswith("Qwen") else None,
-        reasoning_parser="deepseek_r1",
+        reasoning_format="deepseek-r1",
         tiers=_PAPER_TIERS,
         short=512,
         enough=8192,
@@ -112,7 +115,7 @@ _TINY = ModelPair(
     reasoning=str(BUNDLED / "tiny-reasoning"),
     plain=str(BUNDLED / "tiny-plain"),
     draft=str(BUNDLED / "tiny-draft"),
-    reasoning_parser="deepseek_r1",
+    reasoning_format="deepseek-r1",
     tiers=_BUNDLED_TIERS,
     short=64,
     enough=512,
@@ -122,7 +125,7 @@ _TINY = ModelPair(
     # 4096 bytes per token in bf16: 6400 tokens, small enough to see it fill and empty.
     kv_cache_bytes=6400 * 4096,
     # Prompts of the bundled problems are shorter than the CPU default of 128, and would never hit.
-    block_size=32,
+    kv_block_tokens=32,
 )
 
 PAIRS: Mapping[str, ModelPair] = {
@@ -139,20 +142,31 @@ PAIRS: Mapping[str, ModelPair] = {
 }
 
 
+_OTHERS = Registry("pytest_rllm.pairs", "model pair", {})
+"""Pairs of other packages: an entry point is a :class:`ModelPair`, named as the pair is."""
+
+
+def pairs_known() -> tuple[str, ...]:
+    """Names of all pairs, other packages' included."""
+    return (*PAIRS, *_OTHERS.names())
+
+
 def pair_named(name: str) -> ModelPair:
     """The pair of that name, or a pair made from ``REASONING:PLAIN[:DRAFT]``, paths or model ids.
 
     A pair of your own is served, asked and budgeted as the paper's 7B is, on a GPU of any size.
 
     Raises:
-        ValueError: no such pair, with the names there are.
+        ValueError: no such pair, with the names there are; or another package's that is none.
     """
+    if name in _OTHERS:
+        return _of_package(name)
     if name in PAIRS:
         return PAIRS[name]
     parts = name.split(":")
     if len(parts) not in (2, 3):
         raise ValueError(
-            f"unknown model pair {name!r}; there are {', '.join(PAIRS)}, "
+            f"unknown model pair {name!r}; there are {', '.join(pairs_known())}, "
             "or give REASONING:PLAIN or REASONING:PLAIN:DRAFT (folders or model ids)"
         )
     return replace(
@@ -163,3 +177,19 @@ def pair_named(name: str) -> ModelPair:
         plain=parts[1],
         draft=parts[2] if len(parts) == 3 else None,
     )
+
+
+def _of_package(name: str) -> ModelPair:
+    """A pair that another package gives."""
+    if name in PAIRS:
+        raise RegistryError(
+            f"the model pair {name!r} is given by pytest-rllm and by another package: rename it in "
+            "that package's entry points"
+        )
+    pair = _OTHERS.load(name)
+    if not isinstance(pair, ModelPair) or pair.name != name:
+        raise RegistryError(
+            f"the entry point {name!r} of the group {_OTHERS.group} must be a ModelPair of that "
+            f"name, not {pair!r}"
+        )
+    return pair

@@ -12,7 +12,7 @@ import pytest
 
 from ..baselines.compare import KNOWN
 from ..baselines.machines import MachineError
-from ..baselines.store import BaselineError
+from ..baselines.format import BaselineError
 from ..engines.api_snapshot import SnapshotError
 from ..engines.base import EngineError
 from ..loadgen.client import ClientError

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..baselines.machines import Machine, machine
-from ..baselines.store import BaselineError, Baselines
+from ..baselines.format import BaselineError
+from ..baselines.store import Baselines
 from ..engines import api_diff, api_snapshot, engine_named
-from ..engines.api_diff import Finding as ApiFinding
+from ..engines.api_diff import Decision as ApiCheck
 from ..engines.base import Endpoint
 from ..engines.pool import Pool
 from ..experiment.arm import Arm
@@ -230,7 +231,7 @@ class Session:
             self._sources[pair.name] = self._live(pair)
         return self._sources[pair.name]
 
-    def kept_api(self) -> ApiFinding:
+    def kept_api(self) -> ApiCheck:
         """Whether the engine, serving the bundled pair as it is, keeps its stored API; changes what
         is stored as the baseline words allow."""
         record, folder = self.records / API_SNAPSHOT, self.baselines.root / "contracts"
