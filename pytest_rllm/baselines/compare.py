@@ -22,7 +22,7 @@ from .case import (
 )
 from .schema1 import upgrade, upgrade_spreads
 
-Ending = Literal["pass", "fail", "xfail", "inconclusive", "invalid"]
+Ending = Literal["pass", "fail", "xfail", "inconclusive", "invalid", "skip"]
 KNOWN = "known deviation"
 
 

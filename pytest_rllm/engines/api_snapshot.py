@@ -16,7 +16,6 @@ from typing import Any, Self
 
 from ..datasets.prompts import Prompt
 from ..experiment.workloads import Sampling
-from ..records.files import write_whole
 from ..records.sse import events
 from ..telemetry.prometheus import families
 from .base import Endpoint, EngineError

@@ -21,14 +21,16 @@ import numpy as np
 
 from ..datasets.prompts import Prompt
 from ..experiment.workloads import together
+from ..records.header import Header
 from ..records.run import Run
 from ..records.spool import ClientError
 from ..records.writer import RunWriter
-from ..verdicts.validity import CLIENT_ERROR_S
 from .client import Request
 from .reference_server import Running, running, truth
 from .run import drive
 
+CLIENT_ERROR_S = 1e-3
+"""Stated error of the client: p99 of recorded arrivals against the truth."""
 SECONDS = 0.5
 TRIES = 3
 """Of which the median counts: a machine has moments of its own."""
@@ -61,7 +63,7 @@ class Fidelity:
     @property
     def faithful(self) -> bool:
         """Whether the error is within the stated one."""
-        return self.error_p99_s <= CLIENT_ERROR_S
+        return bool(self.error_p99_s <= CLIENT_ERROR_S)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, four significant digits."""
@@ -71,13 +73,13 @@ class Fidelity:
         }
 
 
-class Certificates:
+class ClientCapacity:
     """Fidelities of this session: what is covered by one is not measured again."""
 
     def __init__(self) -> None:
         self._found: list[tuple[int, float, Fidelity]] = []
 
-    def of(
+    def at_least(
         self, streams: int, events_per_s: float, say: Callable[[str], None] = lambda _text: None
     ) -> Fidelity:
         """What the client carries of so many streams and deltas per second, all together."""
@@ -121,7 +123,7 @@ def measure(server: Running, streams: int, events_per_s: float, processes: int =
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(TRIES):
-            with RunWriter(Path(folder) / f"{number}.jsonl", {}) as writer:
+            with RunWriter(Path(folder) / f"{number}.jsonl", Header()) as writer:
                 requests = _requests(streams, events_per_s, number)
                 run = drive(server.url, requests, together(), writer, processes=processes)
             found.append(_of_run(run, streams, processes))

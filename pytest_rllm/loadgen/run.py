@@ -22,6 +22,7 @@ from ..records.reader import understood
 from ..records.run import Run
 from ..records.spool import Spool
 from ..records.writer import RunWriter
+from ..telemetry.prometheus import Page
 from ..telemetry.watch import Watch
 from . import workers
 from .client import LAG_EVERY_S, Client, Request, undisturbed
@@ -37,13 +38,13 @@ class Scrape:
 
     Attributes:
         url: what to get.
-        read: page text to values by name, called after the run; its errors are kept in the closing
-            line.
+        read: the page's text to our series, called after the run; its errors, and the series that
+            are missing, are kept in the closing line.
         every_s: seconds between two readings.
     """
 
     url: str
-    read: Callable[[str], dict[str, float]]
+    read: Callable[[str], Page]
     every_s: float = 0.1
 
 
@@ -252,10 +253,13 @@ def _record(
             cut += note["cut"]
     cuts = sum(request.cut_after is not None for request in requests)
     lost = closing["telemetry_errors"]
+    missing: dict[str, str] = {}
     for at, page in found[0].pages():
         assert scrape
         try:
-            writer.point(at - start, scrape.read(page.decode("utf-8", "replace")))
+            told = scrape.read(page.decode("utf-8", "replace"))
+            writer.point(at - start, told.values)
+            missing |= {name: why for name, why in told.missing.items() if name not in missing}
         except Exception as error:  # noqa: BLE001 - counted by cause, and judged by its reader
             lost[f"{type(error).__name__}: {error}"] += 1
     for note in found[0].readings:
@@ -265,6 +269,7 @@ def _record(
         | closing
         | {
             "delta_fields": sorted(fields),
+            "series_missing": missing,
             "monitor_error": watch.error if watch else None,
         }
     )

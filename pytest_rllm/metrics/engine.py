@@ -83,9 +83,7 @@ def PREFIX_HITS(run: Run) -> float:
     return counted(run, "prefix_hits") / queries
 
 
-@metric(
-    "acceptance rate", "share", better="higher", series=("draft_tokens", "accepted_tokens")
-)
+@metric("acceptance rate", "share", better="higher", series=("draft_tokens", "accepted_tokens"))
 def ACCEPTANCE_RATE(run: Run) -> float:
     """Accepted share of the tokens that speculation proposed."""
     return counted(run, "accepted_tokens") / _positive(counted(run, "draft_tokens"), "draft tokens")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -118,8 +119,7 @@ def make_session(config: pytest.Config) -> Session:
     if replay and not Path(replay).is_dir():
         raise ValueError(f"--rllm-replay: there is no folder {replay}")
     if against:
-        other, build = _named("against", lambda: parse_engine(against, default=name))
-        against = other if build is None else f"{other}@{build}"
+        against = _named("against", partial(_whole, against, name))
     words = frozenset(filter(None, (value(config, "baseline") or "").split(",")))
     if words and hasattr(config, "workerinput"):
         raise ValueError("--rllm-baseline: workers (-n) would overwrite each other's baselines")
@@ -144,6 +144,14 @@ def make_session(config: pytest.Config) -> Session:
         against=against,
         complete=flag(config, "complete"),
     )
+
+
+def _whole(against: str, engine: str) -> str:
+    """The other engine with its build, where the option says a build of the same engine only."""
+    from ..engines import parse_engine
+
+    name, build = parse_engine(against, default=engine)
+    return name if build is None else f"{name}@{build}"
 
 
 def _named(option: str, make: Callable[[], T]) -> T:

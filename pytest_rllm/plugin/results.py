@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ..baselines.compare import KNOWN
-from ..baselines.machines import MachineError
 from ..baselines.format import BaselineError
+from ..baselines.machines import MachineError
 from ..engines.api_snapshot import SnapshotError
 from ..engines.base import EngineError
-from ..loadgen.client import ClientError
 from ..records.run import RecordError
+from ..records.spool import ClientError
 from ..reports import FORMATS
 from ..reports.row import Row
 from ..reports.table import case_text, lines
@@ -102,7 +102,7 @@ def exit_status(pytest_session: pytest.Session, session: Session) -> int:
 
 
 def _silent(items: Sequence[pytest.Item], session: Session) -> list[str]:
-    """Titles of the cases that were asked for and have neither a row nor a reason to be left out."""
+    """Titles of the cases that have neither a row nor a reason to be left out."""
     asked = {
         item.nodeid: f"{finding_id(item)} [{case_id(item)}]"
         for item in items

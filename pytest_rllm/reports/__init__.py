@@ -19,4 +19,5 @@ FORMATS = Registry(
         "table": "pytest_rllm.reports.table:write",
     },
 )
-"""Name to a function :data:`Write`: formats for ``--rllm-report NAME:PATH``; other packages add theirs as entry points."""
+"""Name for ``--rllm-report NAME:PATH`` to a function :data:`Write`; other packages add theirs as
+entry points."""

@@ -66,8 +66,8 @@ class Row:
         ]
 
     def explanations(self) -> list[str]:
-        """Everything that belongs beside the table: each reason once, with the claims that it costs,
-        further runs, notes and remarks."""
+        """What explains the table: each reason once with the claims that it costs, further runs,
+        notes and remarks."""
         said = [text for judgement in self.judgements for text in _explained(judgement)]
         return list(dict.fromkeys([*said, *self.notes]))
 

@@ -203,7 +203,8 @@ class FindingCase:
         fresh = fresh_case(judgements)
         where = (fresh.match["hardware"], fresh.match["engine"], self.finding)
         baselines = self.session.baselines
-        decided = all(j.verdict in ("holds", "refuted") for each in judgements for j in each.verdicts)
+        verdicts = {judged.verdict for each in judgements for judged in each.verdicts}
+        decided = verdicts <= {"holds", "refuted"}
         stored: StoredCase | None
         if decided and baselines.words and not self.session.is_mock(judgements):
             stored = baselines.change(*where, self.case, fresh)

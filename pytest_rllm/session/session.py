@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from ..baselines.machines import Machine, machine
 from ..baselines.format import BaselineError
+from ..baselines.machines import Machine, machine
 from ..baselines.store import Baselines
 from ..engines import api_diff, api_snapshot, engine_named
 from ..engines.api_diff import Decision as ApiCheck

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -124,7 +123,7 @@ class Live:
     def snapshot(self, engine: str) -> ApiSnapshot:
         """What an engine says of its API when it serves the pair's reasoning model as it is."""
         served = self.engine_of(engine)
-        return self._observed(served, self.pool.serve(served, Serving(), self.pair))
+        return self._observed(self.pool.serve(served, Serving(), self.pair))
 
     def changes(self, old: str, new: str) -> list[str]:
         """Sentences on what two engines' servers say differently of their APIs."""
@@ -150,35 +149,29 @@ class Live:
         if fresh:
             for served in {(arm.engine, arm.serving) for arm in arms} & self._up.keys():
                 self._up.pop(served).stop()
-        if len({self.engine_of(arm.engine).key for arm in arms}) == 1:
-            first: Server | None = None
-            for arm in arms:
-                first = self._ready(arm, first)
+        wanted = [(self.engine_of(arm.engine), arm.serving, self.pair) for arm in arms]
+        if len({engine.key for engine, _, _ in wanted}) > 1:
+            for arm, server in zip(arms, self.pool.serve_all(wanted), strict=True):
+                self._make_ready(arm, server)
             return
-        with ThreadPoolExecutor() as threads:
-            starting = [threads.submit(self._ready, arm, None) for arm in arms]
-            try:
-                for one in starting:
-                    one.result()
-            except BaseException:  # Ctrl-C, or one did not start: do not wait for the other
-                self.pool.close()
-                raise
+        first: Server | None = None
+        for arm, one in zip(arms, wanted, strict=True):
+            server = self.pool.serve(*one, beside=first)
+            first = first or server
+            self._make_ready(arm, server)
 
-    def _ready(self, arm: Arm, beside: Server | None) -> Server:
-        """The server of an arm, warmed; returns the one that has to stay up beside the next."""
-        engine = self.engine_of(arm.engine)
-        server = self.pool.serve(engine, arm.serving, self.pair, beside=beside)
+    def _make_ready(self, arm: Arm, server: Server) -> None:
+        """Learn what a server says of itself, and warm it up."""
         self._up[arm.engine, arm.serving] = server
         if server.number not in self._signatures:
             self._signatures[server.number] = self._signature(server)
-            self.snapshots[arm.engine, arm.serving] = self._observed(engine, server)
+            self.snapshots[arm.engine, arm.serving] = self._observed(server)
         prompts = [replace(p, text=f"Warm-up. {p.text}") for p in arm.prompts]
         sampling = replace(arm.sampling, max_tokens=WARM_UP_TOKENS)
         warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], cut=(), sampling=sampling)
         record = self.pool.folder / f"warm-up-{server.number}.jsonl"
         run = self._drive(server, warm, record, Header(), Place())
         self._paces[server.number] = max((s.pace for s in run.samples), default=0.0)
-        return beside or server
 
     def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:
         """One block on the server that :meth:`prepare` made ready.
@@ -306,14 +299,14 @@ class Live:
         """Probes that a server has refused so far."""
         return self._refused.get(server.number, 0)
 
-    def _observed(self, engine: Endpoint, server: Server) -> ApiSnapshot:
+    def _observed(self, server: Server) -> ApiSnapshot:
         """A server's API; asked again when a request of it fails, as single requests may."""
         for _ in range(PROBE_TRIES - 1):
             try:
-                return observe(engine, server)
+                return observe(server)
             except EngineError:
                 self._refused[server.number] = self._failed_probes(server) + 1
-        return observe(engine, server)
+        return observe(server)
 
 
 @dataclass

@@ -144,9 +144,9 @@ def judge_family(
 ) -> list[Judged]:
     """Judge the claims of one comparison on its paired run blocks.
 
-    A comparison succeeds when all of its claims hold and fails when one is refuted. "Holds" needs no
-    correction for their number, because each claim must be shown. "Refuted" is corrected by Holm's
-    method: one of many claims is refuted by chance no more often than a single one.
+    A comparison succeeds when all of its claims hold and fails when one is refuted. "Holds" needs
+    no correction for their number, because each claim must be shown. "Refuted" is corrected by
+    Holm's method: one of many claims is refuted by chance no more often than a single one.
 
     Args:
         claims: the family.

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from ..metrics.base import MetricUnavailable
-from .judge import Blocks, Judged, Look, Spread, judge_family
 from .claims import Claim, Verdict
+from .judge import Blocks, Judged, Look, Spread, judge_family
 from .precedence import overall
 from .validity import Reason, Side, check
 

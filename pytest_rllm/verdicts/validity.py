@@ -179,7 +179,7 @@ def _failed(blocks: Blocks) -> Iterator[Fault]:
             [len(errors), answered - len(errors)],
             [len(others), other_answered - len(others)],
         ]
-        chance = stats.fisher_exact(table, alternative="greater").pvalue
+        chance = stats.fisher_exact(np.array(table), alternative="greater").pvalue
         yield Fault(
             f"{blocks[0][i].header.arm}: {len(errors)} of {answered} requests failed: {errors[0]}",
             WHAT_FINISHED,

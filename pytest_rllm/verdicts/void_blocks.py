@@ -24,9 +24,9 @@ event loop was blocked for a tenth of the time."""
 def void_blocks(blocks: Blocks) -> dict[int, str]:
     """Per void block, by its index, the first reason.
 
-    A block is void when the anchor probe (one fixed request, timed alone before each run) shows that
-    the machine was suddenly slower or faster, when the client sent its requests late, or when it
-    read more than it is known to carry. Claims about answers keep such blocks: what is answered
+    A block is void when the anchor probe (one fixed request, timed alone before each run) shows
+    that the machine was suddenly slower or faster, when the client sent its requests late, or when
+    it read more than it is known to carry. Claims about answers keep such blocks: what is answered
     does not depend on the clock.
     """
     usual = _usual_anchors(blocks)
@@ -96,6 +96,6 @@ def _beyond_capacity(run: Run) -> str | None:
     if most <= known["events_per_s"]:
         return None
     return (
-        f"the client carries {known['events_per_s']:.0f} deltas/s on {known['streams']:.0f} streams "
-        f"in {known['processes']:.0f} process(es), {most} arrived in one second"
+        f"the client carries {known['events_per_s']:.0f} deltas/s on {known['streams']:.0f} "
+        f"streams in {known['processes']:.0f} process(es), {most} arrived in one second"
     )

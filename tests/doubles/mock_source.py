@@ -11,7 +11,9 @@ from typing import Any
 from doubles.synthetic import record, run, sample
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.records.deltas import Deltas
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run
+from pytest_rllm.session.sources import Place
 
 Values = Callable[[int, str], Any]
 
@@ -23,9 +25,10 @@ class MockSource:
     Attributes:
         value: the value of ``VALUE``, ``TIME`` and ``SHARE``, from the block and the arm's letter.
         recorded: number of blocks that this source has.
-        about: further entries of the headers, from the block and the arm's letter.
+        about: further fields of the headers, from the block and the arm's letter.
         order: file names of the runs, in the order in which they were asked for.
         prepared: the arms of each preparation, and whether fresh servers were asked for.
+        places: what the progress line was told of each run.
     """
 
     value: Values = lambda block, letter: 1.0
@@ -33,6 +36,7 @@ class MockSource:
     about: Callable[[int, str], dict[str, Any]] = lambda block, letter: {}
     order: list[str] = field(default_factory=list)
     prepared: list[tuple[list[Arm], bool]] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
 
     def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
         self.prepared.append((list(arms), fresh))
@@ -40,13 +44,18 @@ class MockSource:
     def has(self, path: Path) -> bool:
         return int(path.name[:2]) < self.recorded
 
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
+    def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:
         self.order.append(path.name)
+        self.places.append(place)
         made = run(*(sample(p.id) for p in arm.prompts))
         block, letter = int(path.name[:2]), path.name[3]
-        server = 2 * len(self.prepared) + (letter == "B")
-        made.about |= about | {"value": self.value(block, letter), "server": server}
-        made.about |= self.about(block, letter)
+        told = {
+            "server": 2 * len(self.prepared) + (letter == "B"),
+            "match": made.header.match,
+            "signature": made.header.signature,
+            "notes": {"value": self.value(block, letter)},
+        }
+        made.header = replace(header, **(told | self.about(block, letter)))
         return made
 
 
@@ -59,9 +68,10 @@ class RecordingMockSource(MockSource):
 
     folder: Path = field(default_factory=Path)
 
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
-        made = super().run(arm, path, about)
-        seconds, right = made.about.pop("value")
+    def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:
+        made = super().run(arm, path, header, place)
+        seconds, right = made.header.notes["value"]
+        made.header = replace(made.header, notes={})
         for i, each in enumerate(made.samples):
             each.ended_s = seconds
             text = r"\boxed{7}" if i < right else r"\boxed{8}"

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.metrics import Metric
 from pytest_rllm.records.deltas import Delta
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run, Sample
 from pytest_rllm.records.writer import RunWriter
 from pytest_rllm.verdicts.claims import Claim, Verdict
-from pytest_rllm.verdicts.judge import Judged, Judgement
+from pytest_rllm.verdicts.judge import Judged
+from pytest_rllm.verdicts.judgement import Judgement
 
-VALUE = Metric("value", "s", "lower", "run", lambda run: run.about["value"])
+VALUE = Metric("value", "s", "lower", "run", lambda run: run.header.notes["value"])
 """A metric that is whatever the header of the run says."""
 TIME = replace(VALUE, name="time", timed=True)
-SHARE = Metric("share", "share", "higher", "run", lambda run: run.about["value"])
+SHARE = Metric("share", "share", "higher", "run", lambda run: run.header.notes["value"])
 MATCH = {"hardware": "cpu-synthetic-2c", "engine": "mock", "engine_version": "1", "models": "x"}
 
 
@@ -69,18 +72,16 @@ def run(
 ) -> Run:
     """A finished run of these samples; each series is read evenly from 0 to the last end."""
     end_s = max((s.ended_s for s in samples), default=1.0)
-    header = {
+    told: dict[str, Any] = {
         "arm": arm,
-        "serving": asdict(serving or Serving()),
-        "repeats": False,
-        "sampling": {"max_tokens": 256, "ignore_eos": False},
-        "build": "",
+        "serving": serving or Serving(),
+        "sampling": Sampling(256),
         "server": 1,
         "match": MATCH,
-        "signature": [-0.5, -0.25] if arm == "A" else [-0.5, -0.5],
+        "signature": (-0.5, -0.25) if arm == "A" else (-0.5, -0.5),
     }
     return Run(
-        header | about,
+        Header(**(told | about)),
         list(samples),
         {
             name: ([i * end_s / max(1, len(values) - 1) for i in range(len(values))], list(values))
@@ -100,13 +101,13 @@ def run(
 
 def valued(value: float, **about: Any) -> Run:
     """A run whose ``VALUE``, ``TIME`` and ``SHARE`` are this number."""
-    return run(sample(), value=value, **about)
+    return run(sample(), notes={"value": value}, **about)
 
 
 def record(path: Path, of: Run) -> None:
     """Write a run as if it had been measured."""
     assert of.closing is not None
-    with RunWriter(path, of.about) as writer:
+    with RunWriter(path, of.header) as writer:
         for each in of.samples:
             writer.sample(each)
         for name, (times, values) in of.series.items():
