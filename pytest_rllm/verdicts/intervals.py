@@ -24,7 +24,7 @@ RESAMPLES = 9999
 _NEAR = 1e-9
 
 Kind = Literal["location", "mean", "share"]
-"""How effects are averaged: see the three functions of those names."""
+"""How effects are averaged; a function of that name explains each."""
 
 
 @dataclass(frozen=True)
@@ -208,12 +208,12 @@ def share(
     """Interval of the mean of paired differences in -1..1 (answers to the same questions).
 
     Tango's score interval of paired proportions (Statistics in Medicine 1998), with Student's t:
-    every mean is kept that the differences do not contradict, with the variance that they would
-    have if it were true. So few one-sided changes make no narrow interval, and equal answers
-    everywhere none of zero: so many changes may have gone unseen, by the binomial distribution
-    (Clopper and Pearson, Biometrika 1934). Averages of several answers, and clusters, scale that
-    variance by what they have in truth, with z**2 / 2 pseudo-differences of each of +1 and -1
-    against variances of zero.
+    the interval holds every mean that the differences do not contradict, with the variance that
+    they would have if that mean were true. Therefore a few one-sided changes do not give a narrow
+    interval. Where no answer changed, the bounds are the largest share of changes that may have
+    stayed unseen, by the binomial distribution (Clopper and Pearson, Biometrika 1934). For averages
+    of several answers, and for clusters, the variance is scaled by the observed one, to which
+    z**2 / 2 pseudo-differences of each of +1 and -1 are added against variances of zero.
     """
     from scipy import optimize
 
@@ -321,8 +321,8 @@ def _padded(
 
 
 def _unseen(x: np.ndarray, df: int, size: float, confidence: float) -> Interval:
-    """Of effects that are all zero: what share of changes of ``size`` may still have gone unseen,
-    each way."""
+    """The interval of effects that are all zero: the share of changes of ``size`` that may still
+    have stayed unseen, in either direction."""
     high = size * float(1 - ((1 - confidence) / 2) ** (1 / x.size))
     return Interval(0.0, -high, high, x.size, df, None, confidence)
 

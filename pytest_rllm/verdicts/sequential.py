@@ -1,4 +1,4 @@
-"""Looks at growing data: the confidence of each, so that all together err as often as one.
+"""Group-sequential confidence levels: the overall error stays at alpha however many looks are taken.
 
 Imports nothing of ours but the confidence of a single look.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from .intervals import CONFIDENCE
 
 GRID = 1001
-"""Points of the numerical integration over what earlier looks left undecided."""
+"""Points of the numerical integration over the outcomes that earlier looks left undecided."""
 SPENDING = 1.5
 """Power of the information share in the alpha that is spent by a look (Kim and DeMets, Biometrika
 1987): 1 spends evenly, 3 keeps nearly all for the end."""
@@ -20,7 +20,7 @@ SPENDING = 1.5
 
 @cache
 def confidences(looks: tuple[int, ...], alpha: float = 1 - CONFIDENCE) -> tuple[float, ...]:
-    """Two-sided confidence of the interval at each look, so that all looks together err by alpha.
+    """Two-sided confidence of the interval at each look, for an error of alpha over all looks.
 
     The intervals of all looks hold the true effect together with probability 1 - alpha (repeated
     confidence intervals, Jennison and Turnbull, JRSS B 1989), so a verdict may be taken from
@@ -41,7 +41,7 @@ def confidences(looks: tuple[int, ...], alpha: float = 1 - CONFIDENCE) -> tuple[
     to_spend = np.diff(alpha * shares**SPENDING, prepend=0.0)
     steps = np.sqrt(np.diff(shares, prepend=0.0))
     found: list[float] = []
-    points, mass = np.zeros(1), np.ones(1)  # where the process is when no look has decided yet
+    points, mass = np.zeros(1), np.ones(1)  # distribution of the undecided outcomes
     for end, step, spend in zip(np.sqrt(shares), steps, to_spend, strict=True):
         bound = optimize.brentq(
             lambda z, *known: _crossing(z, *known) - spend,  # noqa: B023 - called at once
