@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build, build_named, cache_folder
-from pytest_rllm.engines.environments import Wheel, clean_environment
+from pytest_rllm.engines.environments import Installed, clean_environment
 
 HERE = metadata.version("iniconfig")
 
@@ -43,7 +44,7 @@ def make_wheel(
 
 @dataclass
 class Shelf:
-    """Wheels that pip finds without a network, and a cache for what is made of them."""
+    """Wheels that pip and uv find without a network, and a cache for what is made of them."""
 
     wheels: Path
     cache: Path
@@ -58,8 +59,14 @@ class Shelf:
 
 
 @pytest.fixture(scope="module")
-def offline() -> Iterator[pytest.MonkeyPatch]:
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    """Only pip is told where wheels are: uv has to learn it from pip's settings."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+            patch.delenv(name)
+        patch.setenv("UV_CACHE_DIR", str(tmp_path_factory.mktemp("uv")))
+        patch.setenv("UV_NO_CONFIG", "1")
+        patch.setenv("UV_OFFLINE", "1")
         patch.setenv("PIP_NO_INDEX", "1")
         patch.setenv("PIP_CONFIG_FILE", "/dev/null")
         yield patch
@@ -70,9 +77,11 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, offline: pytest.MonkeyPatch)
     """An engine for CPU, with all that is troublesome about one."""
     wheels = tmp_path_factory.mktemp("wheels")
     offline.setenv("PIP_FIND_LINKS", str(wheels))
-    needs = ("torch==9.9+cpu", "torchvision", "iniconfig", "rllm_part", 'absent; extra == "x"')
-    make_wheel(wheels, "rllm_engine", "1.0", needs)
-    make_wheel(wheels, "torch", "9.9+cpu")
+    needs = ("torch==9.9+cpu", "torchvision", "iniconfig", "rllm_part", "packaging<1")
+    make_wheel(wheels, "rllm_engine", "1.0", (*needs, 'absent; extra == "x"'))
+    make_wheel(wheels, "torch", "9.9+cpu", ("rllm_sympy", 'absent; extra == "x"'))
+    make_wheel(wheels, "rllm_sympy", "1.0")
+    make_wheel(wheels, "packaging", "0.1")
     make_wheel(wheels, "iniconfig", HERE)
     make_wheel(wheels, "iniconfig", "99.0")
     make_wheel(wheels, "rllm_part", "1.0", ("pluggy<1",))  # this environment has a newer one
@@ -100,19 +109,23 @@ def test_a_version_gets_an_environment_of_its_own(made: Build) -> None:
 
 
 def test_the_lock_lists_what_resolved_and_says_how(made: Build) -> None:
-    """The running environment's iniconfig was taken, its pluggy could not be, nor its torch."""
+    """The running environment's iniconfig was taken; its pluggy, packaging and torch were not."""
     assert made.python
     how, *lines = (Path(made.python).parents[1] / "lock.txt").read_text().splitlines()
-    assert how.startswith("# resolved with the versions of the environment that asked for it")
-    assert "pluggy" in how
+    prefers = "which prefers the versions of the running environment; different: "
+    assert how.startswith(f"# resolved by uv {metadata.version('uv')}, {prefers}")
+    pluggy = metadata.version("pluggy")
+    assert f"pluggy 0.5 (running environment: {pluggy})" in how
+    assert "packaging 0.1 (" in how
     assert "iniconfig" not in how
     expected = {f"iniconfig=={HERE}", "pluggy==0.5", "rllm-engine==1.0", "torch==9.9+cpu"}
     assert expected < set(lines)
+    assert {"rllm-sympy==1.0", "packaging==0.1"} < set(lines)
     assert lines == sorted(lines)
     assert not [line for line in lines if line.startswith(("torchvision", "absent", "pip="))]
 
 
-def test_it_is_used_again_without_pip(shelf: Shelf, made: Build) -> None:
+def test_it_is_used_again_as_it_is(shelf: Shelf, made: Build) -> None:
     (log,) = (shelf.cache / "builds").glob("rllm-engine-*.log")
     before, said = log.read_bytes(), len(shelf.said)
     again = shelf.build("rllm_engine == 1.0")
@@ -150,28 +163,34 @@ def test_a_folder_that_was_never_finished_is_made_anew_by_one_of_two_sessions(
 
 
 def test_an_interrupted_build_leaves_nothing_that_is_taken_for_one(shelf: Shelf) -> None:
+    """Neither a folder nor a process, be it one that a command has started itself."""
+    others, started = psutil.Process().children(recursive=True), list[psutil.Process]()
+
     def interrupt(text: str) -> None:
-        if text.startswith("downloading"):
+        started[:] = set(psutil.Process().children(recursive=True)).difference(others)
+        if text.startswith("making an environment") and len(started) > 1:
             raise KeyboardInterrupt
 
     before = shelf.folders
     with pytest.raises(KeyboardInterrupt):
         build_named("rllm-part==1.0", cache=shelf.cache, say=interrupt)
     assert shelf.folders == before
-    assert not [p for p in psutil.Process().children(recursive=True) if "pip" in p.cmdline()]
+    assert len(started) > 1
+    assert psutil.wait_procs(started, timeout=10)[1] == []
 
 
-def test_what_pip_says_when_it_fails_is_in_the_error(shelf: Shelf) -> None:
+def test_what_uv_says_when_it_fails_is_in_the_error(shelf: Shelf) -> None:
     before = shelf.folders
     with pytest.raises(EngineError) as caught:
         shelf.build("rllm-lame==1.0")
     text = str(caught.value)
-    assert "installing what rllm_lame-1.0-py3-none-any.whl needs" in text
-    assert "  | ERROR: No matching distribution found for no_such_thing==7.5" in text
-    assert "-m pip install" in text
+    assert "resolving what rllm-lame needs failed with status 1" in text
+    assert "no-such-thing was not found in the provided package locations" in " ".join(text.split())
+    assert "no-such-thing==7.5" in text
+    assert "uv pip compile" in text
     (log,) = (shelf.cache / "builds").glob("rllm-lame-*.log")
     assert f"log: {log}" in text
-    assert "no_such_thing" in log.read_text()
+    assert "no-such-thing" in log.read_text()
     assert shelf.folders == before
 
 
@@ -192,18 +211,65 @@ def test_a_wheel_with_other_bytes_is_another_build(shelf: Shelf, tmp_path: Path)
     assert first != _folder_name(_wheel(path))
 
 
+def installed(wheel: Path, *extras: str) -> Installed:
+    """A wheel as if it was installed: Python reads the metadata in the file too."""
+    return Installed(wheel.name.partition("-")[0], (str(wheel),), frozenset(extras))
+
+
 def test_needs_of_an_extra_and_of_another_machine(tmp_path: Path) -> None:
     needs = ("numpy", 'soundfile; extra == "audio"', 'winreg; platform_system == "Windows"')
     path = make_wheel(tmp_path, "spoken", "1.0", needs)
-    assert [str(need) for need in Wheel(path).needs] == ["numpy"]
-    assert [str(need) for need in Wheel(path, frozenset({"audio"})).needs] == ["numpy", "soundfile"]
+    assert [str(need) for need in installed(path).needs] == ["numpy"]
+    assert [str(need) for need in installed(path, "audio").needs] == ["numpy", "soundfile"]
 
 
 def test_what_belongs_to_a_gpu_builds_torch_is_not_shared(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, "fast", "1.0", ("torch==2.9", "numpy<2"))
-    here = {"fast": "2.0", "numpy": "2.1", "torch": "2.13+cpu", "triton": "3.9", "regex": "2026.1"}
-    assert Wheel(path).cpu_torch is None
-    assert Wheel(path).allows(here | {"nvidia-cublas-cu12": "12.8"}) == {"regex": "2026.1"}
+    here = {"fast": "2.0", "old": "1-x-y", "torch": "2.13+cpu", "triton": "3.9", "regex": "2026.1"}
+    assert installed(path).cpu_torch is None
+    assert installed(path).shareable(here | {"nvidia-cublas-cu12": "12.8"}) == {"regex": "2026.1"}
+
+
+def test_a_build_without_a_torch_of_its_own_has_all_that_it_needs(shelf: Shelf) -> None:
+    make_wheel(shelf.wheels, "rllm_plain", "1.0", ("iniconfig", "torch"))
+    made = shelf.build("rllm-plain==1.0")
+    assert made.python
+    lines = (Path(made.python).parents[1] / "lock.txt").read_text().splitlines()
+    assert {f"iniconfig=={HERE}", "rllm-plain==1.0", "torch==9.9+cpu"} < set(lines)
+
+
+def test_the_log_names_no_address_of_an_index(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses may hold passwords, and logs are attached to bug reports."""
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://me:hunter2@127.0.0.1:9/simple")
+    make_wheel(shelf.wheels, "rllm_guarded", "1.0")
+    shelf.build("rllm-guarded==1.0")
+    (log,) = (shelf.cache / "builds").glob("rllm-guarded-*.log")
+    assert "UV_INDEX" in log.read_text()
+    assert "hunter2" not in log.read_text()
+
+
+def test_the_running_environments_own_settings_of_pip_hold_too(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path, "rllm_apart", "1.0")
+    (tmp_path / "pip.conf").write_text(f"[global]\nfind-links = {tmp_path}\n")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.delenv("PIP_CONFIG_FILE")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert shelf.build("rllm-apart==1.0").python
+
+
+def test_settings_of_pip_that_cannot_be_read(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pip.conf").write_text("no section\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    make_wheel(shelf.wheels, "rllm_unset", "1.0")
+    with pytest.raises(EngineError, match=r"pip's configuration cannot be read: correct it"):
+        shelf.build("rllm-unset==1.0")
 
 
 def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,20 +288,18 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("vllm", "another build tomorrow; write NAME==VERSION"),
-        ("vllm>=0.31", "another build tomorrow"),
-        ("vllm==0.31.*", "another build tomorrow"),
-        ("vllm==0.31.0,!=0.31.1", "another build tomorrow"),
+        ("vllm", "is not pinned to an exact version; write NAME==VERSION"),
+        ("vllm>=0.31", "is not pinned to an exact version"),
+        ("vllm==0.31.*", "is not pinned to an exact version"),
+        ("vllm==0.31.0,!=0.31.1", "is not pinned to an exact version"),
         ("vllm 0.31.0", "names no build"),
         ("", "names no build"),
-        ("vllm==0.31.0; python_version > '3'", "no condition"),
-        ("vllm @ git+https://host.invalid/vllm", "only a wheel"),
+        ("vllm==0.31.0; python_version > '3'", "a condition after ';' is not supported"),
+        ("vllm @ git+https://host.invalid/vllm", r"only a URL of a wheel \(.whl\) is pinned"),
         ("vllm @ file:///no/such/vllm-0.31.0-py3-none-any.whl", "there is no file /no/such/vllm"),
     ],
 )
-def test_what_would_be_another_build_tomorrow_is_refused(
-    text: str, why: str, tmp_path: Path
-) -> None:
+def test_what_is_not_pinned_is_refused(text: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=why):
         build_named(text, cache=tmp_path)
     assert not list(tmp_path.iterdir())

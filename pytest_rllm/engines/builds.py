@@ -1,8 +1,8 @@
 """Builds of an engine: an interpreter, a server that runs, or a version that gets its environment.
 
-An environment is made once by pip, locked, and used again without pip. It takes the versions of the
-running environment where the build's own needs allow them, so that two builds that are compared
-differ in the engine and in as little else as possible.
+An environment is made once, locked, and used again as it is. It takes the versions of the running
+environment where the build's own needs allow them, so that two builds that are compared differ in
+the engine and in as little else as possible.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 PROBE_S = 60
-"""An interpreter that says nothing for so long is none."""
+"""Seconds that an interpreter has to answer."""
 Say = Callable[[str], None]
 
 
@@ -61,8 +61,8 @@ def build_named(text: str, *, cache: Path | None = None, say: Say = lambda _text
         say: told what is being waited for.
 
     Raises:
-        ValueError: it names no build, with what to write.
-        EngineError: its environment could not be made, with pip's last words.
+        ValueError: the text names no build; with what to write.
+        EngineError: its environment could not be made; with the last lines that were printed.
     """
     text = text.strip()
     if re.match(r"https?://", text):
@@ -97,7 +97,7 @@ def _answering(text: str) -> str:
 
 
 def _interpreter(path: Path) -> str:
-    """Absolute path, links kept: a virtual environment is known by its own link to Python."""
+    """Absolute path; links are kept, because a virtual environment is its own link to Python."""
     if not path.exists():
         raise ValueError(
             f"{path}: there is no such file or folder; give an interpreter, the folder of a "
@@ -121,7 +121,7 @@ def _interpreter(path: Path) -> str:
 
 
 def _pinned(text: str) -> Requirement:
-    """A requirement that will be the same build tomorrow, its name in the canonical form."""
+    """A requirement for one exact version or wheel, its name in the canonical form."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
@@ -129,20 +129,20 @@ def _pinned(text: str) -> Requirement:
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
-        raise ValueError(f"{text!r} names no build ({error}); {write}") from error
+        raise ValueError(f"{text!r} names no build: {error}; {write}") from error
     requirement.name = canonicalize_name(requirement.name)
     if requirement.marker:
-        raise ValueError(f"{text!r}: a build has no condition behind ';'; {write}")
+        raise ValueError(f"{text!r}: a condition after ';' is not supported; {write}")
     if requirement.url:
         if not re.search(r"\.whl($|[?#])", requirement.url):
-            raise ValueError(f"{text!r}: only a wheel is a build that stays the same; {write}")
+            raise ValueError(f"{text!r}: only a URL of a wheel (.whl) is pinned; {write}")
         file = _file(requirement)
         if file and not file.is_file():
             raise ValueError(f"{text!r}: there is no file {file}")
         return requirement
     pins = list(requirement.specifier)
     if len(pins) != 1 or pins[0].operator != "==" or pins[0].version.endswith(".*"):
-        raise ValueError(f"{text!r} would be another build tomorrow; {write}")
+        raise ValueError(f"{text!r} is not pinned to an exact version; {write}")
     return requirement
 
 
@@ -166,8 +166,8 @@ def _wheel(path: Path) -> Requirement:
 def _environment(requirement: Requirement, cache: Path, say: Say) -> str:
     """Interpreter of the environment for a pinned requirement, made where there is none yet.
 
-    ``ready`` is written last: a folder without it was left by a session that was killed, and is
-    made anew.
+    ``ready`` is written last: a folder without it is from a session that was killed, and is made
+    again.
     """
     folder = cache.absolute() / "builds" / _folder_name(requirement)
     python = folder / "bin" / "python"
@@ -193,7 +193,7 @@ def _environment(requirement: Requirement, cache: Path, say: Say) -> str:
 
 
 def _folder_name(requirement: Requirement) -> str:
-    """Equal for what gives the same build: requirement, a local wheel's bytes, interpreter."""
+    """The same for the same requirement, bytes of a local wheel, and interpreter."""
     from packaging.utils import parse_wheel_filename
 
     base = Path(sys.executable).resolve()

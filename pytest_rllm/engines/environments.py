@@ -1,35 +1,34 @@
-"""Virtual environments that hold one wheel of an engine, resolved by pip, checked and locked."""
+"""Virtual environments that hold one version of an engine, resolved by uv, checked and locked."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import ZipFile
 
 from .base import EngineError
+from .pip_settings import UvSettings, uv_settings
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_BUILDS = ("torchvision", "torchaudio", "torchcodec")
-"""A registry's wheels of them break the import of a CPU engine; text models need none of them."""
+"""Left out beside a CPU torch: the wheels on the default index are CUDA builds, which break the
+import of a CPU engine. Text models need none of them."""
 TORCHS_OWN = ("torch", "nvidia-", "cuda-", "triton")
-"""How names begin whose versions follow the engine's torch, not the running environment."""
+"""Prefixes of packages whose versions follow the engine's torch, not the running environment."""
 APART: dict[str, str | None] = {
     "PYTHONPATH": None,
     "PYTHONHOME": None,
@@ -47,20 +46,10 @@ tops = {f.parts[0] for f in files if len(f.parts) == 2 and f.name == "__init__.p
 for name in [*sys.argv[2:], *sorted(tops)]:
     importlib.import_module(name)
 """
-_BLAMED = re.compile(r"The user requested \(constraint\) ([a-z0-9-]+)==")
-"""How pip names a constraint for which there is no way."""
-
-
-class CommandFailed(EngineError):
-    """A command that makes an environment failed; ``output`` is all that it said."""
-
-    def __init__(self, message: str, output: str) -> None:
-        super().__init__(message)
-        self.output = output
 
 
 def clean_environment() -> dict[str, str]:
-    """Variables for another environment's Python, which shall see nothing of the running one."""
+    """Variables for another environment's Python, without those of the running environment."""
     return {name: value for name, value in (os.environ | APART).items() if value is not None}
 
 
@@ -70,8 +59,8 @@ class Venv:
 
     Attributes:
         folder: where; does not exist yet.
-        log: every command and all that it said.
-        say: told what is being done.
+        log: every command and its output.
+        say: called with what is being done.
         held: file descriptors that stay open until the last command has ended.
     """
 
@@ -88,79 +77,95 @@ class Venv:
         """Make it, install the requirement, check that it imports, and write ``lock.txt``.
 
         Raises:
-            EngineError: a command failed; with its last words and where the whole log is.
+            EngineError: a command failed; with its last lines and where the whole log is.
         """
-        name = requirement.name
+        name, here = requirement.name, versions_in(sys.path)
         self.log.unlink(missing_ok=True)
-        self._run(f"making an environment for {name}", sys.executable, "-m", "venv", self.folder)
-        with tempfile.TemporaryDirectory() as folder:
-            wheels = ("--no-deps", "--only-binary", ":all:", "--dest", folder)
-            self._pip(f"downloading {requirement}", "download", *wheels, str(requirement))
-            wheel = Wheel(next(Path(folder).glob("*.whl")), frozenset(requirement.extras))
-            how = self._install(wheel)
+        self._run(f"making an environment for {name}", [sys.executable, "-m", "venv", self.folder])
+        settings = Path(sys.prefix) / "pip.conf"
+        if settings.is_file():  # those that pip has in the running environment only
+            shutil.copy(settings, self.folder)
+        only_wheels = ("--no-deps", "--only-binary", name)
+        self._uv(f"downloading {requirement}", "install", *only_wheels, str(requirement))
+        engine = Installed(name, tuple(self._folders), frozenset(requirement.extras))
+        needs, left_out = [str(requirement)], list[str]()
+        if engine.cpu_torch:
+            self._install_torch(engine.cpu_torch)
+            left_out = ["torch", *CUDA_BUILDS]
+            needs += map(str, Installed("torch", tuple(self._folders)).needs)
+        self._install_needs(name, needs, left_out, engine.shareable(here))
         installed = self.installed()
         torch = ["torch"] if "torch" in installed else []
-        self._run(f"checking {requirement}", self.python, "-c", _CHECK, name, *torch)
-        lock = [f"# {how}", *(f"{name}=={version}" for name, version in installed.items())]
+        self._run(f"checking {requirement}", [self.python, "-c", _CHECK, name, *torch])
+        lock = [f"# {_how(installed, here, name)}"]
+        lock += [f"{name}=={version}" for name, version in installed.items()]
         (self.folder / "lock.txt").write_text("\n".join(lock) + "\n")
 
-    def _install(self, wheel: Wheel) -> str:
-        """Install a wheel and what it needs; returns how that was resolved, in a sentence."""
-        torch = wheel.cpu_torch
-        if torch:
-            self._install_torch(torch)
-            needs = [str(need) for need in wheel.needs if need.name not in CUDA_BUILDS]
-        else:
-            extras = f"[{','.join(sorted(wheel.extras))}]" if wheel.extras else ""
-            needs = [f"{wheel.path}{extras}"]
-        here = versions_in(sys.path)
-        taken = self._resolve(f"installing what {wheel.path.name} needs", needs, wheel.allows(here))
-        if torch:
-            self._pip(f"installing {wheel.path.name}", "install", "--no-deps", str(wheel.path))
-        if not taken:
-            return "resolved without the versions of the environment that asked for it"
-        others = [name for name, v in self.installed().items() if here.get(name, v) != v]
-        but = f", but for {', '.join(others)}" if others else ""
-        return f"resolved with the versions of the environment that asked for it{but}"
+    def _install_needs(
+        self, engine: str, needs: list[str], left_out: list[str], preferred: Mapping[str, str]
+    ) -> None:
+        """Resolve the needs of an engine without those left out, and install the result.
 
-    def _resolve(self, what: str, needs: list[str], versions: dict[str, str]) -> dict[str, str]:
-        """Install needs with all the given versions that pip finds a way for; returns those."""
-        constraints = self.folder / "constraints.txt"
-        while versions:
-            constraints.write_text("".join(f"{n}=={version}\n" for n, version in versions.items()))
-            try:
-                self._pip(what, "install", *needs, "--constraint", str(constraints))
-                return versions
-            except CommandFailed as failed:
-                blamed = versions.keys() & _BLAMED.findall(failed.output) or versions.keys()
-                versions = {n: version for n, version in versions.items() if n not in blamed}
-        self._pip(f"{what}, with any versions", "install", *needs)
-        return {}
+        uv prefers the versions in the output file to newer ones, and takes others where it must.
+        """
+        wanted, excluded = self.folder / "wanted.txt", self.folder / "excluded.txt"
+        resolved = self.folder / "resolved.txt"
+        wanted.write_text("".join(f"{need}\n" for need in needs))
+        excluded.write_text("".join(f"{name}\n" for name in left_out))
+        resolved.write_text("".join(f"{name}=={version}\n" for name, version in preferred.items()))
+        files = (str(wanted), "--excludes", str(excluded), "--output-file", str(resolved))
+        self._uv(f"resolving what {engine} needs", "compile", *files, "--no-header")
+        lock = ("--no-deps", "--requirements", str(resolved))
+        self._uv(f"installing what {engine} needs", "install", "--compile-bytecode", *lock)
 
     def _install_torch(self, torch: str) -> None:
-        """PyTorch's builds for CPU are on its own index, or where somebody mirrors them."""
-        install = ("install", "--no-deps", torch)
+        """PyTorch's CPU builds are on its own index, or on a mirror that pip is configured with."""
+        quiet = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
+        alone = ("--no-deps", "--no-compile")  # uv compiles all of it later
+        install = [str(self.python), "-m", "pip", "install", *quiet, *alone, torch]
         try:
-            self._pip(f"installing {torch}", *install)
+            self._run(f"installing {torch}", install)
         except EngineError:
-            self._pip(
-                f"installing {torch} from {TORCH_INDEX}", *install, "--index-url", TORCH_INDEX
+            self._run(
+                f"installing {torch} from {TORCH_INDEX}", [*install, "--index-url", TORCH_INDEX]
             )
+
+    @property
+    def _folders(self) -> list[str]:
+        return [str(path) for path in self.folder.glob("lib/python*/site-packages")]
 
     def installed(self) -> dict[str, str]:
         """Canonical name to version of all that is in it, sorted, pip left out."""
-        found = versions_in([str(path) for path in self.folder.glob("lib/python*/site-packages")])
+        found = versions_in(self._folders)
         return {name: version for name, version in found.items() if name != "pip"}
 
-    def _pip(self, what: str, command: str, *arguments: str) -> None:
-        quiet = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
-        self._run(what, self.python, "-m", "pip", command, *quiet, *arguments)
+    @cached_property
+    def _settings(self) -> UvSettings:
+        """pip's settings for uv; not logged, because addresses of indexes may hold passwords."""
+        command = [str(self.python), "-m", "pip", "config", "list"]
+        done = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+        if done.returncode:
+            raise EngineError(
+                f"pip's configuration cannot be read: correct it, or see what {shlex.join(command)}"
+                f" says:\n{_shown(done.stderr)}"
+            )
+        return uv_settings(done.stdout, clean_environment())
 
-    def _run(self, what: str, *command: str | Path) -> None:
-        """Run a command to its end, its words in the log; nothing of it outlives a Ctrl-C."""
-        line = shlex.join(str(word) for word in command)
+    def _uv(self, what: str, command: str, *arguments: str) -> None:
+        """Run ``uv pip`` for this environment, without the settings of a project around it."""
+        options = ("--color", "never", "--project", str(self.folder), "--python", str(self.python))
+        line = [_uv_program(), "pip", command, *options, *self._settings.options, *arguments]
+        self._run(what, line, self._settings.variables)
+
+    def _run(
+        self, what: str, command: Sequence[str | Path], variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Run a command to its end, its output in the log; a Ctrl-C ends all that it started."""
+        line, added = shlex.join(str(word) for word in command), variables or {}
         with open(self.log, "ab") as log:
             log.write(f"$ {line}\n".encode())
+            if added:
+                log.write(f"# with pip's configuration as {', '.join(added)}\n".encode())
             log.flush()
             begins = log.tell()
             process = subprocess.Popen(
@@ -168,7 +173,7 @@ class Venv:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=clean_environment(),
+                env=clean_environment() | dict(added),
                 start_new_session=True,
                 pass_fds=self.held,
             )
@@ -184,24 +189,24 @@ class Venv:
             raise
         if process.returncode:
             output = self.log.read_bytes()[begins:].decode(errors="replace")
-            shown = "\n".join(f"  | {text}" for text in output.splitlines()[-LAST_LINES:])
-            raise CommandFailed(
+            raise EngineError(
                 f"{what} failed with status {process.returncode}\n  command: {line}\n"
-                f"  log: {self.log}, last lines:\n{shown or '  | (it said nothing)'}",
-                output,
+                f"  log: {self.log}, last lines:\n{_shown(output)}"
             )
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A wheel on disk, and what it needs here.
+class Installed:
+    """A package that is installed, and what it needs on this machine.
 
     Attributes:
-        path: the file.
+        name: the package.
+        folders: where it is installed.
         extras: those of its extras that are wanted.
     """
 
-    path: Path
+    name: str
+    folders: tuple[str, ...]
     extras: frozenset[str] = frozenset()
 
     @cached_property
@@ -209,11 +214,9 @@ class Wheel:
         """What it needs on this machine, by this interpreter, with its extras."""
         from packaging.requirements import Requirement
 
-        with ZipFile(self.path) as wheel:
-            name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
-            lines = HeaderParser().parsestr(wheel.read(name).decode()).get_all("Requires-Dist", [])
+        distributions = metadata.distributions(name=self.name, path=list(self.folders))
         found = []
-        for need in map(Requirement, lines):
+        for need in map(Requirement, next(iter(distributions)).requires or []):
             asked = [{"extra": extra} for extra in ("", *self.extras)]
             if need.marker is None or any(need.marker.evaluate(extra) for extra in asked):
                 need.marker = None
@@ -222,26 +225,17 @@ class Wheel:
 
     @property
     def cpu_torch(self) -> str | None:
-        """A CPU build's own PyTorch, as ``torch==2.13.0+cpu``; None for any other wheel."""
+        """A CPU build's own PyTorch, as ``torch==2.13.0+cpu``; None for any other package."""
         torch = (str(need) for need in self.needs if need.name == "torch")
         return next((need for need in torch if "+cpu" in need), None)
 
-    def allows(self, versions: Mapping[str, str]) -> dict[str, str]:
-        """Those of the installed versions that nothing in its own needs speaks against."""
-        from packaging.specifiers import SpecifierSet
-        from packaging.utils import parse_wheel_filename
-
-        wanted: dict[str, SpecifierSet] = {}
-        for need in self.needs:
-            name = _canonical(need.name)
-            wanted[name] = wanted.get(name, SpecifierSet()) & need.specifier
+    def shareable(self, versions: Mapping[str, str]) -> dict[str, str]:
+        """Those of the running environment's versions that are preferred beside this engine."""
         not_shared = ("torch",) if self.cpu_torch else TORCHS_OWN
         return {
             name: version
             for name, version in versions.items()
-            if name != parse_wheel_filename(self.path.name)[0]
-            and not name.startswith(not_shared)
-            and wanted.get(name, SpecifierSet()).contains(version, prereleases=True)
+            if name != self.name and not name.startswith(not_shared) and _is_version(version)
         }
 
 
@@ -258,3 +252,44 @@ def _canonical(name: str) -> str:
     from packaging.utils import canonicalize_name
 
     return canonicalize_name(name)
+
+
+def _is_version(text: str) -> bool:
+    """Whether uv can read it; some old packages have versions that no standard allows."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def _how(installed: Mapping[str, str], here: Mapping[str, str], engine: str) -> str:
+    """How an environment was resolved, in a sentence, with what differs from the running one."""
+    others = [
+        f"{name} {version} (running environment: {here[name]})"
+        for name, version in installed.items()
+        if name != engine and here.get(name, version) != version
+    ]
+    return (
+        f"resolved by uv {metadata.version('uv')}, which prefers the versions of the running "
+        f"environment; different: {', '.join(others) or 'none'}"
+    )
+
+
+def _uv_program() -> str:
+    import uv
+
+    try:
+        return uv.find_uv_bin()
+    except FileNotFoundError as error:
+        raise EngineError(
+            f"the package uv is installed, but not its program ({error}); reinstall it with "
+            "python -m pip install --force-reinstall uv"
+        ) from error
+
+
+def _shown(output: str) -> str:
+    lines = [f"  | {text}" for text in output.splitlines()[-LAST_LINES:]]
+    return "\n".join(lines or ["  | (no output)"])
