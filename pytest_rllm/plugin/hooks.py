@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if value(config, "model"):
         model_names(config)
-    if upgrading(config) and getattr(config.option, "numprocesses", None):
+    if getattr(config.option, "numprocesses", None) and upgrading(config):
         raise pytest.UsageError(
             "the upgrade gate gives one answer, and workers know a part of it each: leave -n out"
         )

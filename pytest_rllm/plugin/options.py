@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "path to a python, or a URL",
     ),
     "record": ("DIR", "record runs there (default: a new folder in .rllm/records)"),
-    "replay": ("DIR", "judge the runs recorded in DIR; no engine is started"),
+    "replay": (
+        "PATH",
+        "judge the runs recorded in PATH, a folder or an archive NAME.tar.xz; no engine is started",
+    ),
     "baseline": ("WORDS", "change stored baselines: create, fix, trim, update; joined by commas"),
     "baselines": ("DIR", "folder of stored baselines (default: baselines)"),
     "inconclusive": ("fail|skip", "how an undecided finding ends (default: fail in CI, else skip)"),
@@ -33,6 +37,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "report": ("FORMAT:PATH", "write a report: json, markdown or table"),
 }
 """Name to (metavar, help)."""
+REPLAYED = pytest.StashKey[Path]()
 
 
 def value(config: pytest.Config, name: str) -> str | None:
@@ -63,10 +68,32 @@ def model_names(config: pytest.Config) -> list[str]:
 
 def upgrading(config: pytest.Config) -> bool:
     """Whether two builds are compared: asked for, or so recorded in what is replayed."""
-    replay = value(config, "replay")
-    return bool(value(config, "against")) or bool(
-        replay and (Path(replay) / "upgrade.json").is_file()
-    )
+    if value(config, "against"):
+        return True
+    folder = replayed(config)
+    return folder is not None and (folder / "upgrade.json").is_file()
+
+
+def replayed(config: pytest.Config) -> Path | None:
+    """The folder of the session that is replayed, None without one. An archive is extracted when
+    this is first asked, and what was extracted is removed at the end of the session.
+
+    Raises:
+        pytest.UsageError: there is no such session; the message says why.
+    """
+    path = value(config, "replay")
+    if path is None:
+        return None
+    if REPLAYED not in config.stash:
+        from ..records.archive import ArchiveError, opened
+
+        opening = ExitStack()
+        try:
+            config.stash[REPLAYED] = opening.enter_context(opened(Path(path)))
+        except ArchiveError as error:
+            raise pytest.UsageError(f"--rllm-replay: {error}") from error
+        config.add_cleanup(opening.close)
+    return config.stash[REPLAYED]
 
 
 def make_bench(config: pytest.Config) -> Bench:
@@ -97,8 +124,6 @@ def make_bench(config: pytest.Config) -> Bench:
             "--rllm-replay judges recorded runs, and their record says which builds they compare: "
             "leave --rllm-against out"
         )
-    if replay and not Path(replay).is_dir():
-        raise ValueError(f"--rllm-replay: there is no folder {replay}")
     words = frozenset(filter(None, (value(config, "baseline") or "").split(",")))
     if words and hasattr(config, "workerinput"):
         raise ValueError("--rllm-baseline: workers (-n) would overwrite each other's baselines")
@@ -113,10 +138,11 @@ def make_bench(config: pytest.Config) -> Bench:
         render_named(form)
         if not path:
             raise ValueError(f"--rllm-report takes FORMAT:PATH, not {report!r}")
-    records = Path(replay or record or "") if replay or record else None
+    records = replayed(config) or (Path(record) if record else None)
     return Bench(
         engine_name=engine,
         records=records or fresh_records(root / ".rllm" / "records"),
+        records_name=Path(replay) if replay else None,
         replaying=bool(replay),
         baselines=Baselines(root / (value(config, "baselines") or "baselines"), words),
         inconclusive="fail" if inconclusive == "fail" else "skip",

@@ -105,7 +105,7 @@ def _broken(trial: Trial, why: str) -> Row:
         claims=[],
         standings=[],
         notes=[why.splitlines()[0]],
-        records=str(trial.bench.records / trial.folder),
+        records=str(trial.bench.shown_records / trial.folder),
     )
 
 
@@ -125,7 +125,7 @@ def summarise(terminal: Any, told: Sequence[str]) -> None:
         terminal.write_line("")
         for line in bench.answer.lines(bench.builds):
             terminal.write_line(line)
-    terminal.write_line(f"records: {bench.records} (judge them again: --rllm-replay=DIR)")
+    terminal.write_line(f"records: {bench.shown_records} (judge them again: --rllm-replay=PATH)")
     for path in bench.baselines.written:
         terminal.write_line(f"baseline {'written' if path.exists() else 'removed'}: {path}")
     for said in bench.drifted:

@@ -187,6 +187,6 @@ class Trial:
             claims=judged,
             standings=outcome.standings,
             notes=outcome.notes,
-            records=str(self.bench.records / self.folder),
+            records=str(self.bench.shown_records / self.folder),
             remarks=[remark for c in self.comparisons for remark in c.remarks()],
         )

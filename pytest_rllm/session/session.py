@@ -40,6 +40,7 @@ class Bench:
         engine_name: what serves.
         build: which build of it, as the user named it; None for the installed one.
         records: where runs are recorded (or, in a replay, read).
+        records_name: the folder or archive as the user named it for a replay; None for ``records``.
         replaying: whether runs come from records.
         baselines: the stored verdicts' numbers.
         inconclusive: how an undecided finding ends.
@@ -64,6 +65,7 @@ class Bench:
     say: Progress
     build: str | None = None
     against: str | None = None
+    records_name: Path | None = None
     gpu: Gpu = field(default_factory=Gpu)
     rows: list[Row] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
@@ -119,6 +121,11 @@ class Bench:
         builds.write(self.records)
         return builds
 
+    @property
+    def shown_records(self) -> Path:
+        """Where a person finds the records: an archive is extracted for the session only."""
+        return self.records_name or self.records
+
     def builds_compared(self) -> tuple[str, str]:
         """Names of the new and the old build.
 
@@ -142,7 +149,7 @@ class Bench:
         """
         if self.replaying:
             found = (self.records / folder).is_dir()
-            return None if found else f"a GPU case that is not recorded in {self.records}"
+            return None if found else f"a GPU case that is not recorded in {self.shown_records}"
         missing = self.gpu.missing(**need)
         if missing is None and self.engine.on_cpu:
             return (
