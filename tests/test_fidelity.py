@@ -12,6 +12,7 @@ import pytest
 from pytest_rllm.loadgen import fidelity
 from pytest_rllm.loadgen import run as loadgen
 from pytest_rllm.loadgen.fidelity import (
+    CLIENT_ERROR_S,
     HEADROOM,
     LEAST_RATE,
     USUAL_RATE,
@@ -21,7 +22,6 @@ from pytest_rllm.loadgen.fidelity import (
     measure,
 )
 from pytest_rllm.loadgen.reference_server import running
-from pytest_rllm.verdicts.validity import CLIENT_ERROR_S
 
 
 def late_by(seconds: float) -> Any:

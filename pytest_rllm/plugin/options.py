@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,7 +32,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "record": ("DIR", "record runs there (default: a new folder in .rllm/records)"),
     "replay": (
         "PATH",
-        "judge the runs recorded in a folder or a .tar.xz archive; no engine is started",
+        "judge the runs recorded in PATH, a folder or an archive NAME.tar.xz; no engine is started",
     ),
     "baseline": ("WORDS", "change stored baselines: create, fix, trim, update; joined by commas"),
     "baselines": ("DIR", "folder of stored baselines (default: baselines)"),
@@ -44,6 +45,7 @@ FLAGS: dict[str, str] = {
     "complete": "upgrade gate: measure every case to its end, even when the decision is known",
 }
 """Name to help of the options without a value."""
+REPLAYED = pytest.StashKey[Path]()
 
 
 def value(config: pytest.Config, name: str) -> str | None:
@@ -80,10 +82,34 @@ def model_names(config: pytest.Config) -> list[str]:
 
 def upgrading(config: pytest.Config) -> bool:
     """Whether two builds are compared: asked for, or so recorded in what is replayed."""
-    replay = value(config, "replay")
-    return bool(value(config, "against")) or bool(
-        replay and (Path(replay) / "upgrade.json").is_file()
-    )
+    if value(config, "against"):
+        return True
+    folder = replayed(config)
+    return folder is not None and (folder / "upgrade.json").is_file()
+
+
+def replayed(config: pytest.Config) -> Path | None:
+    """The folder of the session that is replayed; None when none is.
+
+    An archive is extracted at the first call, and the extracted files are removed at the end of the
+    session.
+
+    Raises:
+        pytest.UsageError: there is no such session; the message says why.
+    """
+    path = value(config, "replay")
+    if path is None:
+        return None
+    if REPLAYED not in config.stash:
+        from ..records.archive import ArchiveError, opened
+
+        opening = ExitStack()
+        try:
+            config.stash[REPLAYED] = opening.enter_context(opened(Path(path)))
+        except ArchiveError as error:
+            raise pytest.UsageError(f"--rllm-replay: {error}") from error
+        config.add_cleanup(opening.close)
+    return config.stash[REPLAYED]
 
 
 def make_session(config: pytest.Config) -> Session:
@@ -116,8 +142,6 @@ def make_session(config: pytest.Config) -> Session:
             "--rllm-replay judges recorded runs, and their record says which builds they compare: "
             "leave --rllm-against out"
         )
-    if replay and not Path(replay).is_dir():
-        raise ValueError(f"--rllm-replay: there is no folder {replay}")
     if against:
         against = _named("against", partial(_whole, against, name))
     words = frozenset(filter(None, (value(config, "baseline") or "").split(",")))
@@ -132,10 +156,11 @@ def make_session(config: pytest.Config) -> Session:
         _named("report", lambda: FORMATS.load(form))
         if not path:
             raise ValueError(f"--rllm-report takes FORMAT:PATH, not {report!r}")
-    records = Path(replay or record or "") if replay or record else None
+    records = replayed(config) or (Path(record) if record else None)
     return Session(
         engine_text=engine,
         records=records or fresh_records(root / ".rllm" / "records"),
+        records_name=Path(replay) if replay else None,
         replaying=bool(replay),
         baselines=Baselines(root / (value(config, "baselines") or "baselines"), words),
         inconclusive="fail" if inconclusive == "fail" else "skip",

@@ -128,7 +128,7 @@ def _error_row(case: FindingCase, error: Exception) -> Row:
         judgements=judgements,
         statuses=tuple(judged.verdict for one in judgements for judged in one.verdicts),
         notes=(str(error).splitlines()[0],),
-        records=str(case.session.records / case.folder),
+        records=str(case.session.shown_records / case.folder),
         died=error.label if isinstance(error, EngineDied) else "",
     )
 
@@ -145,7 +145,7 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
     terminal.section("findings")
     for line in (*report.messages, *lines(report)):
         terminal.write_line(line)
-    terminal.write_line(f"records: {session.records} (judge them again: --rllm-replay=DIR)")
+    terminal.write_line(f"records: {session.shown_records} (judge them again: --rllm-replay=PATH)")
     for path in session.baselines.written:
         terminal.write_line(f"baseline {'written' if path.exists() else 'removed'}: {path}")
     for change in session.drifted:

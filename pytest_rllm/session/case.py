@@ -237,5 +237,5 @@ class FindingCase:
             judgements=self.judgements,
             statuses=tuple(outcome.statuses),
             notes=tuple(outcome.notes),
-            records=str(self.session.records / self.folder),
+            records=str(self.session.shown_records / self.folder),
         )

@@ -47,6 +47,7 @@ class Session:
     Attributes:
         engine_text: which engine is measured, as ``--rllm-engine`` named it.
         records: where runs are recorded (or, in a replay, read).
+        records_name: the folder or archive as the user named it for a replay; None for ``records``.
         replaying: whether runs come from records.
         baselines: the stored numbers.
         inconclusive: how an undecided finding ends.
@@ -73,6 +74,7 @@ class Session:
     say: Progress
     against: str | None = None
     complete: bool = False
+    records_name: Path | None = None
     gpu: Gpu = field(default_factory=Gpu)
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -199,6 +201,11 @@ class Session:
 
     # ---- measuring
 
+    @property
+    def shown_records(self) -> Path:
+        """Where a person finds the records: an archive is extracted for the session only."""
+        return self.records_name or self.records
+
     @cached_property
     def pool(self) -> Pool:
         return Pool(self.records / "servers", say=self.say)
@@ -216,7 +223,7 @@ class Session:
         """
         if self.replaying:
             found = (self.records / folder).is_dir()
-            return None if found else f"a GPU case that is not recorded in {self.records}"
+            return None if found else f"a GPU case that is not recorded in {self.shown_records}"
         missing = self.gpu.missing(**need)
         if missing is None and self.engine.on_cpu:
             return f"{self.engine.label} is a CPU build: install the GPU build"
@@ -317,7 +324,7 @@ class Session:
                 "hardware": sorted({m["hardware"] for m in matches}),
                 "versions": hardware.versions(),
             },
-            records=str(self.records),
+            records=str(self.shown_records),
             replayed=self.replaying,
             messages=tuple(self.messages),
         )
