@@ -20,7 +20,7 @@ from ..engines.api_diff import Decision
 from ..engines.base import Engine
 from ..engines.builds import build_named
 from ..engines.pool import Pool
-from ..loadgen.fidelity import Certificates
+from ..loadgen.fidelity import ClientCapacity
 from ..models import PAIRS, ModelPair
 from ..reports.progress import Progress
 from ..reports.row import Row
@@ -196,9 +196,9 @@ class Bench:
         )
 
     @cached_property
-    def certificates(self) -> Certificates:
+    def certificates(self) -> ClientCapacity:
         """What this session's client is known to carry."""
-        return Certificates()
+        return ClientCapacity()
 
     @cached_property
     def strangers(self) -> dict[str, float]:

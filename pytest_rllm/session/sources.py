@@ -19,7 +19,7 @@ from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..loadgen import client
 from ..loadgen.client import Request
-from ..loadgen.fidelity import Certificates
+from ..loadgen.fidelity import ClientCapacity
 from ..loadgen.run import Scrape, drive
 from ..models import ModelPair
 from ..records.reader import read_run, recorded
@@ -78,7 +78,7 @@ class Live(Measuring):
     folder: Path
     say: Say
     strangers: Mapping[str, float] = field(default_factory=dict)
-    certificates: Certificates = field(default_factory=Certificates)
+    certificates: ClientCapacity = field(default_factory=ClientCapacity)
     contracts: dict[str, Contract] = field(default_factory=dict, init=False)
     _host: Host = field(default_factory=Host, init=False)
     _paces: dict[int, float] = field(default_factory=dict, init=False)
@@ -121,7 +121,7 @@ class Live(Measuring):
         """
         server = self._up[arm.serving]
         contract = self.contracts[str(arm.serving)]
-        fidelity = self.certificates.of(
+        fidelity = self.certificates.at_least(
             arm.streams, arm.streams * self._paces[server.number], self.say
         )
         about |= {

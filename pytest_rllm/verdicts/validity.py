@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..loadgen.limits import CLIENT_ERROR_S
 from ..metrics import MetricUnavailable, counted
 from ..records.run import Run
 from .claims import Claim
@@ -25,8 +26,6 @@ LATE_SHARE = 0.1
 LATE_S = 0.05
 """The client is late when its p99 lateness exceeds 50 ms and a tenth of the median E2E, or when its
 event loop was blocked for a tenth of the time."""
-CLIENT_ERROR_S = 1e-3
-"""Stated error of the client: p99 of recorded arrivals against the truth, see ``fidelity``."""
 CAPACITY_GROWTH = 1.5
 """An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
 ANCHOR_BAND = 1.5
