@@ -123,7 +123,7 @@ def test_more_fields_than_a_byte_can_name() -> None:
         ((None, "content", 1, "a"), "an arrival cannot be None"),
         (("now", "content", 1, "a"), "an arrival cannot be 'now'"),
         (([1.0], "content", 1, "a"), r"an arrival cannot be \[1.0\]"),
-        ((1.0, 7, 1, "a"), "a field is called by a text"),
+        ((1.0, 7, 1, "a"), "the name of a field must be a text"),
         ((1.0, ["content"], 1, "a"), "unhashable"),
         ((1.0, "content", "1", "a"), "a count of tokens cannot be '1'"),
         ((1.0, "content", 1.5, "a"), "a count of tokens cannot be 1.5"),

@@ -1,4 +1,4 @@
-"""Exchanges over HTTP/1.1 with servers that say exactly what a test wants them to."""
+"""Exchanges over HTTP/1.1 with servers that send exactly the bytes that a test gives them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_rllm.engines.pool import free_port
-from pytest_rllm.loadgen import http as wire
-from pytest_rllm.loadgen.http import SPILL_READS, Exchange, Wire
+from pytest_rllm.loadgen import http as loadgen_http
+from pytest_rllm.loadgen.http import SPILL_READS, Connections, Exchange
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 TLS = b"\x16\x03"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-class Saying:
-    """A server that answers each request with pieces of bytes, and keeps what was asked.
+class ByteServer:
+    """A server that answers each request with given pieces of bytes, and keeps the requests.
 
     A piece may be a number: seconds to wait. After a last piece of None the connection stays open.
     """
@@ -67,7 +67,7 @@ class Saying:
                 break
         return asked
 
-    def __enter__(self) -> Saying:
+    def __enter__(self) -> ByteServer:
         self._thread.start()
         return self
 
@@ -77,12 +77,12 @@ class Saying:
 
 
 def ask(url: str, n: int = 1, **more: object) -> list[Exchange]:
-    """So many pages, one after the other."""
+    """Ask for the page ``n`` times, one after the other."""
 
     async def asking() -> list[Exchange]:
-        async with Wire(url, stall_s=more.pop("stall_s", 1.0)) as open_wire:
-            request = more.pop("request", open_wire.get("/page"))
-            return [await open_wire.exchange(request, **more) for _ in range(n)]
+        async with Connections(url, stall_s=more.pop("stall_s", 1.0)) as connections:
+            request = more.pop("request", connections.get("/page"))
+            return [await connections.exchange(request, **more) for _ in range(n)]
 
     return asyncio.run(asking())
 
@@ -93,7 +93,7 @@ def body(exchange: Exchange) -> bytes:
 
 def test_a_connection_is_kept_for_the_next_exchange() -> None:
     page = OK + b"Content-Length: 2\r\n\r\nok"
-    with Saying([page, None], [page, None], [page, None]) as server:
+    with ByteServer([page, None], [page, None], [page, None]) as server:
         got = ask(server.url, 3)
     assert [(e.error, e.status, body(e)) for e in got] == [(None, 200, b"ok")] * 3
     assert server.connections == 1
@@ -109,22 +109,22 @@ def test_a_connection_is_kept_for_the_next_exchange() -> None:
     ids=["close", "unframed", "HTTP/1.0"],
 )
 def test_a_connection_that_the_server_closes_is_not_used_again(page: bytes) -> None:
-    with Saying([page], [page]) as server:
+    with ByteServer([page], [page]) as server:
         got = ask(server.url, 2)
     assert [(e.error, body(e)) for e in got] == [(None, b"ok")] * 2
     assert server.connections == 2
 
 
 def test_an_idle_connection_is_not_trusted_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "IDLE_S", 0.0)
+    monkeypatch.setattr(loadgen_http, "IDLE_S", 0.0)
     page = OK + b"Content-Length: 2\r\n\r\nok"
-    with Saying([page, None], [page, None]) as server:
+    with ByteServer([page, None], [page, None]) as server:
         assert [body(e) for e in ask(server.url, 2)] == [b"ok"] * 2
     assert server.connections == 2
 
 
 def test_a_path_and_a_user_of_the_url_are_sent() -> None:
-    with Saying([OK + b"Content-Length: 0\r\n\r\n"]) as server:
+    with ByteServer([OK + b"Content-Length: 0\r\n\r\n"]) as server:
         ask(server.url.replace("127", "me%40home:pass@127") + "/base/")
     (asked,) = server.asked
     assert asked.startswith(b"GET /base/page HTTP/1.1\r\nHost: 127.0.0.1:")
@@ -132,14 +132,14 @@ def test_a_path_and_a_user_of_the_url_are_sent() -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "localhost"])
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_a_url_of_no_server_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="not the URL of a server: "):
-        Wire(url)
+        Connections(url)
 
 
 def test_an_interim_response_is_passed_over() -> None:
     interim = b"HTTP/1.1 100 Continue\r\nX-Early: 1\r\n\r\n"
-    with Saying([interim, 0.02, OK + b"Content-Length: 2\r\n\r\nok"]) as server:
+    with ByteServer([interim, 0.02, OK + b"Content-Length: 2\r\n\r\nok"]) as server:
         (got,) = ask(server.url)
     assert (got.status, body(got), b"x-early" in got.headers) == (200, b"ok", False)
 
@@ -156,15 +156,15 @@ def test_an_interim_response_is_passed_over() -> None:
         ([CHUNKED + b"1\r\na\r\n", 3.0], "stalled: nothing arrived for 1 s"),
     ],
 )
-def test_what_is_no_whole_response_says_why(pieces: list[bytes | float], error: str) -> None:
-    with Saying(pieces) as server:
+def test_an_incomplete_response_has_the_reason(pieces: list[bytes | float], error: str) -> None:
+    with ByteServer(pieces) as server:
         (got,) = ask(server.url)
     assert got.error
     assert got.error.startswith(error)
 
 
 def test_plain_http_is_no_tls() -> None:
-    with Saying([b"HTTP/1.1 400 Bad Request\r\n\r\n"]) as server:
+    with ByteServer([b"HTTP/1.1 400 Bad Request\r\n\r\n"]) as server:
         (got,) = ask(server.url.replace("http:", "https:"))
     assert got.error
     assert got.error.startswith("cannot connect to 127.0.0.1:")
@@ -179,27 +179,28 @@ def test_a_server_that_is_not_there(host: str) -> None:
     assert got.status == 0
 
 
-def test_a_stream_that_said_done_may_leave_its_body_open() -> None:
-    data = b"data: [DONE]\n\n"
-    with Saying([CHUNKED + b"%x\r\n%s\r\n" % (len(data), data), 5.0]) as server:
+def test_a_stream_that_sent_done_may_leave_its_body_open() -> None:
+    data, held_open_s = b"data: [DONE]\n\n", 20.0
+    with ByteServer([CHUNKED + b"%x\r\n%s\r\n" % (len(data), data), held_open_s]) as server:
         begun = time.monotonic()
         (got,) = ask(server.url, stall_s=30.0)
         took = time.monotonic() - begun
     assert (got.error, body(got)) == (None, data)
-    assert took < 4
+    # The client did not wait until the server closed the body.
+    assert took < held_open_s / 2
     assert not got.keep_alive
 
 
-def test_hanging_up_after_so_many_reads() -> None:
+def test_a_request_is_aborted_after_a_number_of_reads() -> None:
     pieces: list[bytes | float] = [CHUNKED]
     for _ in range(20):
         pieces += [b"1\r\na\r\n", 0.02]
-    with Saying(pieces) as server:
+    with ByteServer(pieces) as server:
         (got,) = ask(server.url, cut_after=3)
     assert (got.cut, got.error, len(got.times)) == (True, None, 3)
 
 
-def test_what_is_spilled_is_all_in_its_order() -> None:
+def test_spilled_reads_are_complete_and_in_order() -> None:
     spilled: list[bytes] = []
     most = 0
 
@@ -210,13 +211,13 @@ def test_what_is_spilled_is_all_in_its_order() -> None:
         spilled.extend(datas)
 
     pieces: list[bytes | float] = [CHUNKED]
-    said = [b"%06d" % i for i in range(3 * SPILL_READS)]
-    for data in said:
+    sent = [b"%06d" % i for i in range(3 * SPILL_READS)]
+    for data in sent:
         pieces += [b"6\r\n%s\r\n" % data, 0.0005]
-    with Saying([*pieces, b"0\r\n\r\n"]) as server:
+    with ByteServer([*pieces, b"0\r\n\r\n"]) as server:
         (got,) = ask(server.url, spill=spill)
     assert got.error is None
-    assert b"".join(spilled) + body(got) == b"".join(said)
+    assert b"".join(spilled) + body(got) == b"".join(sent)
     assert spilled
     assert most <= SPILL_READS + 20
 

@@ -1,4 +1,4 @@
-"""What is recorded is what happened: against a server that tells the truth, and hostile ones."""
+"""A record holds what the server sent and when, from good servers and from hostile ones."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def test_every_delta_is_recorded_when_it_arrived(
 ) -> None:
     names = [f"question {i}" for i in range(6)]
     for i, name in enumerate(names):
-        server.answers[name] = AnswerScript(counts=counts, seed=i, **PACKINGS[packing])
+        server.answers[name] = AnswerScript(counts=counts, seed=i, gap_s=0.06, **PACKINGS[packing])
     clock = Clock()
     samples = by_name(run(server.url, names, together(), path, clock=clock))
-    delays = []
+    delays, durations = [], []
     for name in names:
         sample, truth = samples[name], server.sent[name]
         assert sample.error is None
@@ -79,16 +79,19 @@ def test_every_delta_is_recorded_when_it_arrived(
         assert [d.tokens for d in sample.deltas] == [t.tokens if counts else None for t in truth]
         assert sample.output_tokens == (sum(t.tokens for t in truth) if counts else None)
         delays += [clock.start + d.at_s - t.at for d, t in zip(sample.deltas, truth, strict=True)]
+        durations.append(truth[-1].at - truth[0].at)
     assert min(delays) >= 0, "recorded before it was sent"
-    assert statistics.median(delays) < 0.05
+    # If all deltas got the time at which their response ended, the median would be half of it.
+    assert statistics.median(delays) < statistics.median(durations) / 3
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("style", ["reasoning", "reasoning_content", "think"])
-def test_first_token_and_first_visible_token_are_told_apart(
+def test_first_token_and_first_visible_token_are_distinguished(
     server: ScriptedServer, path: Path, style: str, packing: str
 ) -> None:
-    server.default = AnswerScript(style, first_s=0.2, think_s=0.2, **PACKINGS[packing])
+    pause_s = 0.4
+    server.default = AnswerScript(style, first_s=pause_s, think_s=pause_s, **PACKINGS[packing])
     clock = Clock()
     (sample,) = run(server.url, ["one"], together(), path, clock=clock).samples
     truth = server.sent["one"]
@@ -96,8 +99,9 @@ def test_first_token_and_first_visible_token_are_told_apart(
     assert sample.answer.strip() == "".join(t.text for t in truth if t.visible).strip()
     assert sample.reasoning_tokens == sum(t.tokens for t in truth if not t.visible)
     first, visible = truth[0], next(t for t in truth if t.visible)
-    assert sample.first_token_s == pytest.approx(first.at - clock.start, abs=0.15)
-    assert sample.first_visible_s == pytest.approx(visible.at - clock.start, abs=0.15)
+    # The role, or a token before or after the pause, would be wrong by the whole pause.
+    assert sample.first_token_s == pytest.approx(first.at - clock.start, abs=pause_s / 2)
+    assert sample.first_visible_s == pytest.approx(visible.at - clock.start, abs=pause_s / 2)
 
 
 def test_role_alone_is_no_token(server: ScriptedServer, path: Path) -> None:
@@ -197,30 +201,36 @@ def test_closed_loop_starts_the_next_when_one_ends(
 
 @pytest.mark.parametrize("workload", [poisson(40), gamma(40, 3.0, seed=2)], ids=str)
 def test_open_loop_keeps_its_schedule_when_answers_are_slow(path: Path, workload: Workload) -> None:
-    with ScriptedServer(AnswerScript(reasoning=1, answer=1, first_s=0.08), slots=1) as server:
+    answer_s = 0.15
+    script = AnswerScript(reasoning=1, answer=1, first_s=answer_s)
+    with ScriptedServer(script, slots=1) as server:
         done = run(server.url, NAMES, workload, path)
         in_flight = server.most_in_flight
     assert in_flight > len(NAMES) / 2, "the client waited for answers"
     samples = by_name(done)
     intended = [samples[name].intended_s for name in NAMES]
     assert intended == pytest.approx(workload.starts(len(NAMES)), abs=1e-6)
-    assert statistics.median(s.sent_s - s.intended_s for s in done.samples) < 0.05
-    # The server takes 0.08 s or more for each in turn; the last one waited for all of them.
+    # A client that waited for answers would be late by one or more of them.
+    assert statistics.median(s.sent_s - s.intended_s for s in done.samples) < answer_s
+    # The server answers one request at a time; the last one waited for all others.
     waited = [samples[name].first_token_s - samples[name].intended_s for name in NAMES]
-    assert waited[-1] > 0.08 * len(NAMES) - samples[NAMES[-1]].intended_s
+    assert waited[-1] > answer_s * len(NAMES) - samples[NAMES[-1]].intended_s
 
 
 @pytest.mark.parametrize("workload", [closed(1), gamma(10, 0.1)], ids=str)
-def test_blocked_client_is_late_and_says_so(
+def test_a_blocked_client_is_late_and_its_run_is_invalid(
     server: ScriptedServer, path: Path, workload: Workload
 ) -> None:
+    blocked_s = 0.3
+
     def block(_done: int, _all: int) -> None:
-        time.sleep(0.3)
+        time.sleep(blocked_s)
 
     done = run(server.url, NAMES[:6], workload, path, progress=block)
-    assert max(s.sent_s - s.intended_s for s in done.samples) > 0.15
-    assert done.closing["loop_lag_max_s"] > 0.25
-    assert E2E.of_run(done) > statistics.fmean(s.ended_s - s.sent_s for s in done.samples) + 0.05
+    assert max(s.sent_s - s.intended_s for s in done.samples) > blocked_s / 2
+    assert done.closing["loop_lag_max_s"] > blocked_s * 0.8
+    mean_from_sent_s = statistics.fmean(s.ended_s - s.sent_s for s in done.samples)
+    assert E2E.of_run(done) > mean_from_sent_s + blocked_s / 6
     assert any("the client was saturated" in p for p in problems([(done, done)], [SLOW]))
 
 
@@ -233,8 +243,8 @@ def test_cut_requests_are_hung_up_and_leave_no_sample(
     server: ScriptedServer, path: Path, workload: Workload, cut_after: int
 ) -> None:
     names, cut = with_cuts(server, cut_after)
-    told = []
-    done = run(server.url, names, workload, path, cut, progress=lambda *now: told.append(now))
+    progress = []
+    done = run(server.url, names, workload, path, cut, progress=lambda *now: progress.append(now))
     assert sorted(server.sent) == sorted(names), "all were asked"
     assert noticed(server, cut)
     for name in cut:  # the first chunk holds the role alone; the server notices a little later
@@ -242,7 +252,7 @@ def test_cut_requests_are_hung_up_and_leave_no_sample(
     assert sorted(by_name(done)) == sorted(set(names) - cut.keys())
     assert (done.closing["planned"], done.closing["cut"]) == (8, 4)
     assert "cut question" not in path.read_text()
-    assert told == [(i, len(names)) for i in range(1, len(names) + 1)]
+    assert progress == [(i, len(names)) for i in range(1, len(names) + 1)]
 
 
 def test_requests_beside_cut_ones_are_recorded_as_ever(server: ScriptedServer, path: Path) -> None:

@@ -230,7 +230,7 @@ def test_a_newer_record_says_what_to_update(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "empty; record it anew"),
-        ('{"kind":"sample"}\n', "the first line is no header of a run"),
+        ('{"kind":"sample"}\n', "the first line is not the header of a run; is it a record?"),
         ('{"kind":"run"}\n', "run.jsonl:1: broken line"),
         ('{"kind":"run","sch', "run.jsonl:1: broken line"),
     ],

@@ -169,11 +169,11 @@ def test_deltas_of_an_event(delta: dict[str, Any], expected: list[object]) -> No
         ([event({"error": "out of memory"})], "error in the stream: out of memory"),
         ([b"data: {'a': 1}\n\n"], r"malformed event b\"\{'a': 1\}\": Expecting"),
         ([b'data: {"a": "\xff"}\n\n'], "malformed event"),
-        ([b"data: 7\n\n"], "malformed event b'7': an event is not an object"),
-        ([event({"choices": [{"delta": ["a"]}]})], "a delta is not an object"),
+        ([b"data: 7\n\n"], "malformed event b'7': the event is not an object"),
+        ([event({"choices": [{"delta": ["a"]}]})], "the delta is not an object"),
         ([said({"content": ["a"]})], "content is not a text"),
-        ([said({}, finish=7)], "a finish reason is not a text"),  # type: ignore[arg-type]
-        ([said({"content": "b"}, used=2**31)], "nothing has so many tokens"),
+        ([said({}, finish=7)], "the finish reason is not a text"),  # type: ignore[arg-type]
+        ([said({"content": "b"}, used=2**31)], "tokens are more than any response has"),
         ([event({"choices": [], "usage": {"completion_tokens": 10**400}})], "so many tokens"),
         ([b"data: " + b"9" * 5000 + b"\n\n"], "malformed event .* integer string conversion"),
         ([b"data: " + b"[" * 100_000 + b"\n\n"], "malformed event"),

@@ -35,15 +35,15 @@ def path(tmp_path: Path) -> Path:
     st.sampled_from([together(), closed(1), closed(7), poisson(3.0), gamma(9.0, 3.0)]),
     st.integers(1, 5),
 )
-def test_a_workload_is_dealt_out_whole(requests, workload, processes) -> None:
-    dealt = shares(requests, workload, processes)
-    assert len(dealt) == processes
+def test_a_workload_is_divided_completely(requests, workload, processes) -> None:
+    divided = shares(requests, workload, processes)
+    assert len(divided) == processes
     starts = workload.starts(requests)
     if starts is None:
-        assert sum(share.lanes for share in dealt) == workload.in_flight
-        assert max(s.lanes for s in dealt) - min(s.lanes for s in dealt) <= 1
+        assert sum(share.lanes for share in divided) == workload.in_flight
+        assert max(s.lanes for s in divided) - min(s.lanes for s in divided) <= 1
     else:
-        sent = sorted(one for share in dealt for one in share.starts)
+        sent = sorted(one for share in divided for one in share.starts)
         assert sent == list(enumerate(starts))
 
 
@@ -58,7 +58,9 @@ def test_open_loop_keeps_its_schedule_across_processes(
     assert sorted(samples) == sorted(NAMES)
     intended = [samples[name].intended_s for name in NAMES]
     assert intended == pytest.approx(workload.starts(len(NAMES)), abs=1e-6)
-    assert statistics.median(s.sent_s - s.intended_s for s in done.samples) < 0.05
+    # A process whose times count from its own start would be late by the whole schedule or more.
+    late_s = statistics.median(s.sent_s - s.intended_s for s in done.samples)
+    assert late_s < workload.starts(len(NAMES))[-1] / 2
     for name in NAMES:
         assert [d.text for d in samples[name].deltas] == [t.text for t in server.sent[name]]
         assert samples[name].error is None
@@ -85,7 +87,7 @@ def test_a_closed_loop_is_as_closed_in_several_processes(
 
 def test_everything_else_is_as_in_one_process(server: ScriptedServer, path: Path) -> None:
     names, cut = with_cuts(server, 3)
-    told = []
+    progress = []
     scrape = Scrape(f"{server.url}/metrics", tokens, every_s=0.05)
     done = run(
         server.url,
@@ -96,21 +98,21 @@ def test_everything_else_is_as_in_one_process(server: ScriptedServer, path: Path
         processes=2,
         scrape=scrape,
         monitor=lambda: {"x": 1.0},
-        progress=lambda *now: told.append(now),
+        progress=lambda *now: progress.append(now),
     )
     assert noticed(server, cut)
     assert (done.closing["planned"], done.closing["cut"], done.closing["cuts_planned"]) == (8, 4, 4)
-    assert told == [(i, len(names)) for i in range(1, len(names) + 1)]
+    assert progress == [(i, len(names)) for i in range(1, len(names) + 1)]
     times, _ = done.series["tokens"]
     assert times[0] == 0.0
     assert times == sorted(times)
     assert done.series["x"][1]
     assert done.closing["telemetry_errors"] == {}
     assert read_run(path) == done
-    assert spool.left(path) == []
+    assert spool.leftover_spools(path) == []
 
 
-def test_a_worker_that_dies_ends_the_run_with_its_last_words(
+def test_a_worker_that_dies_ends_the_run_with_its_standard_error(
     server: ScriptedServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = workers._start

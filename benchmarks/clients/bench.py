@@ -1,4 +1,4 @@
-"""Runs clients against the timing server, one at a time, and keeps what comes out."""
+"""Runs clients against the reference server, one at a time, and keeps what comes out."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Bench:
         *,
         memory: bool = False,
     ) -> Item | None:
-        """One run of one client on the timing server; None when it fails.
+        """One run of one client on the reference server; None when it fails.
 
         The server is a fresh one on its own core, the client on its own. What was measured before
         is not run again, unless it failed; a failure is an item too, with its words.

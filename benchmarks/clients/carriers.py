@@ -84,7 +84,7 @@ class Carrier(ABC):
 
     @abstractmethod
     def read(self, load: Load, folder: Path) -> Recorded:
-        """What the files tell; streams only where a timing server answered."""
+        """What the files tell; streams only where a reference server answered."""
 
 
 def carrier(name: str, environments: Path) -> Carrier:

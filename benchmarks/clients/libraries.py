@@ -2,7 +2,7 @@
 
     python -m benchmarks.clients.libraries
 
-The timing server is pinned to the first core, the client to the second. Every client keeps
+The reference server is pinned to the first core, the client to the second. Every client keeps
 (monotonic time, bytes) of what its library hands out and does nothing else. Libraries that are not
 installed are named and left out: aiohttp, httpx, httptools and uvloop, and pyreqwest, a client
 written in Rust (``pip install pyreqwest``; others from the index, rnet, primp, httpr and impit, are

@@ -19,9 +19,9 @@ class Load:
 
     Attributes:
         streams: requests in flight; the first ones start at once.
-        script: what the timing server answers; a real engine answers as many tokens.
+        script: what the reference server answers; a real engine answers as many tokens.
         requests: how many in all.
-        timed: whether a timing server answers, so that texts hold the truth.
+        timed: whether a reference server answers, so that texts hold the truth.
     """
 
     streams: int

@@ -77,7 +77,8 @@ def _page(results: Results, curves: dict[tuple[str, int], Stages]) -> str:
         "every figure. Do not edit.",
         f"Measured on {where['cores']} cores of {where['cpu']} ({where['hardware']}, "
         f"{where['memory_gib']:g} GiB, Linux {where['kernel']}, Python {where['python']}). "
-        "The timing server is pinned to one core, the client with all its processes to the other. "
+        "The reference server is pinned to one core, the client with all its processes to the "
+        "other. "
         "A server's text tells when each delta was handed to the kernel, so an error is the time "
         "that a client recorded less the truth, on one clock.",
         _table(

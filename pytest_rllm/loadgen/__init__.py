@@ -1,1 +1,1 @@
-"""Sends a workload to an engine and records what comes back."""
+"""The load generator: sends a workload to a server and records the responses."""

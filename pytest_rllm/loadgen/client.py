@@ -1,6 +1,6 @@
-"""Sends requests when a workload wants them sent, and spools what comes back; nothing is parsed.
+"""Send requests on the schedule of a workload, and spool the responses without parsing them.
 
-One process may hold all of a run's requests or a share of them, see ``workers``.
+One process sends all requests of a run, or a share of them, see ``workers``.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ import uvloop
 
 from ..datasets.prompts import Prompt
 from ..records.spool import Spool, SpoolError
-from .http import Exchange, Wire
+from .http import Connections, Exchange
 
 VERSION = "2"
-"""Counted up when a change of the client may move a time: stored baselines are then stale."""
+"""Increased when a change of the client may change a measured time; baselines are then stale."""
 PATH = "/v1/chat/completions"
 LAG_EVERY_S = 0.02
+"""Seconds between two checks of how late the event loop wakes a sleeping task."""
 REFUSAL_CHARACTERS = 300
+"""Length to which the text of a refused request is cut in its error."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt and the JSON body that asks it.
+    """One prompt and the JSON body of its request.
 
-    ``cut_after`` chunks of its response the client hangs up: such a request disturbs the others and
-    is counted, but is no sample.
+    Attributes:
+        cut_after: number of chunks of the response after which the client aborts the request; None:
+            never. An aborted request loads the server and is counted, but is no sample.
     """
 
     prompt: Prompt
@@ -42,11 +45,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Share:
-    """What one client sends.
+    """The part of a workload that one client process sends.
 
     Attributes:
-        starts: for an open loop, numbers of requests with their intended starts (s, ascending).
-        lanes: for a closed loop, how many requests are in flight; each lane takes the next one.
+        starts: of an open loop: numbers of requests with their intended starts (s, ascending).
+        lanes: of a closed loop: number of requests in flight; each lane takes the next request.
     """
 
     starts: Sequence[tuple[int, float]] = ()
@@ -54,14 +57,14 @@ class Share:
 
 
 class Client:
-    """One process's side of a run.
+    """Sends the requests of one process.
 
     Args:
         url: base of an OpenAI-compatible API, without ``/v1``.
         requests: all requests of the run, by number.
-        spool: where reads and ends go.
-        stall_s: a response that says nothing for so long has failed.
-        take: the number of the next request of a closed loop, None when there is none.
+        spool: takes the reads and the end of each response.
+        stall_s: a response fails when nothing arrives for this many seconds.
+        take: returns the number of the next request of a closed loop; None when all are taken.
         ended: called after each response.
         clock: monotonic seconds.
     """
@@ -77,28 +80,28 @@ class Client:
         ended: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.wire = Wire(url, stall_s=stall_s, clock=clock)
+        self.connections = Connections(url, stall_s=stall_s, clock=clock)
         self._requests, self._spool = requests, spool
         self._take, self._ended, self._clock = take, ended, clock
         self._bodies = [
-            self.wire.post(PATH, json.dumps(request.body).encode()) for request in requests
+            self.connections.post(PATH, json.dumps(request.body).encode()) for request in requests
         ]
         self._start = 0.0
 
     async def send(self, share: Share, start: float) -> dict[str, Any]:
-        """Send a share of the requests, times counting from ``start`` on the clock.
+        """Send a share of the requests; times count from ``start`` on the clock.
 
         Returns:
-            ``cpu_s`` of this process meanwhile, and ``lags``: how late (s) the event loop woke a
-            sleeper, every LAG_EVERY_S: what the client may add to an arrival.
+            ``cpu_s``: CPU time of this process meanwhile. ``lags``: how late the event loop woke a
+            sleeping task, in s, checked every LAG_EVERY_S; an arrival may be recorded as late.
 
         Raises:
-            SpoolError: what came back cannot be written.
+            SpoolError: the responses cannot be written.
         """
         self._start = start
         lags: list[float] = []
         cpu = time.process_time()
-        async with self.wire:
+        async with self.connections:
             watching = asyncio.create_task(self._watch_lag(lags))
             try:
                 await self._send_all(share)
@@ -121,7 +124,7 @@ class Client:
             free_s = await self._send_at(free_s, number)
 
     async def _send_at(self, intended_s: float, number: int) -> float:
-        """Send one request; returns when its response ended."""
+        """Send one request; returns the time at which its response ended, in s."""
         delay = self._start + intended_s - self._clock()
         if delay > 0:
             await asyncio.sleep(delay)
@@ -134,7 +137,7 @@ class Client:
             spool.reads(number, times, datas)
 
         sent = self._clock()
-        exchange = await self.wire.exchange(
+        exchange = await self.connections.exchange(
             self._bodies[number], cut_after=request.cut_after, spill=spill
         )
         error = exchange.error or _refusal(exchange)
@@ -164,8 +167,11 @@ class Client:
 
 
 @contextmanager
-def undisturbed() -> Iterator[asyncio.Runner]:
-    """An event loop that a collection of everything this process holds does not stop."""
+def frozen_heap_loop() -> Iterator[asyncio.Runner]:
+    """An event loop during which the garbage collector ignores all objects that exist already.
+
+    A collection of all of them would stop the loop, and delay arrivals, for a long time.
+    """
     gc.collect()
     gc.freeze()
     try:
@@ -176,7 +182,7 @@ def undisturbed() -> Iterator[asyncio.Runner]:
 
 
 def _refusal(exchange: Exchange) -> str | None:
-    """Why a whole response is no stream of events; None when it is one."""
+    """Why a complete response is not a stream of events; None if it is one."""
     if not exchange.status or exchange.error:
         return None
     if exchange.status != 200:

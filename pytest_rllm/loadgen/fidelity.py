@@ -1,9 +1,9 @@
-"""How faithful this client is on this machine, at a rate: measured before it is relied on.
+"""Measure how many deltas per second the client can record faithfully on this machine.
 
-The client is driven against the bundled timing server, whose texts tell when they were sent. The
-error of an arrival is the recorded time less that; beyond CLIENT_ERROR_S at the 99th percentile the
-times are the client's story. More processes are tried first, then lower rates, so that the answer
-is a rate that can be carried.
+The client is run against the reference server, whose texts are the times at which they were sent.
+The error of an arrival is the recorded time less the time at which it was sent. A client is
+faithful when the 99th percentile of the errors is at most CLIENT_ERROR_S. If it is not, more
+processes are tried first, then lower rates, until a rate is found at which it is faithful.
 """
 
 from __future__ import annotations
@@ -26,32 +26,33 @@ from ..records.run import Run
 from ..records.spool import ClientError
 from ..records.writer import RunWriter
 from .client import Request
+from .limits import CLIENT_ERROR_S
 from .reference_server import Running, running, truth
 from .run import drive
 
-CLIENT_ERROR_S = 1e-3
-"""Stated error of the client: p99 of recorded arrivals against the truth."""
 SECONDS = 0.5
+"""Duration of one try."""
 TRIES = 3
-"""Of which the median counts: a machine has moments of its own."""
+"""The median of three tries is used, because a single try may be disturbed."""
 LEAST_STREAMS = 16
 HEADROOM = 2.0
-"""A rate that is expected is measured with so much more."""
+"""The client is measured at so many times the expected rate."""
 USUAL_RATE = 16_384.0
-"""Never less is asked of a client: most carry it, and what was expected may be too little."""
+"""Lowest rate that is tried first, in deltas/s: most clients reach it, and the expected rate may be
+an underestimate."""
 LEAST_RATE = 1000.0
-"""Where a client does not carry what is asked, nothing slower than this is measured."""
+"""Lowest rate that is tried at all, in deltas/s."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What a client was measured to carry.
+    """The error of the client's arrival times at one load.
 
     Attributes:
-        streams: responses at once.
-        processes: of the client.
-        events_per_s: deltas that arrived per second, all streams together.
-        error_p50_s, error_p99_s: recorded arrival less the truth, in seconds.
+        streams: number of simultaneous responses.
+        processes: number of client processes.
+        events_per_s: deltas that arrived per second, over all streams.
+        error_p50_s, error_p99_s: median and 99th percentile of recorded less true times, in s.
     """
 
     streams: int
@@ -62,11 +63,11 @@ class Fidelity:
 
     @property
     def faithful(self) -> bool:
-        """Whether the error is within the stated one."""
+        """Whether the 99th percentile of the errors is at most CLIENT_ERROR_S."""
         return bool(self.error_p99_s <= CLIENT_ERROR_S)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, four significant digits."""
+        """Plain values, rounded to four significant digits."""
         return {
             name: value if isinstance(value, int) else float(f"{value:.4g}")
             for name, value in asdict(self).items()
@@ -74,7 +75,7 @@ class Fidelity:
 
 
 class ClientCapacity:
-    """Fidelities of this session: what is covered by one is not measured again."""
+    """The loads at which a session measured its client; no load within one is measured again."""
 
     def __init__(self) -> None:
         self._found: list[tuple[int, float, Fidelity]] = []
@@ -82,28 +83,39 @@ class ClientCapacity:
     def at_least(
         self, streams: int, events_per_s: float, say: Callable[[str], None] = lambda _text: None
     ) -> Fidelity:
-        """What the client carries of so many streams and deltas per second, all together."""
+        """The client's fidelity at this load, with headroom.
+
+        Args:
+            streams: number of simultaneous responses.
+            events_per_s: expected deltas per second, over all streams.
+            say: takes a line of progress before something is measured.
+
+        Returns:
+            A fidelity at this load or a higher one; at a lower one, or an unfaithful one, if this
+            machine's client cannot reach the load.
+        """
         streams = max(LEAST_STREAMS, streams)
         asked = 2 ** math.ceil(math.log2(max(USUAL_RATE, HEADROOM * events_per_s)))
         for most_streams, most, found in self._found:
             if streams <= most_streams and asked <= most:
                 return found
         say(f"measuring the client at {asked:.0f} deltas/s on {streams} streams")
-        found = certify(streams, asked)
+        found = find_capacity(streams, asked)
         self._found.append((streams, asked, found))
         return found
 
 
-def certify(streams: int, events_per_s: float, most: int | None = None) -> Fidelity:
-    """Find the processes that carry a rate; or else the rate that the most of them carry.
+def find_capacity(streams: int, events_per_s: float, most: int | None = None) -> Fidelity:
+    """Find the number of processes that a rate needs, or else the highest rate that works.
 
     Args:
-        streams: responses at once.
-        events_per_s: of all streams together.
-        most: processes; half of the cores by default, the others are the server's.
+        streams: number of simultaneous responses.
+        events_per_s: deltas per second, over all streams.
+        most: highest number of processes; by default half of the cores, because the server needs
+            the others.
 
     Returns:
-        A faithful one, or the last measured when not even LEAST_RATE is carried.
+        The first faithful measurement; the last one if the client is not faithful at LEAST_RATE.
     """
     most = most or max(1, len(os.sched_getaffinity(0)) // 2)
     processes, rate = 1, events_per_s
@@ -119,7 +131,7 @@ def certify(streams: int, events_per_s: float, most: int | None = None) -> Fidel
 
 
 def measure(server: Running, streams: int, events_per_s: float, processes: int = 1) -> Fidelity:
-    """Drive the timing server at a rate; gaps between deltas are exponential."""
+    """Measure the client at one load, with exponential gaps between deltas; the median of TRIES."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(TRIES):
@@ -153,7 +165,7 @@ def _requests(streams: int, events_per_s: float, seed: int) -> list[Request]:
 
 
 def errors_s(run: Run) -> list[float]:
-    """Per delta of a run against the timing server: its recorded arrival less the truth."""
+    """Errors of a run against the reference server: recorded less true arrival, per delta, in s."""
     assert run.closing
     start = run.closing["start_clock_s"]
     found: list[float] = []
@@ -166,10 +178,13 @@ def errors_s(run: Run) -> list[float]:
 def _of_run(run: Run, streams: int, processes: int) -> Fidelity:
     failed = [sample.error for sample in run.samples if sample.error]
     if failed:
-        raise ClientError(f"the client failed at the bundled timing server: {failed[0]}")
+        raise ClientError(
+            f"a request of the client to the bundled reference server failed: {failed[0]}; its "
+            "arrival times cannot be checked on this machine"
+        )
     errors = errors_s(run)
     times = np.concatenate([sample.deltas.at_s for sample in run.samples])
-    early, late = np.quantile(times, [0.25, 0.75])  # in between all streams are under way
+    early, late = np.quantile(times, [0.25, 0.75])  # between these all streams are active
     return Fidelity(
         streams,
         processes,

@@ -1,8 +1,8 @@
-"""HTTP/1.1 exchanges with one server, each read noted with its time: the seam under the client.
+"""HTTP/1.1 exchanges with one server; each read of a response is kept with its arrival time.
 
-Between the socket and a read that is kept with its time there is the framing of HTTP (httptools),
-and nothing else. Nothing is retried and no proxy is used: what happened to a request is its
-outcome. ``benchmarks/clients`` measures it beside other HTTP clients.
+Only the HTTP parser (httptools) runs between the socket and the kept read. Nothing is retried and
+no proxy is used: what happens to a request is its result. ``benchmarks/clients`` compares this
+module with other HTTP clients.
 """
 
 from __future__ import annotations
@@ -20,32 +20,38 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 Spill = Callable[[list[float], list[bytes]], None]
-"""Takes reads of a response's body: when, on the clock of the wire, and what."""
+"""Takes reads of a response's body: arrival times on the clock of the connections, and bytes."""
 
 CONNECT_WITHIN_S = 30.0
 IDLE_S = 2.0
-"""Servers close idle connections (uvicorn: after 5 s); one that is about to be is not used."""
+"""A connection that was idle for longer is not used again, because servers close idle connections
+(uvicorn: after 5 s)."""
 LINGER_S = 1.0
-"""A response that has said ``[DONE]`` and leaves its body open for so long has ended."""
+"""A response that has sent ``[DONE]`` but not the end of its body is ended after this time."""
 SPILL_READS = 256
-"""So many reads are kept per response before they are spilled."""
+"""Number of reads that are kept per response before they are spilled."""
 SPILL_PHASE = 101
-"""By so many reads each exchange spills earlier than the one before it."""
+"""Number of reads by which each exchange spills earlier than the previous one."""
 WATCH_EVERY_S = 1.0
+"""Seconds between two checks for stalled responses."""
 
 
 class Exchange:
-    """One request and what came back, in the order of arrival.
+    """One request and its response, in the order of arrival.
 
     Attributes:
-        times, datas: reads of the body that were not spilled: when (clock of the wire), and what.
-            Two lists of what Python's garbage collector does not track: pairs of them would start
-            collections, which stop everything, the longer the more streams there are.
-        status: HTTP status; 0 before there is one.
+        times, datas: arrival times (clock of the connections) and bytes of the reads of the body
+            that were not spilled. Two lists, because the garbage collector tracks neither floats
+            nor bytes, but tuples of them: those would start collections, which stop the event loop
+            for longer the more streams there are.
+        status: HTTP status; 0 before it arrives.
         headers: by lower-case name.
-        error: why there is no whole response; None when there is one.
-        cut: whether we hung up, as asked.
-        bound: reads after which something is to be done: hang up, or spill.
+        error: why the response is not complete; None if it is.
+        cut: whether the client aborted the request, as ``cut_after`` demands.
+        bound: number of reads after which :meth:`full` is called.
+        keep_alive: whether the connection can be used again.
+        now: arrival of the read that is being parsed.
+        feed: takes the bytes of a read.
     """
 
     __slots__ = (
@@ -76,23 +82,23 @@ class Exchange:
 
     @property
     def content_type(self) -> str:
-        """Without its parameters."""
+        """The content type without its parameters, in lower case."""
         kind = self.headers.get(b"content-type", b"").partition(b";")[0]
         return kind.decode("latin-1").strip().lower()
 
     @property
     def text(self) -> str:
-        """The body that was not spilled."""
+        """The text of the reads that were not spilled."""
         return b"".join(self.datas).decode("utf-8", "replace")
 
     @property
     def framed(self) -> bool:
-        """Whether the response says where it ends; otherwise the connection's end is its own."""
+        """Whether headers tell where the body ends; otherwise it ends with the connection."""
         return b"content-length" in self.headers or b"transfer-encoding" in self.headers
 
     @property
-    def said_done(self) -> bool:
-        """Whether the last that arrived was the end of a stream of events."""
+    def sent_done(self) -> bool:
+        """Whether the last read ends with ``[DONE]``, the end of a stream of events."""
         last = self.datas[-1] if self.datas else self._tail
         return last.rstrip().endswith(b"[DONE]")
 
@@ -102,13 +108,13 @@ class Exchange:
         return not self._ended.done()
 
     def end(self, error: str | None = None) -> None:
-        """Nothing more will arrive."""
+        """End the exchange: nothing more will arrive."""
         if self.open:
             self.error = error
             self._ended.set_result(None)
 
     def full(self) -> bool:
-        """``bound`` reads have arrived: spill them, or say that it is time to hang up."""
+        """Spill the reads, now that ``bound`` have arrived; returns whether to abort instead."""
         if self._limit:
             self.cut = True
             self.end()
@@ -129,7 +135,7 @@ class Exchange:
         self.status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser, once per piece of the body in a read."""
+        """Called by the parser, once per part of the body in a read."""
         self.times.append(self.now)
         self.datas.append(body)
 
@@ -142,11 +148,11 @@ class Exchange:
         self.end()
 
     async def wait(self) -> None:
-        """Until the response has ended or failed."""
+        """Wait until the response has ended or failed."""
         await self._ended
 
     def release(self) -> None:
-        """Nothing more is fed: let go of the parser, which holds on to this."""
+        """Drop the parser, which refers back to this exchange: nothing more will be fed."""
         del self._parser, self.feed
 
 
@@ -164,13 +170,13 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
-        if exchange is None:  # nothing was asked
+        if exchange is None:  # no request is under way
             self.transport.abort()
             return
         exchange.now = self._clock()
         try:
             exchange.feed(data)
-        except Exception as error:  # noqa: BLE001 - httptools has errors of many kinds
+        except Exception as error:  # noqa: BLE001 - httptools raises many types
             exchange.end(f"not HTTP: {type(error).__name__}: {error}")
             self.transport.abort()
             return
@@ -191,16 +197,16 @@ class _Connection(asyncio.Protocol):
             exchange.end()
 
 
-class Wire:
-    """Connections to one server, kept alive between exchanges; an async context manager.
+class Connections:
+    """Connections to one server that are kept alive between exchanges; an async context manager.
 
     Args:
-        url: base, ``http://`` or ``https://``, with a path and a user where the server wants them.
-        stall_s: a response that says nothing for so long has failed.
-        clock: monotonic seconds; the times of reads.
+        url: base, ``http://`` or ``https://``, with a path and a user if the server needs them.
+        stall_s: a response fails when nothing arrives for this many seconds.
+        clock: monotonic seconds; gives the times of reads.
 
     Raises:
-        ValueError: a URL that no server can have.
+        ValueError: the URL has another scheme, or no host.
     """
 
     def __init__(
@@ -208,7 +214,9 @@ class Wire:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not the URL of a server: {url!r}; it begins with http:// and a host")
+            raise ValueError(
+                f"not the URL of a server: {url!r}; write http:// or https:// and a host"
+            )
         self._host, self._tls = parts.hostname, parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
         self._base = parts.path.rstrip("/")
@@ -235,11 +243,11 @@ class Wire:
         await asyncio.sleep(0)
 
     def get(self, path: str) -> bytes:
-        """The bytes that ask for a page."""
+        """The bytes of a request for a page."""
         return f"GET {self._base}{path} HTTP/1.1\r\n{self._headers}\r\n".encode()
 
     def post(self, path: str, body: bytes) -> bytes:
-        """The bytes that send JSON and ask for a stream of events."""
+        """The bytes of a request that sends JSON and accepts a stream of events."""
         return (
             f"POST {self._base}{path} HTTP/1.1\r\n{self._headers}Accept: text/event-stream\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -252,14 +260,14 @@ class Wire:
         cut_after: int | None = None,
         spill: Spill | None = None,
     ) -> Exchange:
-        """Send a request and wait for the end of its response, good or bad.
+        """Send a request and wait until its response has ended or failed.
 
         Args:
-            request: of :meth:`get` or :meth:`post`.
-            cut_after: hang up when so many pieces of the body have arrived.
-            spill: takes reads away while the response goes on, so that memory stays bounded.
+            request: from :meth:`get` or :meth:`post`.
+            cut_after: number of parts of the body after which the request is aborted.
+            spill: takes reads while the response goes on, so that memory use stays bounded.
         """
-        # Streams that go on in step must not spill in step: that would be one long pause.
+        # Streams that run in step must not all spill at once, which would be one long pause.
         self._exchanges += 1
         exchange = Exchange(cut_after, spill, phase=self._exchanges * SPILL_PHASE)
         try:
@@ -301,7 +309,7 @@ class Wire:
         return made
 
     async def _watch(self) -> None:
-        """Ends responses that say nothing more; on no response's own time."""
+        """End stalled responses, outside of the path that reads them."""
         while True:
             await asyncio.sleep(min(WATCH_EVERY_S, self._stall_s / 10))
             for connection in tuple(self._busy):
@@ -309,7 +317,7 @@ class Wire:
                 if exchange is None or not exchange.open:
                     continue
                 silent = self._clock() - exchange.now
-                if silent > LINGER_S and exchange.said_done:
+                if silent > LINGER_S and exchange.sent_done:
                     exchange.end()
                 elif silent > self._stall_s:
                     exchange.end(f"stalled: nothing arrived for {self._stall_s:g} s")

@@ -1,8 +1,8 @@
-"""Sends a workload to an engine and records what comes back.
+"""Send a workload to a server and record the responses.
 
-While the run goes on, reads of the socket and pages of telemetry are only noted with their times
-(``client``, ``spool``); they are understood, counted and written as a record when it is over. All
-times are seconds of the monotonic clock from the start of the run.
+During the run, reads of the sockets and pages of telemetry are only stored with their times
+(``client``, ``spool``). They are parsed and written as a record after the run. All times are
+seconds of the monotonic clock since the start of the run.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from typing import Any
 
 from ..experiment.workloads import Workload
 from ..records import spool as spools
-from ..records.reader import understood
+from ..records.reader import parse_spools
 from ..records.run import Run
 from ..records.spool import Spool
 from ..records.writer import RunWriter
 from ..telemetry.prometheus import Page
 from ..telemetry.watch import Watch
 from . import workers
-from .client import LAG_EVERY_S, Client, Request, undisturbed
-from .http import Wire
+from .client import LAG_EVERY_S, Client, Request, frozen_heap_loop
+from .http import Connections
 
 SCRAPE_WITHIN_S = 10.0
-"""A page that takes longer has failed; the next reading is tried."""
+"""A page that takes longer has failed, and counts as a telemetry error; in s."""
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """A page of the server that is read beside the run, into the series of the run.
+    """A page of metrics that is read during the run, into the series of the run.
 
     Attributes:
-        url: what to get.
-        read: the page's text to our series, called after the run; its errors, and the series that
-            are missing, are kept in the closing line.
+        url: of the page.
+        read: turns the text of a page into our series; called after the run. Its errors, and the
+            series that are missing on the page, are kept in the closing line.
         every_s: seconds between two readings.
     """
 
@@ -49,7 +49,7 @@ class Scrape:
 
 
 Progress = Callable[[int, int], None]
-"""Called with (requests ended, requests in all) each time one ends."""
+"""Called after each response with the number of ended requests and of all requests."""
 
 
 def drive(
@@ -65,28 +65,29 @@ def drive(
     clock: Callable[[], float] = time.monotonic,
     processes: int = 1,
 ) -> Run:
-    """Send every request as the workload says and record each response.
+    """Send every request at the time that the workload gives, and record each response.
 
     Args:
         url: base of an OpenAI-compatible API, without ``/v1``.
         requests: in the order in which they start.
         workload: when they start.
-        writer: where the record goes; closed at the end.
-        scrape: telemetry to read beside the run; read once before and once after it, too.
-        monitor: one reading of other series (GPU), taken in a thread beside the run.
-        stall_s: a response that says nothing for so long has failed.
-        progress: told after each response.
-        clock: monotonic seconds; where several processes send it is ``time.monotonic``.
-        processes: how many send; 1 is this one, more are started beside it.
+        writer: of the record; it is closed at the end.
+        scrape: telemetry to read during the run, and once before and once after it.
+        monitor: one reading of other series (GPU, host); called in a thread during the run.
+        stall_s: a response fails when nothing arrives for this many seconds.
+        progress: called after each response.
+        clock: monotonic seconds; must be ``time.monotonic`` with several processes.
+        processes: number of client processes; 1 is this one, more are started beside it.
 
     Returns:
         The finished run. A failed request is a sample with an error; the run goes on.
 
     Raises:
-        SpoolError: the disk is full. WorkerError: a client process died.
+        SpoolError: the responses cannot be written, most often because the disk is full.
+        WorkerError: a client process died.
     """
-    paths = [spools.beside(writer.path, i) for i in range(processes + (processes > 1))]
-    with Spool(paths[0]) as spool, undisturbed() as runner:
+    paths = [spools.spool_path(writer.path, i) for i in range(processes + (processes > 1))]
+    with Spool(paths[0]) as spool, frozen_heap_loop() as runner:
         reading = Watch(monitor, keep=spool.reading, clock=clock) if monitor else None
         with reading or nullcontext():
             session = _Session(url, requests, workload, spool, paths[1:], scrape, progress, clock)
@@ -97,7 +98,7 @@ def drive(
 
 @dataclass
 class _Session:
-    """What goes on while a run is measured."""
+    """The measuring part of a run, before anything is parsed."""
 
     url: str
     requests: Sequence[Request]
@@ -110,11 +111,11 @@ class _Session:
     ended: int = 0
 
     async def run(self, stall_s: float) -> dict[str, Any]:
-        """The closing line, as far as it is known without understanding anything."""
+        """Send everything; returns the entries of the closing line that need no parsing."""
         lost: Counter[str] = Counter()
         async with _Pages(self.scrape, self.spool, lost, self.clock) as pages:
             if self.beside:
-                told = await workers.send(
+                reports = await workers.send(
                     self.url,
                     self.requests,
                     self.workload,
@@ -124,16 +125,16 @@ class _Session:
                     ended=self._ended,
                 )
             else:
-                told = [await self._send(pages, stall_s)]
+                reports = [await self._send(pages, stall_s)]
             await pages.get()
             wall_s = self.clock() - pages.start
-        lags = sorted(lag for one in told for lag in one["lags"]) or [0.0]
-        blocked = max(sum(lag for lag in one["lags"] if lag > LAG_EVERY_S) for one in told)
+        lags = sorted(lag for one in reports for lag in one["lags"]) or [0.0]
+        blocked = max(sum(lag for lag in one["lags"] if lag > LAG_EVERY_S) for one in reports)
         return {
-            "processes": len(told),
+            "processes": len(reports),
             "start_clock_s": round(pages.start, 6),
             "wall_s": round(wall_s, 6),
-            "client_cpu_s": round(sum(one["cpu_s"] for one in told), 6),
+            "client_cpu_s": round(sum(one["cpu_s"] for one in reports), 6),
             "loop_lag_p99_s": round(lags[min(len(lags) - 1, int(0.99 * len(lags)))], 6),
             "loop_lag_max_s": round(lags[-1], 6),
             "loop_lag_share": round(blocked / wall_s, 6),
@@ -161,7 +162,7 @@ class _Session:
 
 
 class _Pages:
-    """Pages of telemetry, got beside the run and kept as they came; an async context manager."""
+    """Reads pages of telemetry and spools them unparsed; an async context manager."""
 
     def __init__(
         self,
@@ -172,18 +173,18 @@ class _Pages:
     ) -> None:
         self.start = 0.0
         self._scrape, self._spool, self._lost, self._clock = scrape, spool, lost, clock
-        self._wire = Wire(scrape.url, clock=clock) if scrape else None
+        self._connections = Connections(scrape.url, clock=clock) if scrape else None
         self._first: bytes | None = None
 
     async def __aenter__(self) -> _Pages:
-        if self._wire:
-            await self._wire.__aenter__()
+        if self._connections:
+            await self._connections.__aenter__()
             self._first = await self._page()
         self._repeating: asyncio.Task[None] | None = None
         return self
 
     def begin(self, start: float) -> None:
-        """The run starts; the page that was got before it stands at its start."""
+        """Start the run; the page that was read before it gets the time of the start."""
         self.start = start
         self._spool.note("start", at=start)
         if self._first is not None:
@@ -192,7 +193,7 @@ class _Pages:
             self._repeating = asyncio.create_task(self._repeat(self._scrape.every_s))
 
     async def get(self) -> None:
-        """One page now."""
+        """Stop reading repeatedly, and read one last page."""
         if self._repeating:
             self._repeating.cancel()
         if (page := await self._page()) is not None:
@@ -205,18 +206,18 @@ class _Pages:
                 self._spool.page(self._clock(), page)
 
     async def _page(self) -> bytes | None:
-        if self._wire is None:
+        if self._connections is None:
             return None
         kept: list[bytes] = []
         try:
             async with asyncio.timeout(SCRAPE_WITHIN_S):
-                got = await self._wire.exchange(
-                    self._wire.get(""), spill=lambda _times, datas: kept.extend(datas)
+                got = await self._connections.exchange(
+                    self._connections.get(""), spill=lambda _times, datas: kept.extend(datas)
                 )
         except TimeoutError:
             self._lost[f"TimeoutError: no page within {SCRAPE_WITHIN_S:g} s"] += 1
             return None
-        except Exception as error:  # noqa: BLE001 - a task's error is seen by nobody
+        except Exception as error:  # noqa: BLE001 - nobody awaits the task: counted instead
             self._lost[f"{type(error).__name__}: {error}"] += 1
             return None
         if got.error or got.status != 200:
@@ -227,8 +228,8 @@ class _Pages:
     async def __aexit__(self, *failed: object) -> None:
         if self._repeating:
             self._repeating.cancel()
-        if self._wire:
-            await self._wire.__aexit__(*failed)
+        if self._connections:
+            await self._connections.__aexit__(*failed)
 
 
 def _record(
@@ -239,13 +240,13 @@ def _record(
     closing: dict[str, Any],
     watch: Watch | None,
 ) -> Run:
-    """Understand what was spooled, write it as a record, and remove the spools."""
+    """Parse the spools, write them as a record, and remove them."""
     found = [spools.read(path) for path in paths]
     start = found[0].start
     assert start is not None
     fields: set[str] = set()
     cut = 0
-    for sample, note, stream in understood(found):
+    for sample, note, stream in parse_spools(found):
         fields |= stream.fields
         if note["cut"] is None:
             writer.sample(sample)
@@ -260,7 +261,7 @@ def _record(
             told = scrape.read(page.decode("utf-8", "replace"))
             writer.point(at - start, told.values)
             missing |= {name: why for name, why in told.missing.items() if name not in missing}
-        except Exception as error:  # noqa: BLE001 - counted by cause, and judged by its reader
+        except Exception as error:  # noqa: BLE001 - an engine's reader may raise anything
             lost[f"{type(error).__name__}: {error}"] += 1
     for note in found[0].readings:
         writer.point(note["at"] - start, note["values"])

@@ -1,9 +1,9 @@
-"""Several client processes for one run, where one would be too slow: a common clock, one schedule.
+"""Several client processes for one run, for loads that are too high for one process.
 
-Each worker is this interpreter again, running this module. It takes its job from its standard input
-and says ``ready``; all start at one instant of the monotonic clock, which processes of a machine
-share. Requests of a closed loop are numbers in one pipe from which every lane of every worker takes
-the next, so the loop is as closed as in one process.
+Each worker runs this module in the same interpreter. It reads its job from standard input and
+answers ``ready``; then all start at the same time of the monotonic clock, which the processes of a
+machine share. The numbers of a closed loop's requests are in one pipe, from which every lane of
+every worker takes the next one: the loop is the same as in one process.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from typing import Any
 
 from ..experiment.workloads import Workload
 from ..records.spool import ClientError, Spool, SpoolError
-from .client import Client, Request, Share, undisturbed
+from .client import Client, Request, Share, frozen_heap_loop
 
 LEAD_S = 0.05
-"""Between the last worker's ``ready`` and the start."""
+"""Seconds between the last worker's ``ready`` and the start of the run."""
 _NUMBER = struct.Struct("<I")
 
 
 class WorkerError(ClientError):
-    """A client process died; the message holds its last words."""
+    """A client process died; the message holds its standard error."""
 
 
 @dataclass(frozen=True)
 class _Job:
+    """What a worker needs to know; ``queue`` is the pipe of a closed loop's request numbers."""
+
     url: str
     requests: Sequence[Request]
     share: Share
@@ -46,7 +48,7 @@ class _Job:
 
 
 def shares(requests: int, workload: Workload, processes: int) -> list[Share]:
-    """A workload dealt out to so many processes, in turn."""
+    """Divide a workload between processes, request by request or lane by lane."""
     starts = workload.starts(requests)
     if starts is not None:
         numbered = list(enumerate(starts))
@@ -65,20 +67,21 @@ async def send(
     begin: Callable[[float], None],
     ended: Callable[[], None],
 ) -> list[dict[str, Any]]:
-    """Send requests from one process per spool; returns what each of them told of itself.
+    """Send requests from one process per spool; returns the report of each, see ``Client.send``.
 
     Args:
         begin: called once with the start of the run on the monotonic clock.
         ended: called after each response.
 
     Raises:
-        WorkerError: one died; the others are ended.
+        WorkerError: a process died; the others are killed.
+        SpoolError: a process could not write its spool.
     """
-    dealt = shares(len(requests), workload, len(spools))
+    divided = shares(len(requests), workload, len(spools))
     reading, writing = os.pipe()
     started: list[asyncio.subprocess.Process] = []
     try:
-        for share, path in zip(dealt, spools, strict=True):
+        for share, path in zip(divided, spools, strict=True):
             queue = reading if share.lanes else None
             job = _Job(url, requests, share, path, stall_s, queue)
             started.append(await _start(job))
@@ -86,12 +89,12 @@ async def send(
         numbers = b"".join(_NUMBER.pack(i) for i in range(len(requests)))
         threading.Thread(target=_feed, args=(writing, numbers), daemon=True).start()
         for worker in started:
-            await _line(worker)
+            await _read_line(worker)
         start = time.monotonic() + LEAD_S
         begin(start)
         for worker in started:
-            await _tell(worker, f"{start!r}\n".encode())
-        return await asyncio.gather(*(_told(worker, ended) for worker in started))
+            await _write(worker, f"{start!r}\n".encode())
+        return await asyncio.gather(*(_report(worker, ended) for worker in started))
     finally:
         for worker in started:
             if worker.returncode is None:
@@ -109,80 +112,85 @@ async def _start(job: _Job) -> asyncio.subprocess.Process:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     content = pickle.dumps(job)
-    await _tell(worker, struct.pack("<Q", len(content)) + content)
+    await _write(worker, struct.pack("<Q", len(content)) + content)
     return worker
 
 
-async def _tell(worker: asyncio.subprocess.Process, words: bytes) -> None:
-    """Write to a worker; if it has died, that is told when it is read from."""
+async def _write(worker: asyncio.subprocess.Process, data: bytes) -> None:
+    """Write to a worker; if it has died, :func:`_read_line` raises the reason."""
     assert worker.stdin
-    with suppress(OSError, RuntimeError):  # RuntimeError: uvloop's, of a pipe that is closed
-        worker.stdin.write(words)
+    with suppress(OSError, RuntimeError):  # uvloop raises RuntimeError for a closed pipe
+        worker.stdin.write(data)
         await worker.stdin.drain()
 
 
 def _feed(pipe: int, numbers: bytes) -> None:
-    """Writes the numbers of all requests; when every worker has gone there is nobody to read."""
+    """Write the numbers of all requests to the pipe, until no worker reads it any more."""
     with suppress(BrokenPipeError), os.fdopen(pipe, "wb", buffering=0) as queue:
         left = memoryview(numbers)
         while left:
             left = left[queue.write(left) or 0 :]
 
 
-async def _line(worker: asyncio.subprocess.Process) -> bytes:
+async def _read_line(worker: asyncio.subprocess.Process) -> bytes:
+    """The next line of a worker's output; WorkerError if the worker has ended."""
     assert worker.stdout
     line = await worker.stdout.readline()
     if line.endswith(b"\n"):
         return line
     assert worker.stderr
-    words = (await worker.stderr.read()).decode(errors="replace").strip()
+    error = (await worker.stderr.read()).decode(errors="replace").strip()
     raise WorkerError(
-        f"a client process ended with status {await worker.wait()}; its last words:\n{words}"
+        f"a client process ended with status {await worker.wait()}; its standard error:\n{error}"
     )
 
 
-async def _told(worker: asyncio.subprocess.Process, ended: Callable[[], None]) -> dict[str, Any]:
-    while (line := await _line(worker)) == b"\n":
+async def _report(worker: asyncio.subprocess.Process, ended: Callable[[], None]) -> dict[str, Any]:
+    """Wait for a worker's last line, its report; an empty line before it is an ended response."""
+    while (line := await _read_line(worker)) == b"\n":
         ended()
-    told = json.loads(line)
-    if "error" in told:
-        raise SpoolError(told["error"])
-    return dict(told)
+    report = json.loads(line)
+    if "error" in report:
+        raise SpoolError(report["error"])
+    return dict(report)
 
 
 def main() -> None:
-    """A worker: job in, ``ready`` out, start in, an empty line per response and a last one out."""
-    source, said = sys.stdin.buffer, sys.stdout.buffer
+    """Run a worker: read the job, write ``ready``, read the start, send, write the report.
 
-    def say(line: bytes) -> None:
-        said.write(line + b"\n")
-        said.flush()
+    An empty line is written after each response.
+    """
+    source, output = sys.stdin.buffer, sys.stdout.buffer
+
+    def write_line(line: bytes) -> None:
+        output.write(line + b"\n")
+        output.flush()
 
     (size,) = struct.unpack("<Q", source.read(8))
-    job: _Job = pickle.loads(source.read(size))  # noqa: S301 - of our own parent
+    job: _Job = pickle.loads(source.read(size))  # noqa: S301 - written by our own parent process
 
     def take() -> int | None:
         assert job.queue is not None
         taken = os.read(job.queue, _NUMBER.size)
         return _NUMBER.unpack(taken)[0] if taken else None
 
-    with Spool(job.spool) as spool, undisturbed() as runner:
+    with Spool(job.spool) as spool, frozen_heap_loop() as runner:
         client = Client(
             job.url,
             job.requests,
             spool,
             stall_s=job.stall_s,
             take=take,
-            ended=lambda: say(b""),
+            ended=lambda: write_line(b""),
         )
-        say(b"ready")
+        write_line(b"ready")
         start = float(source.readline())
         spool.note("start", at=start)
         try:
-            told = runner.run(client.send(job.share, start))
+            report = runner.run(client.send(job.share, start))
         except SpoolError as error:
-            told = {"error": str(error)}
-    say(json.dumps(told).encode())
+            report = {"error": str(error)}
+    write_line(json.dumps(report).encode())
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What was recorded of a run, and how it is written and read."""
+"""What is recorded of a run, and how records are written and read."""

@@ -1,4 +1,4 @@
-"""What one response streamed, in columns: a million deltas take some 30 MB and no loop to judge."""
+"""The deltas of one response, in columns: a million take about 30 MB, and need no Python loop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 MOST_TOKENS = 2**31 - 1
-"""No delta carries more; a larger count is an engine's error, and refused as one."""
+"""Largest number of tokens of a delta; a larger one is an error of the engine, and refused."""
 UNKNOWN = -1
-"""In the column of tokens: the engine did not say."""
+"""In the column of tokens: the engine did not report the number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Delta:
     Attributes:
         at_s: arrival, seconds from the start of the run (monotonic).
         field: ``reasoning``, ``reasoning_content``, ``content``, or ``""`` for tokens without text.
-        tokens: how many tokens it carried; None when the engine did not say.
+        tokens: number of tokens it carried; None if the engine did not report it.
         text: the text it carried, possibly empty.
     """
 
@@ -34,16 +34,15 @@ class Delta:
 
 
 class Deltas(Sequence[Delta]):
-    """The deltas of one response in their order of arrival; immutable, equal when they hold the
-    same.
+    """The deltas of one response in the order of arrival: an immutable sequence of :class:`Delta`.
 
-    A sequence of :class:`Delta`, made when one is asked for. What judges uses the columns, arrays
-    of shape (n,) that cannot be written to:
+    Each Delta is created when it is accessed. Metrics use the columns, read-only arrays of shape
+    (n,):
 
     Attributes:
-        at_s: float64, arrivals in seconds.
-        tokens: int32, tokens carried; ``UNKNOWN`` where the engine did not say.
-        sizes: int64, characters of text.
+        at_s: float64, arrival times in s.
+        tokens: int32, number of tokens; ``UNKNOWN`` if the engine did not report it.
+        sizes: int64, number of characters of text.
     """
 
     __slots__ = ("_codes", "_names", "_offsets", "_text", "at_s", "tokens")
@@ -56,10 +55,10 @@ class Deltas(Sequence[Delta]):
 
     @classmethod
     def of_rows(cls, rows: Sequence[Sequence[Any]]) -> Self:
-        """From rows ``[at_s, field, tokens, text]``, as they stand in a record.
+        """Create deltas from rows ``[at_s, field, tokens, text]``, the form of a record.
 
         Raises:
-            TypeError, ValueError: they are no deltas; the message says why.
+            TypeError, ValueError: a row is no delta; the message says why.
         """
         made = cls.__new__(cls)
         made._fill(rows)
@@ -81,26 +80,27 @@ class Deltas(Sequence[Delta]):
 
     @property
     def counted(self) -> bool:
-        """Whether the engine said of every delta how many tokens it carried."""
+        """Whether the engine reported the number of tokens of every delta."""
         return not (self.tokens == UNKNOWN).any()
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
+        """Number of characters of each delta, shape (n,)."""
         return np.diff(self._offsets)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields in which deltas came, each once, in their order of appearance."""
+        """The fields of the deltas, each once, in the order of appearance."""
         return self._names
 
     def within(self, field: str) -> npt.NDArray[np.bool_]:
-        """Which deltas came in that field, shape (n,)."""
+        """Which deltas have this field, shape (n,)."""
         code = self._names.index(field) if field in self._names else len(self._names)
         found: npt.NDArray[np.bool_] = self._codes == code
         return found
 
     def text(self, field: str | None = None) -> str:
-        """The text of the deltas of one field, or of all, put together."""
+        """The joined text of the deltas of one field, or of all."""
         if field is None or self._names == (field,):
             return self._text
         if field not in self._names:
@@ -127,7 +127,7 @@ class Deltas(Sequence[Delta]):
             raise ValueError(f"a delta carries {UNKNOWN} tokens")
         self._names = tuple(dict.fromkeys(fields))
         if not all(isinstance(name, str) for name in self._names):
-            raise TypeError(f"a field is called by a text, not by {self._names}")
+            raise TypeError(f"the name of a field must be a text, not one of {self._names}")
         codes = {name: code for code, name in enumerate(self._names)}
         kind = np.min_scalar_type(len(codes))
         self._codes = np.fromiter(map(codes.__getitem__, fields), kind, len(fields))
@@ -172,14 +172,14 @@ class Deltas(Sequence[Delta]):
             )
         return list(self) == other if isinstance(other, list) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # as of a list, with which it compares
+    __hash__ = None  # type: ignore[assignment]  # unhashable as a list, to which it compares equal
 
     def __repr__(self) -> str:
         return f"Deltas({list(self)})"
 
 
 def _column(what: str, values: Sequence[Any], kinds: str) -> npt.NDArray[Any]:
-    """Numbers of one of numpy's kinds, not converted from anything else."""
+    """An array of the values, which must be of these numpy kinds: nothing is converted."""
     column = np.array(values) if values else np.zeros(0, np.int64)
     if column.dtype.kind not in kinds or column.ndim != 1:
         odd = [value for value in values if np.array(value).dtype.kind not in kinds] or values

@@ -1,4 +1,4 @@
-"""Read the record of a run, packed or not, whole or cut short."""
+"""Read the record of a run: plain or compressed, complete or cut short."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ from .sse import Stream, parse
 
 
 def read_run(path: Path) -> Run:
-    """Read a record, or what ``xz`` made of it (``.jsonl.xz``); a record that was cut short is read
-    as far as it goes and has no ``closing``. Where a process died while it measured, the samples
-    are those of the spools that it left.
+    """Read a record, or the file that ``xz`` made of it (``.jsonl.xz``).
+
+    A record that was cut short is read up to that point and has no ``closing``. If the process
+    died while it measured, the samples are read from the spools that it left.
 
     Raises:
-        RecordError: no record, a newer schema, or a broken line that is not the last.
+        RecordError: there is no record, its schema is newer, or a line other than the last is
+            broken.
     """
     try:
         with _opened(path) as lines:
             return _read(path, lines)
     except (lzma.LZMAError, EOFError) as error:
-        raise RecordError(f"{packed(path)}: broken ({error}); record it anew") from error
+        raise RecordError(
+            f"{packed(path)}: broken as an xz file ({error}); record it anew, or restore it with "
+            "`git checkout`"
+        ) from error
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); was it recorded?") from error
 
@@ -41,7 +46,9 @@ def _read(path: Path, lines: Iterable[bytes]) -> Run:
             kind = content.pop("kind")
             if run is None:
                 if kind != "run":
-                    raise RecordError(f"{path}: the first line is no header of a run")
+                    raise RecordError(
+                        f"{path}: the first line is not the header of a run; is it a record?"
+                    )
                 schema = content.pop("schema")
                 if schema > SCHEMA:
                     raise RecordError(
@@ -62,22 +69,28 @@ def _read(path: Path, lines: Iterable[bytes]) -> Run:
             if isinstance(error, RecordError):
                 raise
             if not line.endswith(b"\n") and run is not None:
-                break  # The process died while it wrote this line, which is the last.
+                break  # the process died while it wrote this line, the last one
             raise RecordError(f"{path}:{number}: broken line ({error}); record it anew") from error
     if run is None:
         raise RecordError(f"{path}: empty; record it anew")
-    if run.closing is None and (left := spool.left(path)):
-        run.samples = [s for s, note, _ in understood(left) if note["cut"] is None]
+    if run.closing is None and (spools := spool.leftover_spools(path)):
+        run.samples = [s for s, note, _ in parse_spools(spools) if note["cut"] is None]
     return run
 
 
-def understood(spools: Sequence[spool.Spooled]) -> Iterator[tuple[Sample, dict[str, Any], Stream]]:
-    """What the client processes of one run spooled: each ended request as a sample, with the note
-    of its end and all that its response said, in the order in which they ended."""
+def parse_spools(
+    spools: Sequence[spool.Spooled],
+) -> Iterator[tuple[Sample, dict[str, Any], Stream]]:
+    """Parse the spools of all client processes of one run.
+
+    Returns:
+        Each ended request as a sample, with the note of its end and its parsed response, in the
+        order in which they ended.
+    """
     ends = [(note["ended_s"], i, n) for i, s in enumerate(spools) for n, note in enumerate(s.ends)]
     for _, i, n in sorted(ends):
         note, start = spools[i].ends[n], spools[i].start or 0.0
-        # The body of a refusal is told by its error.
+        # The error of a refused request quotes the body of its response.
         chunks = [] if note["refused"] else spools[i].chunks(note["number"])
         stream = parse([(at - start, data) for at, data in chunks], note["error"])
         yield _sample(note, stream), note, stream
@@ -97,17 +110,17 @@ def _sample(note: Mapping[str, Any], stream: Stream) -> Sample:
 
 
 def packed(path: Path) -> Path:
-    """Where ``xz`` puts a record: a fifth of its size, to be kept in a repository."""
+    """Where ``xz`` puts a compressed record: a fifth of the size, for a repository."""
     return path.with_name(path.name + ".xz")
 
 
 def recorded(path: Path) -> bool:
-    """Whether there is a record, packed or not."""
+    """Whether there is a record, compressed or not."""
     return path.is_file() or packed(path).is_file()
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Bytes: text has more ends of line than \\n, and may be cut short inside a character."""
+    """Open as bytes: text mode knows more line ends than \\n, and fails inside a character."""
     if not path.is_file() and packed(path).is_file():
         return lzma.open(packed(path))
     return path.open("rb")

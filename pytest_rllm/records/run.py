@@ -1,7 +1,7 @@
-"""One request (Sample), one run of requests with the series beside it (Run), and their record.
+"""One request and its response (Sample), and one run of requests with its series (Run).
 
-A record is a JSONL file that is written while the run goes on: a header, a line per sample and per
-point of a series, and a closing line. Everything that judges reads records and nothing else.
+The record of a run is a JSONL file: a header, a line per sample and per point of a series, and a
+closing line. Metrics and verdicts are computed from records alone, so a replay gives the same ones.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ ServerId = tuple[str, int | None]
 
 
 class RecordError(ValueError):
-    """A record cannot be read; the message says where and what to do."""
+    """A record cannot be read or written; the message says where, and what to do."""
 
 
 @dataclass
 class Sample:
-    """One request and all that came back. Times are seconds from the start of the run.
+    """One request and its response. Times are seconds from the start of the run.
 
     Attributes:
-        prompt: what was asked, with its key.
-        intended_s: when the workload wanted it sent; latency counts from here.
-        sent_s: when it was sent. The difference is the client's lateness.
-        ended_s: when the response ended, or failed.
-        deltas: streamed deltas in their order of arrival; a list of them is made one.
-        usage: the engine's own count at the end (``completion_tokens`` ...).
+        prompt: the question, with its answer key.
+        intended_s: when the workload schedules the request; latencies count from here.
+        sent_s: when the request was sent; ``sent_s - intended_s`` is the client's lateness.
+        ended_s: when the response ended or failed.
+        deltas: streamed deltas in the order of arrival; a list of Delta is converted.
+        usage: the engine's token counts at the end (``completion_tokens`` ...).
         finish_reason: ``stop``, ``length``, or None.
-        error: why it failed, None when it did not. What had arrived is in ``deltas``.
+        error: why the request failed; None if it did not. ``deltas`` holds what had arrived.
     """
 
     prompt: Prompt
@@ -57,7 +57,7 @@ class Sample:
 
     @cached_property
     def _answer_from(self) -> int:
-        """Index in the concatenated ``content`` where inline reasoning ends; 0 without any."""
+        """Index in the joined ``content`` at which inline reasoning ends; 0 if there is none."""
         content = self.deltas.text("content")
         close = content.find(_CLOSE)
         if close >= 0:
@@ -66,36 +66,36 @@ class Sample:
 
     @cached_property
     def answer(self) -> str:
-        """The visible answer: ``content`` after any inline ``<think> ... </think>``."""
+        """The visible answer: ``content`` without inline ``<think> ... </think>``."""
         return self.deltas.text("content")[self._answer_from :]
 
     @property
     def reasoned(self) -> bool:
-        """Whether any reasoning arrived, in a field of its own or inline."""
+        """Whether reasoning arrived, in a field of its own or inline."""
         own = any(field.startswith("reasoning") for field in self.deltas.fields)
         return own or self._answer_from > 0
 
     @cached_property
     def first_token_s(self) -> float | None:
-        """Arrival of the first token of any kind; an event with a role alone is none."""
-        said = (self.deltas.tokens != 0) | (self.deltas.sizes > 0)
-        return float(self.deltas.at_s[said.argmax()]) if said.any() else None
+        """Arrival of the first token of any kind; an event with only a role has no token."""
+        carrying = (self.deltas.tokens != 0) | (self.deltas.sizes > 0)
+        return float(self.deltas.at_s[carrying.argmax()]) if carrying.any() else None
 
     @cached_property
     def first_visible_s(self) -> float | None:
-        """Arrival of the first token of the visible answer that is more than white space."""
+        """Arrival of the first visible token, not counting white space; None if there is none."""
         return None if self._first_visible is None else float(self.deltas.at_s[self._first_visible])
 
     @property
     def output_tokens(self) -> int | None:
-        """Tokens generated, by the engine's count; None when it did not say."""
+        """Number of generated tokens as counted by the engine; None if it reports none."""
         if isinstance(self.usage.get("completion_tokens"), int):
             return int(self.usage["completion_tokens"])
         return int(self.deltas.tokens.sum()) if self.deltas.counted else None
 
     @property
     def pace(self) -> float:
-        """Deltas per second, from the first to the last; 0 when fewer than two times are known."""
+        """Deltas per second from the first to the last; 0 without two different times."""
         times = self.deltas.at_s
         if times.size < 2 or times[-1] == times[0]:
             return 0.0
@@ -103,14 +103,14 @@ class Sample:
 
     @cached_property
     def reasoning_tokens(self) -> int | None:
-        """Tokens before the first visible one; all of them when none is visible."""
+        """Number of tokens before the first visible one; all tokens if none is visible."""
         if not self.deltas.counted:
             return None
         return int(self.deltas.tokens[: self._first_visible].sum())
 
     @cached_property
     def _first_visible(self) -> int | None:
-        """Index of the first delta that holds more than white space of the answer."""
+        """Index of the first delta with visible text of the answer, not counting white space."""
         shown = self.answer.lstrip()
         if not shown:
             return None
@@ -121,14 +121,14 @@ class Sample:
 
 @dataclass
 class Run:
-    """A block of requests to one server, with the series that were sampled beside it.
+    """A block of requests to one server, with the series that were sampled meanwhile.
 
     Attributes:
         header: what the run was: arm, serving, workload, engine, machine ...
         samples: one per request, in the order in which they ended.
-        series: per name (``kv_use``, ``running`` ...) times in s and values, same length.
-        closing: what was known at the end (lag of the client, telemetry errors); None when the
-            record was cut short.
+        series: times in s and values (equal lengths) by name (``kv_use``, ``running`` ...).
+        closing: the closing line (lag of the client, telemetry errors ...); None if the record was
+            cut short.
     """
 
     header: Header = field(default_factory=Header)
@@ -139,6 +139,7 @@ class Run:
     """Values of metrics that were worked out already, see ``metrics.base``."""
 
     def add_point(self, at_s: float, values: Mapping[str, float]) -> None:
+        """Append one reading to the series."""
         for name, value in values.items():
             times, points = self.series.setdefault(name, ([], []))
             times.append(at_s)

@@ -1,7 +1,8 @@
-"""What a client writes while it measures: bytes with their times, to be understood afterwards.
+"""The file that a client process writes while it measures: bytes with times, parsed after the run.
 
-A spool lies beside the record that it becomes (``run.jsonl.spool-0``), one per process, and is
-removed when that record is whole. A process that dies leaves it, and ``samples.read_run`` reads it.
+A spool lies beside the record that is made from it (``run.jsonl.spool-0``), one per process, and is
+removed when the record is complete. If the process dies, its spool is left, and
+``reader.read_run`` reads it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ _FRAME = struct.Struct("<cI")
 _READS = struct.Struct("<II")
 _TIME = struct.Struct("<d")
 READS, PAGE, NOTE = b"R", b"P", b"N"
-"""Frames: reads of a response, a page of telemetry, anything else as JSON."""
+"""Kinds of frames: reads of a response, a page of telemetry, a note in JSON."""
 
 
 class ClientError(RuntimeError):
-    """The client cannot do its part; the message says why, and what to do."""
+    """The client cannot measure; the message says why, and what to do."""
 
 
 class SpoolError(ClientError):
@@ -32,19 +33,19 @@ class SpoolError(ClientError):
 
 
 class Spool:
-    """Writes one spool, each call in one piece; a context manager.
+    """Writes one spool, one frame per call; a context manager.
 
-    Once a write has failed every further one is refused, too: :meth:`check` raises the reason.
+    After a failed write nothing more is written; :meth:`check` raises the reason.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._error: OSError | None = None
-        # Unbuffered: what was said is on the disk's side when the call returns.
+        # Unbuffered: when a call returns, the kernel has the frame.
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed in __exit__
 
     def reads(self, number: int, times: Sequence[float], datas: Sequence[bytes]) -> None:
-        """Reads of the response to request ``number``, in the order of arrival."""
+        """Write reads of the response to request ``number``, in the order of arrival."""
         self._write(
             READS,
             _READS.pack(number, len(times)),
@@ -54,23 +55,23 @@ class Spool:
         )
 
     def page(self, at: float, page: bytes) -> None:
-        """A page of telemetry, as it was got."""
+        """Write a page of telemetry, unparsed."""
         self._write(PAGE, _TIME.pack(at), page)
 
     def reading(self, at: float, values: Mapping[str, float]) -> None:
-        """One reading of other series."""
+        """Write one reading of other series."""
         self.note("reading", at=at, values=values)
 
     def note(self, kind: str, **content: Any) -> None:
-        """A start, the end of a request, a reading."""
+        """Write a note: the start of the run, the end of a request, or a reading."""
         self._write(NOTE, json.dumps({"kind": kind, **content}, separators=(",", ":")).encode())
 
     def check(self) -> None:
-        """Raises SpoolError when something could not be written."""
+        """Raise SpoolError if a write has failed."""
         if self._error:
             raise SpoolError(
-                f"{self.path}: cannot be written ({self._error.strerror}); the run is given up: "
-                "free space there, or record elsewhere (--rllm-record=DIR)"
+                f"{self.path}: cannot be written ({self._error.strerror}); the run was "
+                "stopped; free space there, or record elsewhere (--rllm-record=DIR)"
             ) from self._error
 
     def _write(self, kind: bytes, *parts: bytes) -> None:
@@ -93,13 +94,13 @@ class Spool:
 
 @dataclass
 class Spooled:
-    """A spool as it lies on disk: an index, from which one response at a time is read.
+    """The index of a spool on disk, from which one response at a time is read.
 
     Attributes:
         path: of the spool.
-        start: of the run, on the clock of every time in here; None before there was one.
+        start: start of the run, on the clock of all times here; None if the run had not started.
         ends: notes of ended requests, in the order in which they ended.
-        readings: notes of other series.
+        readings: notes of readings of other series.
     """
 
     path: Path
@@ -110,7 +111,7 @@ class Spooled:
     _pages: list[tuple[int, int]] = field(default_factory=list)
 
     def chunks(self, number: int) -> list[Chunk]:
-        """All reads of the response to request ``number``."""
+        """The reads of the response to request ``number``: arrival times and bytes."""
         found: list[Chunk] = []
         for payload in self._payloads(self._reads.get(number, ())):
             _, n = _READS.unpack_from(payload)
@@ -125,7 +126,7 @@ class Spooled:
         return found
 
     def pages(self) -> Iterator[tuple[float, bytes]]:
-        """Pages of telemetry with their times."""
+        """The pages of telemetry with their times."""
         for payload in self._payloads(self._pages):
             yield _TIME.unpack_from(payload)[0], payload[_TIME.size :]
 
@@ -137,7 +138,7 @@ class Spooled:
 
 
 def read(path: Path) -> Spooled:
-    """Index a spool; a last frame that is not whole is left out."""
+    """Index a spool; an incomplete last frame is left out."""
     found = Spooled(path)
     end = path.stat().st_size
     with open(path, "rb") as file:
@@ -167,11 +168,11 @@ def _note(found: Spooled, note: dict[str, Any]) -> None:
             found.readings.append(note)
 
 
-def beside(record: Path, number: int) -> Path:
-    """Where the spool of a record's client process ``number`` lies."""
+def spool_path(record: Path, number: int) -> Path:
+    """The path of the spool of client process ``number`` of a record."""
     return record.with_name(f"{record.name}.spool-{number}")
 
 
-def left(record: Path) -> list[Spooled]:
-    """The spools that lie beside a record."""
+def leftover_spools(record: Path) -> list[Spooled]:
+    """The spools that a process left beside its record when it died."""
     return [read(path) for path in sorted(record.parent.glob(f"{record.name}.spool-*"))]

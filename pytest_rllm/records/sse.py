@@ -1,4 +1,4 @@
-"""From the bytes of a streamed chat completion to deltas. Pure: the clock was read elsewhere."""
+"""Parse the bytes of a streamed chat completion into deltas; arrival times come with the bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ Row = tuple[float, str, int | None, str]
 
 @dataclass(slots=True)
 class Stream:
-    """All that one response said."""
+    """The parsed content of one response.
+
+    Attributes:
+        deltas: with text or tokens, in the order of arrival.
+        finish_reason: the last one that was sent.
+        usage: the engine's token counts.
+        fields: names of all fields that deltas had.
+        error: why the response is not complete and valid; None if it is.
+    """
 
     deltas: Deltas = field(default_factory=Deltas)
     finish_reason: str | None = None
@@ -29,19 +37,19 @@ class Stream:
 
 
 def events(chunks: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
-    """Data of server-sent events, each with the arrival of the chunk that completed it.
+    """Data of server-sent events, each with the arrival time of the chunk that completed it.
 
-    One chunk may hold many events, one event may span many chunks. A last event without its
-    closing blank line is not yielded: it did not arrive. Every byte is looked at once, however
-    many chunks an event comes in.
+    One chunk may hold many events, and one event may span many chunks. A last event without its
+    closing blank line is not yielded, because it did not arrive completely. Every byte is examined
+    once, whatever the number of chunks of an event.
     """
-    begun = bytearray()  # an event that has not ended
-    held = b""  # its last ends of line, of which more may come: \n, \r or both
+    begun = bytearray()  # the beginning of an event that is not complete
+    held = b""  # its last line ends, which the next chunk may continue: \n, \r or both
     for at_s, chunk in chunks:
         chunk = held + chunk
         held = b""
         if b"\r" in chunk:
-            # A \r at the end of a chunk may be half of a \r\n: left until the rest arrives.
+            # A \r at the end of a chunk may be half of a \r\n: kept until the rest arrives.
             if chunk.endswith(b"\r"):
                 chunk, held = chunk[:-1], b"\r"
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -62,13 +70,15 @@ def events(chunks: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes
 
 
 def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> Stream:
-    """Read a whole response; what arrived before an error is kept, and the error says what it was.
+    """Parse a response; what arrived before an error is kept.
 
-    ``failure`` is how the connection failed, None when it ended well. An error that the stream
-    itself told is the cause, and is named instead.
+    Args:
+        chunks: arrival times and bytes.
+        failure: how the connection failed; None if it ended normally. An error that the stream
+            itself reports is reported instead, because it is the cause.
 
-    Tokens of a delta come from the running usage (``continuous_usage_stats``), else from
-    ``token_ids``, else they are None.
+    The number of tokens of a delta comes from the running usage (``continuous_usage_stats``), else
+    from ``token_ids``; else it is None.
     """
     stream = Stream()
     rows: list[Row] = []
@@ -81,7 +91,7 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
         try:
             event = _read(data)
             if not isinstance(event, dict):
-                raise TypeError("an event is not an object")
+                raise TypeError("the event is not an object")
             if event.get("error"):
                 stream.error = f"error in the stream: {_message(event['error'])}"
                 break
@@ -90,12 +100,12 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
             if not isinstance(used, int):
                 used = None
             elif used > MOST_TOKENS:
-                raise ValueError("nothing has so many tokens")
+                raise ValueError(f"{used} tokens are more than any response has")
             stream.usage.update({k: v for k, v in usage.items() if v is not None})
             for choice in event.get("choices") or ():
                 delta = choice.get("delta") or {}
                 if not isinstance(delta, dict):
-                    raise TypeError("a delta is not an object")
+                    raise TypeError("the delta is not an object")
                 stream.fields.update(delta)
                 tokens = _tokens(choice) if used is None else max(0, used - counted)
                 counted += tokens or 0
@@ -103,7 +113,7 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
                 finish_reason = choice.get("finish_reason")
                 if finish_reason:
                     if not isinstance(finish_reason, str):
-                        raise TypeError("a finish reason is not a text")
+                        raise TypeError("the finish reason is not a text")
                     stream.finish_reason = finish_reason
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             stream.error = f"malformed event {data[:200]!r}: {error}"
@@ -121,7 +131,7 @@ def _read(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
     except (ValueError, RecursionError):
-        # The slower one takes half of a pair of surrogates, and says better what is wrong.
+        # json is slower, but accepts half of a surrogate pair and has better error messages.
         return json.loads(data)
 
 
@@ -131,7 +141,7 @@ def _tokens(choice: dict[str, Any]) -> int | None:
 
 
 def _add_rows(rows: list[Row], at_s: float, delta: dict[str, Any], tokens: int | None) -> None:
-    """Deltas of one event. An engine that fills two names with one text said it once."""
+    """Append the deltas of one event; the same text in two fields is taken once."""
     before = len(rows)
     for name in TEXT_FIELDS:
         text = delta.get(name)

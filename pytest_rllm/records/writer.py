@@ -1,4 +1,4 @@
-"""Write the record of a run while it goes on."""
+"""Write the record of a run, line by line."""
 
 from __future__ import annotations
 
@@ -15,33 +15,37 @@ from .run import RecordError, Run, Sample
 
 
 class RunWriter:
-    """Writes the record of a Run; a context manager.
+    """Writes the record of a run; a context manager.
 
-    Nothing is kept in memory. The closing line is written by :meth:`close` only.
+    Nothing is kept in memory. Only :meth:`close` writes the closing line: a record without one was
+    cut short.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._samples = 0
-        # surrogatepass: an engine may split a character over two deltas, half a pair in each.
+        # surrogatepass: an engine may split a character into the surrogates of two deltas.
         self._file = open(  # noqa: SIM115 - closed in __exit__
             path, "w", encoding="utf-8", errors="surrogatepass"
         )
         self._line({"kind": "run", "schema": SCHEMA, **header.to_json()})
 
     def sample(self, sample: Sample) -> None:
-        """Keep one finished (or failed) request."""
+        """Write one finished or failed request."""
         self._samples += 1
         self._line({"kind": "sample", **_to_json(sample)})
 
     def point(self, at_s: float, values: Mapping[str, float]) -> None:
-        """Keep one reading of series, ``at_s`` seconds from the start of the run."""
+        """Write one reading of series, ``at_s`` seconds from the start of the run."""
         self._line({"kind": "point", "at_s": round(at_s, 6), "values": dict(values)})
 
     def close(self, closing: Mapping[str, Any]) -> Run:
-        """Write the closing line; returns the run as it reads in the record, so that a replay
-        judges the very same numbers."""
+        """Write the closing line.
+
+        Returns:
+            The run as read from its record, so that a replay judges exactly the same numbers.
+        """
         self._line({"kind": "end", "samples": self._samples, **closing})
         return read_run(self.path)
 
@@ -51,8 +55,9 @@ class RunWriter:
             self._file.flush()
         except OSError as error:
             raise RecordError(
-                f"{self.path}: cannot be written ({error.strerror}); what was measured is in the "
-                "spool beside it: free space, or record elsewhere (--rllm-record=DIR)"
+                f"{self.path}: cannot be written ({error.strerror}); the measured responses are in "
+                "the spool files beside it; free space there, or record elsewhere "
+                "(--rllm-record=DIR)"
             ) from error
 
     def __enter__(self) -> Self:

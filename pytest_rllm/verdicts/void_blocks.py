@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..loadgen.fidelity import CLIENT_ERROR_S
+from ..loadgen.limits import CLIENT_ERROR_S
 from ..records.run import Run, ServerId
 from .judge import Blocks
 

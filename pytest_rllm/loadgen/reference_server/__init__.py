@@ -1,9 +1,9 @@
-"""A server that streams on a known, seeded schedule, to judge clients by: no model, no thinking.
+"""A server without a model that streams on a known, seeded schedule: clients are measured by it.
 
-``python -m pytest_rllm.loadgen.reference_server`` serves from a process of its own, prints one line
-of JSON with its url, and ends when its standard input closes; :func:`running` starts one. The truth
-travels in the text: each delta reads as the CLOCK_MONOTONIC time right before its bytes were handed
-to the kernel, see :func:`truth`.
+``python -m pytest_rllm.loadgen.reference_server`` serves in a process of its own, prints one line
+of JSON with its URL, and ends when its standard input closes; :func:`running` starts one. The text
+of each delta is the time (CLOCK_MONOTONIC) just before its bytes were handed to the kernel, see
+:func:`truth`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .schedules import truth as truth
 
 @dataclass
 class Running:
-    """A timing server in a process of its own."""
+    """A reference server that runs in a process of its own."""
 
     url: str
     pid: int
@@ -37,7 +37,10 @@ def running(*options: str) -> Iterator[Running]:
     try:
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the timing server ended with status {process.wait()}")
+            raise RuntimeError(
+                f"the reference server ended with status {process.wait()} before it served; its "
+                "standard error says why"
+            )
         yield Running(json.loads(line)["url"], process.pid)
     finally:
         process.stdin.close()

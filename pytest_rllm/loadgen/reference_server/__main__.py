@@ -1,4 +1,4 @@
-"""``python -m pytest_rllm.loadgen.reference_server``: serves until its standard input closes."""
+"""Serve streams on a known schedule until standard input closes; the URL is printed as JSON."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from .server import Server
 def main(arguments: list[str] | None = None) -> None:
     """Serve until standard input closes or SIGTERM comes."""
     parser = argparse.ArgumentParser(
-        prog="timing_server", description=(__doc__ or "").split("\n")[0]
+        prog="python -m pytest_rllm.loadgen.reference_server",
+        description=(__doc__ or "").split("\n")[0],
     )
     for setting in fields(Script):
         kind = type(setting.default)
         parser.add_argument(
             f"--{setting.name.replace('_', '-')}", type=kind, default=setting.default
         )
-    parser.add_argument("--metrics-bytes", type=int, default=0, help="least length of /metrics")
-    parser.add_argument("--cpu", type=int, help="the core to run on")
+    parser.add_argument("--metrics-bytes", type=int, default=0, help="smallest length of /metrics")
+    parser.add_argument("--cpu", type=int, help="number of the core to run on")
     chosen = vars(parser.parse_args(arguments))
     metrics_bytes, cpu = chosen.pop("metrics_bytes"), chosen.pop("cpu")
     if cpu is not None:
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = Server(Script(**chosen), metrics_bytes)
-    Script().schedule()  # numpy loads its random numbers when they are first drawn
+    Script().schedule()  # numpy loads its random generators on first use
     print(json.dumps({"url": server.url, "pid": os.getpid()}), flush=True)
     gc.disable()
     server.serve(sys.stdin.fileno() if sys.stdin else None)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the timing server speaks it: requests one after the other on a connection."""
+"""The HTTP/1.1 side of the reference server: requests of a connection are answered in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """A client's socket, with what the kernel would not take yet."""
+    """A client's socket, with the bytes that the kernel has not accepted yet.
+
+    Attributes:
+        open: whether the socket is open.
+        asked: received bytes that are not answered yet.
+        pending: bytes to send that the kernel did not accept.
+        stream: the response that is being streamed; None between responses.
+    """
 
     def __init__(self, server: Server, client: socket.socket) -> None:
         client.setblocking(False)
@@ -23,6 +30,7 @@ class Connection:
         self.stream: Stream | None = None
 
     def write(self, data: bytes) -> None:
+        """Send bytes, or keep them until the kernel accepts them."""
         if self.pending:
             self.pending += data
             return
@@ -39,7 +47,7 @@ class Connection:
             self._server.poll.modify(self._socket, select.EPOLLIN | select.EPOLLOUT)
 
     def ready(self, mask: int) -> None:
-        """Read what was asked, write what waits."""
+        """Read new requests and write pending bytes, as the events in ``mask`` allow."""
         if mask & select.EPOLLOUT and self.pending:
             waiting, self.pending = self.pending, b""
             self._server.poll.modify(self._socket, select.EPOLLIN)
@@ -60,7 +68,7 @@ class Connection:
             self.answer()
 
     def answer(self) -> None:
-        """Answer the requests that have arrived whole, one after the other."""
+        """Answer the requests that have arrived completely, in order."""
         while self.open and self.stream is None:
             head, blank, rest = self.asked.partition(b"\r\n\r\n")
             if not blank:
@@ -78,13 +86,14 @@ class Connection:
             method, path, *_ = [*first.split(" "), "", ""]
             self._server.answer(self, method, path.partition("?")[0], rest[:length])
 
-    def say(self, content: Any, status: str = "200 OK", kind: str = "application/json") -> None:
-        """A whole response: JSON, or a text as it is."""
+    def respond(self, content: Any, status: str = "200 OK", kind: str = "application/json") -> None:
+        """Send a complete response: a text as it is, anything else as JSON."""
         body = (content if isinstance(content, str) else json.dumps(content)).encode()
         head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
         self.write(head.encode() + body)
 
     def close(self) -> None:
+        """Close the socket, if it is open."""
         if self.open:
             self.open = False
             self._socket.close()

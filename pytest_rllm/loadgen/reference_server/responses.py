@@ -1,4 +1,4 @@
-"""One response of the timing server: its events, formatted but for time and counters."""
+"""One response of the reference server: templates of its events, and the state of its stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODEL = "under-test"
 
 
 class Events:
-    """The events of one response, formatted but for time and counters."""
+    """Templates of the events of one response; only time and token counts are filled in later."""
 
     def __init__(self, number: int, body: Mapping[str, Any], chat: bool) -> None:
         options = body.get("stream_options") or {}
@@ -28,29 +28,29 @@ class Events:
             "model": str(body.get("model") or MODEL).replace("%", ""),
         }
         asked = json.dumps(body.get("messages") or body.get("prompt"))
-        self.prompt_tokens = 1 + len(asked) // 4  # a guess: nothing is tokenized here
+        self.prompt_tokens = 1 + len(asked) // 4  # an estimate: this server has no tokenizer
         self.counted = bool(options.get("continuous_usage_stats"))
         self._usage_last = bool(options.get("include_usage"))
 
     def opening(self) -> bytes:
-        """What comes before the first delta: the role."""
+        """The event before the first delta, which carries the role."""
         if not self._chat:
             return b""
         choice = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
         return self._event([choice]) % self.values(0.0, 0)[1:]
 
     def delta(self, field: str, finish_reason: str | None) -> bytes:
-        """To be filled with :meth:`values`."""
+        """A template of a delta, to be filled with :meth:`values`."""
         said: dict[str, Any] = {"delta": {field: STAMP}} if self._chat else {"text": STAMP}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
         return self._event([choice])
 
     def values(self, at: float, tokens: int) -> tuple[float, ...]:
-        """What a template is filled with."""
+        """The values for a template: time, and token counts if they were requested."""
         return (at, tokens, self.prompt_tokens + tokens) if self.counted else (at,)
 
     def closing(self, tokens: int) -> bytes:
-        """What comes after the last delta: usage, [DONE], the end of the body."""
+        """The events after the last delta: usage, [DONE], the end of the body."""
         end = _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
         if not self._usage_last:
             return end
@@ -76,7 +76,11 @@ class Events:
 
 
 class Stream:
-    """One response on its way."""
+    """One response that is being streamed.
+
+    Attributes:
+        deltas, sent: number of deltas in all, and of those that were sent.
+    """
 
     def __init__(self, connection: Connection, script: Script, events: Events, number: int) -> None:
         self.connection, self.script, self.events = connection, script, events
@@ -91,14 +95,14 @@ class Stream:
         self._start = time.monotonic()
 
     def due(self) -> float:
-        """When the next write is due, monotonic s."""
+        """When the next write is due, in s of the monotonic clock."""
         due = self._start + self._times[self.sent // self._each]
         if self.script.gaps == "steps":
             due = -(-due // self.script.gap_s) * self.script.gap_s
         return due
 
     def write(self) -> int:
-        """Send what is due; returns how many deltas that were."""
+        """Send the next deltas; returns their number."""
         first, connection = self.sent, self.connection
         upto = self.sent = min(first + self._each, self.deltas)
         if not first:

@@ -1,4 +1,4 @@
-"""What the timing server says and when: pure, seeded, and the way back from its texts."""
+"""The seeded schedule of a response, and the times read back from its text."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Literal
 import numpy as np
 
 STAMP = "%015.6f "
-"""Text of a delta: seconds of the monotonic clock, always 16 characters."""
+"""Text of a delta: the monotonic clock in s, always 16 characters."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """What is answered to one request, and when. The same number and script: the same schedule.
+    """The deltas that answer a request, and their schedule, which follows from script and number.
 
     Attributes:
         reasoning, answer: number of deltas of each.
         first_s: seconds from the request to its first delta.
         gap_s: seconds from one write to the next; the mean of random ones.
-        gaps: all alike, or exponential, or (``steps``) on a grid of the server's clock that all
-            responses share, as the steps of an engine are.
+        gaps: ``fixed`` (all equal), ``exponential``, or ``steps``: writes of all responses fall on
+            one grid of the server's clock, as those of an engine's steps do.
         think_s: seconds between reasoning and answer, on top of the gap.
         tokens: tokens that one delta carries.
         events: deltas that one write carries.
-        spread_s: the first delta is later by a random part of this, so that responses that were
-            asked for together do not stay in step.
-        stage_s, growth: after so many seconds of deltas their rate grows by this factor, and again
-            after so many more: a ladder of rates in one response. 0 s is one rate for all.
-        seed: draws of the gaps and of the spread.
+        spread_s: the first delta is later by a random part of this, so that simultaneous
+            responses do not write at the same moments.
+        stage_s, growth: after every ``stage_s`` seconds the rate of deltas is multiplied by
+            ``growth``. 0 s keeps one rate.
+        seed: seed of the random gaps and spreads.
     """
 
     reasoning: int = 0
@@ -51,17 +51,17 @@ class Script:
             or min(self.tokens, self.events, self.growth) < 1
         ):
             raise ValueError(
-                "no number of a script is negative; tokens, events and growth are at least 1"
+                "no number of a script may be negative; tokens, events and growth are at least 1"
             )
         if self.reasoning + self.answer < 1:
-            raise ValueError("a script has at least 1 delta")
+            raise ValueError("a script needs at least 1 delta: reasoning or answer")
         if self.gaps not in ("fixed", "exponential", "steps"):
-            raise ValueError(f"gaps are fixed, exponential or steps, not {self.gaps!r}")
+            raise ValueError(f"gaps must be fixed, exponential or steps, not {self.gaps!r}")
         if self.gaps == "steps" and not self.gap_s:
-            raise ValueError("steps need a gap_s")
+            raise ValueError("gaps of steps need a gap_s above 0")
 
     def lasting(self, tokens: int, *, exactly: bool) -> Script:
-        """The same with at most, or exactly, so many tokens; reasoning comes first."""
+        """This script with at most, or exactly, this number of tokens; reasoning comes first."""
         deltas = -(-tokens // self.tokens)
         if not exactly:
             deltas = min(deltas, self.reasoning + self.answer)
@@ -69,21 +69,21 @@ class Script:
         return replace(self, reasoning=reasoning, answer=deltas - reasoning)
 
     def schedule(self, number: int = 0) -> list[float]:
-        """When the writes of the ``number``-th response are due, in s from its request."""
+        """Times at which the writes of a response are due, in s from its request."""
         writes = -(-(self.reasoning + self.answer) // self.events)
         rng = np.random.default_rng((self.seed, number))
         gaps = np.full(writes, self.gap_s)
         if self.gaps == "exponential":
             gaps = rng.exponential(self.gap_s, writes)
         gaps[0] = 0.0
-        due = self._hastened(np.cumsum(gaps)) + self.first_s + self.spread_s * rng.random()
+        due = self._accelerated(np.cumsum(gaps)) + self.first_s + self.spread_s * rng.random()
         if 0 < self.reasoning < self.reasoning + self.answer:
             due[-(-self.reasoning // self.events) :] += self.think_s
         times: list[float] = due.tolist()
         return times
 
-    def _hastened(self, even: np.ndarray) -> np.ndarray:
-        """Times from the first delta on, as the stages shorten them."""
+    def _accelerated(self, even: np.ndarray) -> np.ndarray:
+        """Times since the first delta, shortened by the growing rates of the stages."""
         if not self.stage_s or self.growth == 1:
             return even
         stages = [0.0]
@@ -94,11 +94,14 @@ class Script:
 
 
 def truth(text: str) -> list[float]:
-    """The times in a text of the server, in s of CLOCK_MONOTONIC, one per delta.
+    """Times at which the deltas of a text were sent, in s of CLOCK_MONOTONIC.
 
     Raises:
-        ValueError: the text is not the server's, or cut short inside a delta.
+        ValueError: the text is not of the reference server, or ends inside a delta.
     """
     if len(text) % 16:
-        raise ValueError(f"cut short: {len(text)} characters are no whole number of deltas")
+        raise ValueError(
+            f"{len(text)} characters of text are no whole number of deltas of 16: the text is cut "
+            "short, or not of the reference server"
+        )
     return [float(text[i : i + 16]) for i in range(0, len(text), 16)]

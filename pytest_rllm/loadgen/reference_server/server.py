@@ -1,4 +1,4 @@
-"""The timing server itself: one thread, one epoll, one heap of what is due.
+"""The reference server: one thread, one epoll, one heap of due writes.
 
 A delta costs a heap entry, one ``%`` and one ``send``.
 """
@@ -19,16 +19,17 @@ from .responses import MODEL, Events, Stream
 from .schedules import Script
 
 WHOLE_S = 0.001
-"""A shorter sleep is slept in one go."""
+"""Sleeps of at most this are not divided, in s."""
 AT_ONCE = 256
-"""Writes before the sockets are looked at again, however late the server is."""
+"""Number of writes after which the sockets are polled, even if more writes are due."""
 
 
 class Server:
-    """All connections, and the heap of what is due.
+    """All connections, and the heap of due writes.
 
     Attributes:
-        blocked: writes that the kernel did not take whole, because the client does not read.
+        blocked: number of writes that the kernel did not accept completely, because the client
+            does not read.
     """
 
     def __init__(self, script: Script, metrics_bytes: int) -> None:
@@ -50,11 +51,11 @@ class Server:
         self._cpu = time.process_time()
 
     def serve(self, stdin: int | None) -> None:
-        """Until ``stdin`` closes."""
+        """Serve until ``stdin`` closes; for ever without one that can close."""
         if stdin is not None:
             try:
                 self.poll.register(stdin, select.EPOLLIN)
-            except PermissionError:  # a file or /dev/null: nobody can close it
+            except PermissionError:  # a file or /dev/null, which never closes
                 stdin = None
         due, clock = self._due, time.monotonic
         polled = [self.poll.fileno()]
@@ -64,8 +65,8 @@ class Server:
                 if not due or due[0][0] > now:
                     break
                 self._write(now)
-            # Not epoll, which waits in whole milliseconds. The kernel may wake a sleeper late by a
-            # part of its sleep: it sleeps most of it, then the rest.
+            # select, because epoll waits in whole milliseconds. The kernel may wake a sleeper late
+            # by a share of its sleep, so a long sleep is divided into 95 % and the rest.
             wait = max(0.0, due[0][0] - clock()) if due else None
             if wait and wait > WHOLE_S:
                 wait *= 0.95
@@ -117,31 +118,38 @@ class Server:
             self.poll.register(client, select.EPOLLIN)
 
     def closed(self, connection: Connection) -> None:
-        """Forget a connection; its socket is closed, and with that out of the poll."""
+        """Forget a closed connection; the kernel has removed its socket from the poll."""
         del self._connections[connection.number]
 
     def answer(self, to: Connection, method: str, path: str, body: bytes) -> None:
-        """Answer one request, or start to."""
+        """Answer one request, or start its stream."""
         if (method, path) in (("POST", "/v1/chat/completions"), ("POST", "/v1/completions")):
             self._start(to, path == "/v1/chat/completions", body)
         elif path == "/timing" and method == "POST":
             try:
                 self._begin(Script(**json.loads(body)))
             except (ValueError, TypeError) as error:
-                to.say({"error": {"message": str(error)}}, "400 Bad Request")
+                to.respond({"error": {"message": str(error)}}, "400 Bad Request")
                 return
-            to.say(self._report())
+            to.respond(self._report())
         elif path == "/timing":
-            to.say(self._report())
+            to.respond(self._report())
         elif path == "/v1/models":
-            model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "timing"}
-            to.say({"object": "list", "data": [model | {"root": MODEL, "max_model_len": 131072}]})
+            model: dict[str, Any] = {
+                "id": MODEL,
+                "object": "model",
+                "created": 0,
+                "owned_by": "timing",
+            }
+            to.respond(
+                {"object": "list", "data": [model | {"root": MODEL, "max_model_len": 131072}]}
+            )
         elif path == "/metrics":
-            to.say(self._metrics(), kind="text/plain; version=0.0.4; charset=utf-8")
+            to.respond(self._metrics(), kind="text/plain; version=0.0.4; charset=utf-8")
         elif path == "/health":
-            to.say("", kind="text/plain")
+            to.respond("", kind="text/plain")
         else:
-            to.say({"error": {"message": f"no {method} {path} here"}}, "404 Not Found")
+            to.respond({"error": {"message": f"{method} {path} is not served"}}, "404 Not Found")
 
     def _start(self, to: Connection, chat: bool, content: bytes) -> None:
         try:
@@ -151,9 +159,9 @@ class Server:
             if limit:
                 script = script.lasting(limit, exactly=bool(body.get("ignore_eos")))
             if not body.get("stream"):
-                raise ValueError("only streams are served here: stream=true is missing")
+                raise ValueError("this server only streams: set stream=true")
         except (ValueError, TypeError, AttributeError) as error:
-            to.say({"error": {"message": str(error)}}, "400 Bad Request")
+            to.respond({"error": {"message": str(error)}}, "400 Bad Request")
             return
         to.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
@@ -165,7 +173,7 @@ class Server:
         self.plan(to.stream)
 
     def _report(self) -> dict[str, Any]:
-        """What was sent since the script was set, and how late (s); CPU time in s."""
+        """What was sent since the script was set, how late it was, and the CPU time; times in s."""
         return {
             "script": asdict(self._script),
             "responses": self._number,
@@ -178,7 +186,7 @@ class Server:
         }
 
     def _metrics(self) -> str:
-        """A page with vLLM's names; comments make it as long as a real one."""
+        """A page of metrics as an engine has one; filler makes it as long as a real one."""
         labels = f'{{engine="0",model_name="{MODEL}"}}'
         values = {
             "num_requests_running": sum(x.stream is not None for x in self._connections.values()),
