@@ -1,4 +1,4 @@
-"""Group-sequential confidence levels: the overall error stays at alpha however many looks are taken.
+"""Group-sequential confidence levels: alpha is spent over the looks, however many are taken.
 
 Imports nothing of ours but the confidence of a single look.
 """
