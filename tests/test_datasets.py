@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_rllm import registry
 from pytest_rllm.datasets import prompts as datasets
 from pytest_rllm.datasets.hub import BOXED
 from pytest_rllm.datasets.prompts import Prompt, choose, dataset, load, revision
@@ -170,7 +171,7 @@ def test_a_name_belongs_to_one_data_set(
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Puts packages that declare a data set by an entry point on the path, as pip would."""
 
     def install(package: str, name: str, code: str = "", function: str = "load") -> None:
@@ -183,7 +184,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         )
 
     monkeypatch.syspath_prepend(tmp_path)
-    return install
+    registry._entries.cache_clear()
+    yield install
+    registry._entries.cache_clear()
 
 
 OTHERS = """
@@ -210,8 +213,12 @@ def test_another_package_adds_a_data_set_by_an_entry_point(
 @pytest.mark.parametrize(
     ("code", "function", "message"),
     [
-        ("import there_is_no_such_module", "load", r"cannot be imported \(No module named"),
-        ("", "load", r"others_two:load cannot be imported .*repair or uninstall the package"),
+        (
+            "import there_is_no_such_module",
+            "load",
+            r"others_two cannot be imported.*No module named",
+        ),
+        ("", "load", r"of the package others_two cannot be imported.*uninstall that package"),
         (OTHERS, "text", "'theirs two' yields str, not Prompt"),
     ],
     ids=["broken", "without the function", "no prompts"],
@@ -229,14 +236,20 @@ def test_a_data_set_of_another_package_that_is_broken_is_named(
         load("theirs two")
 
 
-@pytest.mark.parametrize("name", ["gsm8k", "theirs three"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gsm8k", "'gsm8k' is given by pytest-rllm and by another package: rename it"),
+        ("theirs three", "'theirs three' is given by others_three and by others_four.* rename it"),
+    ],
+)
 def test_no_entry_point_takes_a_name_that_is_taken(
-    installed: Callable[..., None], name: str
+    installed: Callable[..., None], name: str, message: str
 ) -> None:
     datasets._load.cache_clear()
     installed("others_three", name, OTHERS)
     installed("others_four", "theirs three", OTHERS)
-    with pytest.raises(ValueError, match=rf"two data sets are called '{name}'.* rename"):
+    with pytest.raises(ValueError, match=message):
         load(name)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.session.comparison import compare
+from pytest_rllm.verdicts.claims import Claim
 
 FINDING = """
 from pytest_rllm import ACCURACY, Prompt, Sampling, Serving, finding, higher, pp
@@ -148,3 +151,56 @@ def test_a_broken_ledger_is_named_when_something_is_stored(session: Session, sto
     assert ended(result) == {"errors": 2}
     result.stdout.fnmatch_lines(["*could not be looked through: *ledger.jsonl:1: broken line*"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+def test_a_file_of_schema_1_is_used_and_converted_by_update(session: Session, stored: Path) -> None:
+    today = (stored / "one.json").read_text()
+    case = json.loads(today)["cases"]["tiny"]
+    effect, (first, second) = case["effects"]["1/accuracy/pp"], case["labels"].values()
+    old = case | {
+        "effects": {f"{first} vs {second}: accuracy [pp]": effect},
+        "levels": {
+            f"{first}: accuracy": case["levels"]["1/a/accuracy"],
+            f"{second}: accuracy": case["levels"]["1/b/accuracy"],
+        },
+    }
+    del old["labels"]
+    path = stored.parent / "one.json"
+    path.write_text(json.dumps({"schema": 1, "finding": "one", "cases": {"tiny": old}}))
+    (stored / "one.json").unlink()
+    result = session()
+    assert ended(result) == {"passed": 2}
+    result.stdout.fnmatch_lines(
+        [
+            "one *accuracy higher by 5 pp * holds",
+            f"baseline of schema 1 (--rllm-baseline=update converts it): {path}",
+        ]
+    )
+    assert unused(result) == []
+    result = session("--rllm-baseline=update")
+    assert ended(result) == {"passed": 2}
+    result.stdout.fnmatch_lines(
+        [f"baseline written: {stored / 'one.json'}", f"baseline removed: {path}"]
+    )
+    result.stdout.no_fnmatch_line("baseline of schema 1*")
+    assert (stored / "one.json").read_text() == today
+
+
+def test_reworded_sentences_leave_a_baseline_as_it_is(
+    session: Session, stored: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test's sentence, the claim's and the names of the arms are all said in other words."""
+    path, before = pytester.path / "findings" / "test_one.py", (stored / "one.json").read_text()
+    text = path.read_text()
+    path.write_text(re.sub(r'@finding\("[^"]*"', '@finding("Said in other words."', text))
+    assert path.read_text() != text
+    monkeypatch.setattr(Claim, "__str__", lambda claim: f"{claim.metric} is better")
+    monkeypatch.setattr(Serving, "__str__", lambda serving: f"the {serving.model} model")
+    result = session("-vv")
+    assert ended(result) == {"passed": 2}
+    result.stdout.fnmatch_lines(["one *accuracy is better * holds"])
+    assert "the plain model" not in before
+    for words, label in (("create,fix,trim", False), ("update", True)):
+        assert ended(session(f"--rllm-baseline={words}")) == {"passed": 2}
+        assert ("the plain model" in (stored / "one.json").read_text()) is label
+    assert ended(session()) == {"passed": 2}

@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
+
+from ..registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class Prompt:
 
 Loader = Callable[[Path | None], Iterable[Prompt]]
 """Takes the folder of ``--rllm-data``, or None, and yields the prompts of a data set in order."""
-GROUP = "pytest_rllm.datasets"
-"""Entry points of other packages: the name of a data set, and its loader."""
 _LOADERS: dict[str, Loader] = {}
+_OTHERS = Registry("pytest_rllm.datasets", "data set", {})
+"""Data sets of other packages: an entry point is a :data:`Loader`."""
 
 
 def dataset(name: str) -> Callable[[Loader], Loader]:
@@ -84,39 +85,18 @@ def _load(name: str, folder: Path | None) -> tuple[Prompt, ...]:
 
 
 def _loader(name: str) -> Loader:
-    others = _of_other_packages()
-    if name in _LOADERS and name in others:
+    if name in _LOADERS and name in _OTHERS:
         raise ValueError(
-            f"two data sets are called {name!r}: pytest-rllm's own and the entry point "
-            f"{others[name].value}; rename that one"
+            f"the data set {name!r} is given by pytest-rllm and by another package: rename it in "
+            "that package's entry points"
         )
     if name in _LOADERS:
         return _LOADERS[name]
-    if name not in others:
-        names = ", ".join(sorted({*_LOADERS, *others}))
+    if name not in _OTHERS:
+        names = ", ".join(sorted({*_LOADERS, *_OTHERS.names()}))
         raise ValueError(f"unknown data set {name!r}; there are {names}")
-    point = others[name]
-    try:
-        loader: Loader = point.load()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"data set {name!r}: its entry point {point.value} cannot be imported ({error}); "
-            "repair or uninstall the package that declares it"
-        ) from error
+    loader: Loader = _OTHERS.load(name)
     return loader
-
-
-def _of_other_packages() -> dict[str, EntryPoint]:
-    """The data sets that installed packages declare, by name; none is imported."""
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        first = found.setdefault(point.name, point)
-        if first.value != point.value:
-            raise ValueError(
-                f"two data sets are called {point.name!r}: the entry points {first.value} and "
-                f"{point.value}; rename or uninstall one"
-            )
-    return found
 
 
 def choose(
