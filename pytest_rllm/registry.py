@@ -56,7 +56,7 @@ class Registry:
                 or its package cannot be imported.
         """
         found = [entry for entry in _entries(self.group) if entry.name == name]
-        givers = ["pytest-rllm"] * (name in self.own) + [_package(entry) for entry in found]
+        givers = ["pytest-rllm"] * (name in self.own) + sorted(map(_package, found))
         if not givers:
             raise RegistryError(
                 f"unknown {self.what} {name!r}; there are {', '.join(self.names())}"

@@ -240,7 +240,7 @@ def test_a_data_set_of_another_package_that_is_broken_is_named(
     ("name", "message"),
     [
         ("gsm8k", "'gsm8k' is given by pytest-rllm and by another package: rename it"),
-        ("theirs three", "'theirs three' is given by others_three and by others_four.* rename it"),
+        ("theirs three", "'theirs three' is given by others_four and by others_three.* rename it"),
     ],
 )
 def test_no_entry_point_takes_a_name_that_is_taken(

@@ -148,6 +148,8 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
     terminal.write_line(f"records: {session.shown_records} (judge them again: --rllm-replay=PATH)")
     for path in session.baselines.written:
         terminal.write_line(f"baseline {'written' if path.exists() else 'removed'}: {path}")
+    for path in session.outdated:
+        terminal.write_line(f"baseline of schema 1 (--rllm-baseline=update converts it): {path}")
     for change in session.drifted:
         terminal.write_line(f"since the first baseline: {change}")
     for case in session.unused:

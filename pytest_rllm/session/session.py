@@ -60,7 +60,8 @@ class Session:
         left_out: per id of a test that was not measured, the reason.
         unused: stored cases that no test stands for, known at the end.
         drifted: what accepted changes add up to, known at the end.
-        broken: why that cannot be told: a stored file that cannot be used.
+        outdated: stored files of an older schema, known at the end.
+        broken: why that is not known: a stored file that cannot be used.
         messages: sentences about the engine for the end of the session.
         decision: of the gate, known at the end; None when no builds are compared.
     """
@@ -80,6 +81,7 @@ class Session:
     left_out: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
+    outdated: list[Path] = field(default_factory=list)
     broken: str | None = None
     messages: list[str] = field(default_factory=list)
     decision: Decision | None = None
@@ -303,6 +305,7 @@ class Session:
             if existing is not None and self.against is None:
                 self.unused = self.baselines.unused(existing)
             self.drifted = self.baselines.drifted()
+            self.outdated = self.baselines.outdated()
         except BaselineError as error:
             self.broken = str(error)
 
