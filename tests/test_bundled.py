@@ -1,4 +1,4 @@
-"""The problems: same at every call, never shared with training, and rightly answered."""
+"""Generated problems: the same at every call, separate from training, with right answers."""
 
 import itertools
 import re

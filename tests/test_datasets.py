@@ -1,4 +1,4 @@
-"""Data sets: loaded as their owners publish them, pinned, and chosen in a fixed order."""
+"""Data sets: loaded in the form that their owners publish, pinned, and chosen in a fixed order."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_options_of_gpqa_are_in_a_seeded_order_and_keyed_by_letter(folder: Path)
         ("gpqa", "Incorrect Answer 2"),
     ],
 )
-def test_a_missing_column_is_named_beside_those_there_are(
+def test_a_missing_column_is_named_with_the_existing_ones(
     folder: Path, name: str, column: str
 ) -> None:
     rows = [{k: v for k, v in row.items() if k != column} for row in ROWS[name]]
@@ -140,7 +140,7 @@ def test_a_data_set_that_cannot_be_read_says_what_to_do(folder: Path, broken: bo
         load("aime2024", folder)
 
 
-def test_an_unknown_data_set_names_those_there_are() -> None:
+def test_an_unknown_data_set_is_refused_with_the_existing_names() -> None:
     with pytest.raises(ValueError, match="unknown data set 'gsm9k'; there are aime2024, bundled-"):
         load("gsm9k")
 
@@ -161,7 +161,7 @@ def numbered(tier: str, n: int) -> list[Prompt]:
     return [Prompt(f"{tier}-{i}", f"{i}?", str(i), tier, "math", f"{tier}-{i}") for i in range(n)]
 
 
-def test_a_name_belongs_to_one_data_set(
+def test_two_data_sets_cannot_have_one_name(
     registered: Callable[[str, list[Prompt]], None],
 ) -> None:
     registered("mine", numbered("easy", 2))
@@ -223,7 +223,7 @@ def test_another_package_adds_a_data_set_by_an_entry_point(
     ],
     ids=["broken", "without the function", "no prompts"],
 )
-def test_a_data_set_of_another_package_that_is_broken_is_named(
+def test_a_broken_data_set_of_another_package_is_named(
     installed: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     code: str,
@@ -243,7 +243,7 @@ def test_a_data_set_of_another_package_that_is_broken_is_named(
         ("theirs three", "'theirs three' is given by others_four and by others_three.* rename it"),
     ],
 )
-def test_no_entry_point_takes_a_name_that_is_taken(
+def test_an_entry_point_cannot_take_the_name_of_another_data_set(
     installed: Callable[..., None], name: str, message: str
 ) -> None:
     datasets._load.cache_clear()
@@ -253,7 +253,7 @@ def test_no_entry_point_takes_a_name_that_is_taken(
         load(name)
 
 
-def test_a_question_belongs_into_a_data_set_once(
+def test_an_id_may_occur_once_in_a_data_set(
     registered: Callable[[str, list[Prompt]], None],
 ) -> None:
     registered("twice", numbered("easy", 2) * 2)
@@ -288,7 +288,7 @@ def test_tiers_are_interleaved_in_equal_shares(
     assert [p.id for p in choose(table, *tiers, n=n)] == ids
 
 
-def test_repeats_come_one_round_after_the_other() -> None:
+def test_all_questions_come_once_before_the_next_repeat() -> None:
     once = choose(TIERS, "easy", "hard", n=4)
     thrice = choose(TIERS, "easy", "hard", n=4, repeats=3)
     assert thrice == [replace(p, repeat=k) for k in range(3) for p in once]
@@ -320,14 +320,14 @@ def test_a_data_set_may_give_all_it_has(
         (["easy", "easy"], 4, 1, "named twice"),
     ],
 )
-def test_what_cannot_be_chosen_is_said(
+def test_impossible_choices_are_refused_with_the_reason(
     tiers: list[str], n: int, repeats: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         choose(TIERS, *tiers, n=n, repeats=repeats)
 
 
-def test_the_revision_is_that_of_what_is_asked() -> None:
+def test_the_revision_depends_on_everything_that_is_asked() -> None:
     prompts = numbered("easy", 3)
     pinned = revision(prompts)
     assert len(pinned) == 12

@@ -33,7 +33,7 @@ lists = st.lists(
 
 
 @given(lists)
-def test_columns_hold_what_the_list_held(said: list[Delta]) -> None:
+def test_columns_hold_the_deltas_of_the_list(said: list[Delta]) -> None:
     deltas = Deltas(iter(said))
     assert len(deltas) == len(said)
     assert list(deltas) == said
@@ -52,7 +52,7 @@ def test_columns_hold_what_the_list_held(said: list[Delta]) -> None:
 
 
 @given(lists, lists, st.slices(9))
-def test_they_compare_and_are_cut_as_lists_are(
+def test_deltas_compare_and_slice_like_lists(
     one: list[Delta], other: list[Delta], part: slice
 ) -> None:
     assert (Deltas(one) == Deltas(other)) == (one == other)
@@ -60,7 +60,7 @@ def test_they_compare_and_are_cut_as_lists_are(
     assert Deltas(one)[part] == one[part]
 
 
-def test_one_change_makes_them_differ() -> None:
+def test_any_change_makes_deltas_unequal() -> None:
     deltas = Deltas(SAID)
     assert deltas == SAID
     for i, said in enumerate(SAID):
@@ -76,7 +76,7 @@ def test_one_change_makes_them_differ() -> None:
     assert Deltas(moved) != [Delta(1.0, "content", 1, "a"), Delta(1.0, "content", 1, "bc")]
 
 
-def test_none_is_a_sequence_too() -> None:
+def test_no_deltas_are_an_empty_sequence() -> None:
     none = Deltas()
     assert (len(none), list(none), none.text(), none.fields) == (0, [], "", ())
     assert none == [] == list(none.rows())
@@ -86,7 +86,7 @@ def test_none_is_a_sequence_too() -> None:
         none[0]
 
 
-def test_nobody_can_change_them() -> None:
+def test_deltas_are_immutable() -> None:
     deltas = Deltas(SAID)
     for column in (deltas.at_s, deltas.tokens):
         with pytest.raises(ValueError, match="read-only"):
@@ -97,18 +97,18 @@ def test_nobody_can_change_them() -> None:
         hash(deltas)
 
 
-def test_they_travel_between_processes() -> None:
+def test_deltas_can_be_pickled() -> None:
     deltas = Deltas(SAID)
     assert pickle.loads(pickle.dumps(deltas)) == deltas
 
 
-def test_they_show_what_they_hold() -> None:
+def test_the_repr_shows_the_deltas() -> None:
     assert repr(Deltas(SAID[1:2])) == (
         "Deltas([Delta(at_s=1.0, field='content', tokens=0, text='')])"
     )
 
 
-def test_more_fields_than_a_byte_can_name() -> None:
+def test_more_than_256_fields_are_kept_apart() -> None:
     said = [Delta(float(i), f"field {i}", 1, str(i)) for i in range(300)]
     assert list(Deltas(said)) == said
     assert Deltas(said).text("field 299") == "299"
@@ -136,7 +136,7 @@ def test_more_fields_than_a_byte_can_name() -> None:
         ((1.0, "content", 1, 7), "expected str instance, int found"),
     ],
 )
-def test_what_is_no_delta_is_refused(row: tuple[Any, ...], message: str) -> None:
+def test_an_invalid_delta_is_refused(row: tuple[Any, ...], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         Deltas.of_rows([row])
 

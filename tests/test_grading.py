@@ -81,7 +81,7 @@ def test_words_are_compared_as_text(answer: str, key: str, expected: str) -> Non
         (r"\boxed{7}", "length", "right"),
     ],
 )
-def test_an_answer_without_a_result_says_how(
+def test_an_answer_without_a_result_is_graded_by_its_cause(
     kind: str, answer: str, finish_reason: str | None, expected: str
 ) -> None:
     assert grade(answer, "7", kind, finish_reason) == expected
@@ -95,7 +95,7 @@ def test_an_answer_without_a_result_says_how(
         ("nothing", None),
     ],
 )
-def test_braces_nest(text: str, found: str | None) -> None:
+def test_braces_in_a_box_may_nest(text: str, found: str | None) -> None:
     assert final_answer(text) == found
 
 

@@ -1,4 +1,4 @@
-"""A class of machine is named by what makes its measurements comparable."""
+"""Machines have the same name if their measurements can be compared."""
 
 from __future__ import annotations
 

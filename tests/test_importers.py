@@ -329,7 +329,10 @@ def test_what_a_tool_did_not_keep_is_refused_by_name(
 @pytest.mark.parametrize(
     ("metric", "reason"),
     [
-        (E2E, "no request of the run is known to be of 'easy'; there are none whose data set was"),
+        (
+            E2E,
+            "no request of the run is known to be of 'easy'; there are none whose data set is",
+        ),
         (TTFVT, "GuideLLM 0.8.1 keeps when .* begin with white space"),
         (ACCURACY, "GuideLLM 0.8.1 keeps neither an answer key nor telemetry"),
     ],
@@ -595,7 +598,7 @@ def test_import_writes_a_record_per_run_and_says_what_was_not_kept(
     assert [len(read_run(path).samples) for path in records] == [4, 4]
     out = capsys.readouterr().out
     assert "sweep.json (GuideLLM 0.8.1, concurrent@1): 4 requests, 0 failed -> " in out
-    assert "  kept: TTFT, E2E, TPS, run time, output tokens\n" in out
+    assert "  kept: TTFT, E2E, TPS, run time, output tokens, failed requests\n" in out
     assert "  not kept: TBT: GuideLLM 0.8.1 kept 89 events for 96 tokens" in out
     assert "  in doubt: output tokens are the engine's count, or the number that was" in out
 

@@ -178,7 +178,7 @@ def test_server_that_is_not_there(path: Path, host: str, cause: str) -> None:
 SLOW = higher(E2E, by=pct(10))
 
 
-def test_together_wants_everything_at_once(server: ScriptedServer, path: Path) -> None:
+def test_together_starts_everything_at_once(server: ScriptedServer, path: Path) -> None:
     server.default = AnswerScript(first_s=0.5)
     done = run(server.url, NAMES, together(), path)
     assert [s.intended_s for s in done.samples] == [0.0] * len(NAMES)
@@ -255,7 +255,7 @@ def test_cut_requests_are_hung_up_and_leave_no_sample(
     assert progress == [(i, len(names)) for i in range(1, len(names) + 1)]
 
 
-def test_requests_beside_cut_ones_are_recorded_as_ever(server: ScriptedServer, path: Path) -> None:
+def test_requests_beside_aborted_ones_are_recorded(server: ScriptedServer, path: Path) -> None:
     names, cut = with_cuts(server, 3)
     done = run(server.url, names, closed(3), path, cut)
     for sample in done.samples:
@@ -276,7 +276,7 @@ def test_a_lane_goes_on_when_a_request_of_it_was_cut(server: ScriptedServer, pat
         assert samples[name].intended_s > samples[names[names.index(name) - 2]].ended_s
 
 
-def test_nothing_is_cut_unless_it_is_asked_for(server: ScriptedServer, path: Path) -> None:
+def test_no_request_is_aborted_by_default(server: ScriptedServer, path: Path) -> None:
     done = run(server.url, NAMES[:3], together(), path)
     assert (done.closing["planned"], done.closing["cut"], server.hung_up) == (3, 0, [])
 

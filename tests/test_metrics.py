@@ -1,4 +1,4 @@
-"""Each metric on a run small enough to compute by hand."""
+"""Each metric on a run that is small enough to compute by hand."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_repeats_of_a_question_are_averaged_before_the_questions() -> None:
         (" \n", "stop", EMPTY),
     ],
 )
-def test_an_answer_without_a_result_is_told_by_its_kind(
+def test_an_answer_without_a_result_is_counted_by_its_cause(
     answer: str, finish_reason: str, unfinished: Metric | None
 ) -> None:
     """A wrong answer is finished."""
@@ -210,7 +210,7 @@ def test_agreement_is_word_for_word() -> None:
     assert AGREEMENT.of_pair(first, first) == (1.0, 1.0)
 
 
-def test_agreement_is_of_the_reasoning_too_and_not_of_how_it_was_cut_into_deltas() -> None:
+def test_agreement_covers_the_reasoning_and_ignores_the_division_into_deltas() -> None:
     whole = run(sample(deltas=[Delta(1.0, "reasoning", 2, "so, 7"), Delta(2.0, "content", 1, "7")]))
     cut = run(
         sample(
@@ -286,7 +286,7 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
         (
             KV_PEAK,
             run(sample(), closing={"telemetry_errors": {"HTTP 404": 3}}),
-            "telemetry said: HTTP 404",
+            "telemetry errors: HTTP 404",
         ),
         (
             KV_SWING,
@@ -313,18 +313,18 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
         (
             PREFIX_HITS,
             run(sample(), series={"prefix_queries": [8, 8], "prefix_hits": [8, 8]}),
-            "looked nothing up in a prefix cache: it was not on",
+            "no lookups in its prefix cache: prefix caching was not enabled",
         ),
         (ACCEPTANCE_RATE, run(sample()), "'accepted_tokens' was not recorded"),
         (
             ACCEPTANCE_RATE,
             run(sample(), series={"accepted_tokens": [1, 1], "draft_tokens": [1, 1]}),
-            "the engine counted no draft tokens: speculation was not on",
+            "the engine counted no draft tokens: speculation was not enabled",
         ),
         (
             ACCEPTANCE_LENGTH,
             run(sample(), series={"accepted_tokens": [1, 1], "drafts": [1, 1]}),
-            "the engine counted no drafts: speculation was not on",
+            "the engine counted no drafts: speculation was not enabled",
         ),
         (
             ACCEPTANCE_LENGTH,
@@ -333,12 +333,12 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
         ),
     ],
 )
-def test_what_a_run_does_not_hold_is_said(measured: Metric, of: Run, message: str) -> None:
+def test_missing_data_is_named(measured: Metric, of: Run, message: str) -> None:
     with pytest.raises(MetricUnavailable, match=message):
         measured.of_run(of)
 
 
-def test_output_tokens_that_nobody_counted_are_unknown() -> None:
+def test_output_tokens_that_the_engine_did_not_count_are_unavailable() -> None:
     told = sample(deltas=UNKNOWN)
     told.usage = {}
     for measured in (TPS, OUTPUT_TOKENS):
@@ -346,11 +346,11 @@ def test_output_tokens_that_nobody_counted_are_unknown() -> None:
             measured.of_run(run(told))
 
 
-def test_a_counter_is_how_far_it_went() -> None:
+def test_a_counter_is_its_increase_during_the_run() -> None:
     assert counted(run(series={"drafts": [100, 105, 130]}), "drafts") == 30
 
 
-def test_a_metric_is_registered_under_a_name_of_its_own() -> None:
+def test_two_metrics_cannot_have_one_name() -> None:
     before = dict(METRICS)
     with pytest.raises(ValueError, match="two metrics are called 'TPS'"):
         metric("TPS", "token/s", better="higher")(lambda _: 1.0)

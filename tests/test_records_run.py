@@ -1,4 +1,4 @@
-"""What a sample says of its times, and that a record gives back what was written."""
+"""The times and tokens of a sample, and records that return what was written to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytest_rllm.records.writer import RunWriter
 PROMPT = Prompt("q0", "How many?", "7", "easy", "math", "t0", 2)
 
 
-def said(*deltas: tuple[str, int | None, str]) -> Sample:
+def sample_of(*deltas: tuple[str, int | None, str]) -> Sample:
     """A sample whose deltas (field, tokens, text) arrive at 1, 2, 3 ... seconds."""
     return sample(deltas=[Delta(float(i), *delta) for i, delta in enumerate(deltas, 1)])
 
@@ -48,23 +48,23 @@ STYLES = {
 def test_the_first_visible_token_comes_after_the_reasoning(
     deltas: tuple[tuple[str, int, str], ...],
 ) -> None:
-    told = said(*deltas)
-    assert (told.first_token_s, told.first_visible_s) == (1.0, 3.0)
-    assert told.answer.strip() == "7"
-    assert told.reasoned
-    assert (told.reasoning_tokens, told.output_tokens) == (5, 6)
+    found = sample_of(*deltas)
+    assert (found.first_token_s, found.first_visible_s) == (1.0, 3.0)
+    assert found.answer.strip() == "7"
+    assert found.reasoned
+    assert (found.reasoning_tokens, found.output_tokens) == (5, 6)
 
 
 def test_a_delta_may_end_the_reasoning_and_begin_the_answer() -> None:
-    told = said(("content", 4, "<think>so</thi"), ("content", 2, "nk>7"), ("content", 1, "5"))
-    assert (told.answer, told.first_visible_s, told.reasoning_tokens) == ("75", 2.0, 4)
+    found = sample_of(("content", 4, "<think>so</thi"), ("content", 2, "nk>7"), ("content", 1, "5"))
+    assert (found.answer, found.first_visible_s, found.reasoning_tokens) == ("75", 2.0, 4)
 
 
 def test_an_answer_without_reasoning_is_visible_at_once() -> None:
-    told = said(("content", 1, "7"), ("content", 1, "</b>"))
-    assert (told.first_token_s, told.first_visible_s) == (1.0, 1.0)
-    assert not told.reasoned
-    assert (told.reasoning_tokens, told.answer) == (0, "7</b>")
+    found = sample_of(("content", 1, "7"), ("content", 1, "</b>"))
+    assert (found.first_token_s, found.first_visible_s) == (1.0, 1.0)
+    assert not found.reasoned
+    assert (found.reasoning_tokens, found.answer) == (0, "7</b>")
 
 
 @pytest.mark.parametrize(
@@ -76,39 +76,39 @@ def test_an_answer_without_reasoning_is_visible_at_once() -> None:
     ],
 )
 def test_reasoning_that_never_ended_shows_nothing(deltas: list[tuple[str, int, str]]) -> None:
-    told = said(*deltas)
-    assert told.first_visible_s is None
-    assert (told.answer.strip(), told.reasoning_tokens, told.reasoned) == ("", 3, True)
+    found = sample_of(*deltas)
+    assert found.first_visible_s is None
+    assert (found.answer.strip(), found.reasoning_tokens, found.reasoned) == ("", 3, True)
 
 
 def test_tokens_without_text_are_the_first_tokens() -> None:
-    assert said(("", 1, ""), ("content", 1, "7")).first_token_s == 1.0
-    assert said(("content", 0, ""), ("content", 1, "7")).first_token_s == 2.0
+    assert sample_of(("", 1, ""), ("content", 1, "7")).first_token_s == 1.0
+    assert sample_of(("content", 0, ""), ("content", 1, "7")).first_token_s == 2.0
 
 
 def test_reasoning_that_arrives_with_the_answer_is_still_reasoning() -> None:
-    told = sample(deltas=[Delta(1.0, "reasoning", 4, "so"), Delta(1.0, "content", 2, "7")])
-    assert told.reasoning_tokens == 4
+    found = sample(deltas=[Delta(1.0, "reasoning", 4, "so"), Delta(1.0, "content", 2, "7")])
+    assert found.reasoning_tokens == 4
 
 
 def test_tokens_that_the_engine_did_not_count_are_unknown() -> None:
-    told = said(("reasoning", None, "so"), ("content", 1, "7"))
-    told.usage = {}
-    assert (told.output_tokens, told.reasoning_tokens) == (None, None)
-    told.usage = {"completion_tokens": 9}
-    assert told.output_tokens == 9
+    found = sample_of(("reasoning", None, "so"), ("content", 1, "7"))
+    found.usage = {}
+    assert (found.output_tokens, found.reasoning_tokens) == (None, None)
+    found.usage = {"completion_tokens": 9}
+    assert found.output_tokens == 9
 
 
 def test_tokens_per_delta_add_up_where_the_engine_gives_no_total() -> None:
-    told = said(("reasoning", 4, "so"), ("content", 3, "7"))
-    told.usage = {}
-    assert told.output_tokens == 7
+    found = sample_of(("reasoning", 4, "so"), ("content", 3, "7"))
+    found.usage = {}
+    assert found.output_tokens == 7
 
 
-def test_nothing_arrived() -> None:
-    told = sample(deltas=[], error="refused")
-    assert (told.first_token_s, told.first_visible_s, told.answer) == (None, None, "")
-    assert not told.reasoned
+def test_a_sample_without_deltas_has_no_token_times() -> None:
+    found = sample(deltas=[], error="refused")
+    assert (found.first_token_s, found.first_visible_s, found.answer) == (None, None, "")
+    assert not found.reasoned
 
 
 # ---- records
@@ -139,7 +139,7 @@ samples = st.builds(
     st.lists(st.tuples(times, st.dictionaries(texts, st.floats(allow_nan=False))), max_size=3),
 )
 @example([sample(answer="one\u2028two\x85three\r\nfour \ud83d")], [])
-def test_a_record_gives_back_the_run(
+def test_a_record_returns_the_run_that_was_written(
     tmp_path_factory: pytest.TempPathFactory,
     wanted: list[Sample],
     points: list[tuple[float, dict[str, float]]],
@@ -165,7 +165,7 @@ def record(folder: Path, n: int = 2, *, ended: bool = True, **header: Any) -> Pa
     return path
 
 
-def test_everything_is_in_the_file_as_soon_as_it_is_known(tmp_path: Path) -> None:
+def test_each_line_is_in_the_file_as_soon_as_it_is_written(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run.jsonl", {"arm": "A"}) as writer:
         writer.sample(sample())
         writer.point(0.5, {"running": 3})
@@ -175,7 +175,7 @@ def test_everything_is_in_the_file_as_soon_as_it_is_known(tmp_path: Path) -> Non
     assert run.closing is None
 
 
-def test_a_record_on_a_full_disk_says_so(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     (tmp_path / "run.jsonl").symlink_to("/dev/full")
@@ -235,7 +235,7 @@ def test_a_newer_record_says_what_to_update(tmp_path: Path) -> None:
         ('{"kind":"run","sch', "run.jsonl:1: broken line"),
     ],
 )
-def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_a_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "run.jsonl"
     path.write_text(text)
     with pytest.raises(RecordError, match=message):
@@ -243,7 +243,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str, message:
 
 
 @pytest.mark.parametrize("deltas", ["null", "7", "[[1.0]]", '[[1.0,"content",1.5,"a"]]'])
-def test_deltas_that_are_none_are_a_broken_line(tmp_path: Path, deltas: str) -> None:
+def test_invalid_deltas_are_a_broken_line(tmp_path: Path, deltas: str) -> None:
     path = record(tmp_path, 1)
     whole = path.read_text()
     at = whole.index('"deltas":') + len('"deltas":')
@@ -252,13 +252,13 @@ def test_deltas_that_are_none_are_a_broken_line(tmp_path: Path, deltas: str) -> 
         read_run(path)
 
 
-def test_a_list_of_deltas_is_made_columns() -> None:
+def test_a_list_of_deltas_is_converted_to_columns() -> None:
     one = Delta(1.0, "content", 1, "7")
     assert isinstance(sample(deltas=[one]).deltas, Deltas)
     assert sample(deltas=[one]) == sample(deltas=Deltas([one]))
 
 
-def test_reading_takes_little_more_memory_than_what_it_reads(tmp_path: Path) -> None:
+def test_reading_needs_little_more_memory_than_the_run(tmp_path: Path) -> None:
     """Neither the file nor an object per delta is kept."""
     n, each = 50, 1_000
     with RunWriter(tmp_path / "run.jsonl", {}) as writer:
@@ -279,10 +279,10 @@ def test_a_missing_record_asks_whether_it_was_recorded(tmp_path: Path) -> None:
         read_run(tmp_path / "none.jsonl")
 
 
-def test_a_packed_record_reads_as_it_did(tmp_path: Path) -> None:
+def test_a_compressed_record_is_read_the_same(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with RunWriter(path, {"arm": "A"}) as writer:
-        writer.sample(said(*STYLES["reasoning"]))
+        writer.sample(sample_of(*STYLES["reasoning"]))
         written = writer.close({"planned": 1})
     packed(path).write_bytes(lzma.compress(path.read_bytes()))
     path.unlink()

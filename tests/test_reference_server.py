@@ -35,7 +35,7 @@ def server() -> Iterator[Running]:
         yield server
 
 
-def said(
+def streamed(
     server: Running, path: str = "/v1/chat/completions", raw: bool = False, **more: Any
 ) -> list[Any]:
     """The events of one response, with the arrival of each (monotonic s)."""
@@ -76,15 +76,15 @@ def ask(server: Running, method: str, path: str, body: str | None = None) -> tup
     return answer.status, answer.read().decode()
 
 
-def drove(server: Running, tmp_path: Any, timing: dict[str, Any], n: int = 4) -> Run:
+def driven(server: Running, tmp_path: Any, timing: dict[str, Any], n: int = 4) -> Run:
     prompt = Prompt("q", "how far?", "1", "easy", "math", "t")
     body = VllmEngine().body(prompt, Sampling(10_000)) | {"timing": timing}
     with RunWriter(tmp_path / "run.jsonl", {}) as writer:
         return drive(server.url, [Request(prompt, body)] * n, together(), writer)
 
 
-def test_a_response_reads_as_one_of_vllm(server: Running) -> None:
-    *chunks, last = said(server, timing={"reasoning": 2, "answer": 3, "tokens": 4})
+def test_a_response_has_the_events_of_an_engine(server: Running) -> None:
+    *chunks, last = streamed(server, timing={"reasoning": 2, "answer": 3, "tokens": 4})
     assert last == b"[DONE]"
     role, *deltas, usage = map(json.loads, chunks)
     assert {event["object"] for event in (role, *deltas, usage)} == {"chat.completion.chunk"}
@@ -100,14 +100,14 @@ def test_a_response_reads_as_one_of_vllm(server: Running) -> None:
 
 
 def test_usage_comes_when_it_is_asked_for(server: Running) -> None:
-    *chunks, last = said(server, timing={"answer": 3}, stream_options={"include_usage": True})
+    *chunks, last = streamed(server, timing={"answer": 3}, stream_options={"include_usage": True})
     assert last == b"[DONE]"
     assert ["usage" in json.loads(chunk) for chunk in chunks] == [False] * 4 + [True]
-    assert not any(b"usage" in chunk for chunk in said(server, stream_options=None))
+    assert not any(b"usage" in chunk for chunk in streamed(server, stream_options=None))
 
 
 def test_completions_are_streamed_too(server: Running) -> None:
-    *chunks, _, last = said(server, "/v1/completions", timing={"answer": 3}, prompt="how far?")
+    *chunks, _, last = streamed(server, "/v1/completions", timing={"answer": 3}, prompt="how far?")
     assert last == b"[DONE]"
     contents = [json.loads(chunk) for chunk in chunks]
     assert {content["object"] for content in contents} == {"text_completion"}
@@ -116,7 +116,7 @@ def test_completions_are_streamed_too(server: Running) -> None:
 
 def test_texts_are_the_times_at_which_they_were_sent(server: Running, tmp_path: Any) -> None:
     before = time.monotonic()
-    run = drove(server, tmp_path, {"reasoning": 5, "answer": 20, "think_s": 1.0, "first_s": 0.05})
+    run = driven(server, tmp_path, {"reasoning": 5, "answer": 20, "think_s": 1.0, "first_s": 0.05})
     after = time.monotonic()
     for sample in run.samples:
         assert sample.error is None
@@ -141,10 +141,10 @@ def test_truth_refuses_a_text_that_was_cut_short() -> None:
 
 
 def test_one_write_carries_several_events_and_one_time(server: Running) -> None:
-    got = said(server, raw=True, timing={"answer": 10, "events": 4, "gap_s": 0.05})
+    got = streamed(server, raw=True, timing={"answer": 10, "events": 4, "gap_s": 0.05})
     carried = [data.count(b'"content":"0') for _, data in got]
     assert [n for n in carried if n] == [4, 4, 2]
-    chunks = said(server, timing={"answer": 10, "events": 4})
+    chunks = streamed(server, timing={"answer": 10, "events": 4})
     stream = parse([(0.0, b"".join(b"data: " + chunk + b"\n\n" for chunk in chunks))])
     assert stream.error is None
     assert [delta.tokens for delta in stream.deltas] == [1] * 10
@@ -186,7 +186,7 @@ def test_a_schedule_may_climb_a_ladder_of_rates() -> None:
 def test_responses_in_step_share_a_grid(server: Running, tmp_path: Any) -> None:
     step_s = 0.1
     timing = {"answer": 8, "gap_s": step_s, "gaps": "steps", "spread_s": 2 * step_s}
-    run = drove(server, tmp_path, timing)
+    run = driven(server, tmp_path, timing)
     late = sorted(
         at % step_s for s in run.samples for at in truth("".join(delta.text for delta in s.deltas))
     )
@@ -197,7 +197,7 @@ def test_responses_in_step_share_a_grid(server: Running, tmp_path: Any) -> None:
 
 def test_a_request_may_set_the_number_of_tokens(server: Running) -> None:
     def deltas(**more: Any) -> tuple[int, int]:
-        fields = b"".join(said(server, **more))
+        fields = b"".join(streamed(server, **more))
         return fields.count(b'"reasoning":"'), fields.count(b'"content":"0')
 
     timing = {"reasoning": 3, "answer": 4, "tokens": 2}
@@ -208,13 +208,13 @@ def test_a_request_may_set_the_number_of_tokens(server: Running) -> None:
 
 def test_the_script_of_all_further_requests_can_be_set_and_read() -> None:
     with running("--answer", "5") as server:
-        assert b"".join(said(server)).count(b'"content":"0') == 5
+        assert b"".join(streamed(server)).count(b'"content":"0') == 5
         report = json.loads(ask(server, "GET", "/timing")[1])
         assert (report["responses"], report["deltas"], report["blocked"]) == (1, 5, 0)
         assert report["script"]["answer"] == 5
         status, text = ask(server, "POST", "/timing", json.dumps({"answer": 2}))
         assert (status, json.loads(text)["deltas"]) == (200, 0)
-        assert b"".join(said(server)).count(b'"content":"0') == 2
+        assert b"".join(streamed(server)).count(b'"content":"0') == 2
 
 
 @pytest.mark.parametrize(
@@ -240,15 +240,15 @@ def test_pages_beside_the_streams(server: Running) -> None:
     assert ask(server, "GET", "/nowhere")[0] == 404
     before = VllmEngine().read_metrics(ask(server, "GET", "/metrics")[1], Serving()).values
     assert set(before) == set(ALWAYS)
-    said(server, timing={"answer": 10, "tokens": 3})
+    streamed(server, timing={"answer": 10, "tokens": 3})
     page = ask(server, "GET", "/metrics")[1]
     assert 79_000 < len(page) < 81_000
     after = VllmEngine().read_metrics(page, Serving()).values
     assert after["generation_tokens"] - before["generation_tokens"] == 30
 
 
-def test_a_client_that_does_not_read_is_waited_for(server: Running) -> None:
-    """The kernel takes no more after some MB; then times are taken anew when it does again."""
+def test_the_server_waits_for_a_client_that_does_not_read(server: Running) -> None:
+    """The kernel accepts some MB; texts that are sent after a pause have later times."""
     url = urlparse(server.url)
     assert url.port
     with socket.socket() as client:
@@ -272,7 +272,7 @@ def test_a_client_that_does_not_read_is_waited_for(server: Running) -> None:
     assert text.count(b'"content":"0') == 40_000
     at = truth(text[text.rindex(b'"content":"0') + 11 :][:16].decode())
     assert at[0] > resumed
-    assert said(server, timing={"answer": 2})[-1] == b"[DONE]"
+    assert streamed(server, timing={"answer": 2})[-1] == b"[DONE]"
 
 
 def test_a_client_may_hang_up(server: Running) -> None:
@@ -284,7 +284,7 @@ def test_a_client_may_hang_up(server: Running) -> None:
             f"POST /v1/chat/completions x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         )
         assert client.recv(4096)
-    assert said(server, timing={"answer": 2})[-1] == b"[DONE]"
+    assert streamed(server, timing={"answer": 2})[-1] == b"[DONE]"
     deadline = time.monotonic() + 10
     page = "vllm:num_requests_running"
     while (

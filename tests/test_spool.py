@@ -1,4 +1,4 @@
-"""What was spooled is read again, as far as it was written."""
+"""Spools are read up to the last complete frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNKS = st.lists(st.tuples(st.floats(0, 1e6), st.binary(max_size=40)), min_size
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), CHUNKS), max_size=12))
-def test_reads_come_back_per_request_in_their_order(
+def test_reads_are_returned_per_request_in_order(
     tmp_path_factory: pytest.TempPathFactory, written
 ) -> None:
     path = tmp_path_factory.mktemp("spool") / "run.jsonl.spool-0"
@@ -62,7 +62,7 @@ def test_a_spool_cut_at_any_byte_is_read_as_far_as_it_goes(tmp_path: Path) -> No
     assert seen[-1] == 5
 
 
-def test_a_full_disk_is_said_and_nothing_is_written_behind_it(
+def test_after_a_failed_write_nothing_more_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

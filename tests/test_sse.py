@@ -1,4 +1,4 @@
-"""The parser says what the bytes said, however they were cut, and nothing more."""
+"""The parser returns exactly the content of the bytes, however they are cut into chunks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def event(content: Any) -> bytes:
     return b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"
 
 
-def said(
+def choice(
     delta: dict[str, Any], *, used: int | None = None, finish: str | None = None, **choice: Any
 ) -> bytes:
     """One event with a choice, and the running usage when it is given."""
@@ -34,16 +34,16 @@ def said(
     return event(content)
 
 
-END = said({}, finish="stop")
+END = choice({}, finish="stop")
 WHOLE = b"".join(
     [
-        said({"role": "assistant", "content": ""}, used=0),
+        choice({"role": "assistant", "content": ""}, used=0),
         b": a comment to keep the line open\n\n",
-        said({"reasoning": "Größe "}, used=2),
-        said({"reasoning": "π≈3 🙂"}, used=5),
-        b"event: message\nid: 7\n" + said({"content": "So: "}, used=6),
-        said({"content": "7 €"}, used=9),
-        said({}, used=9, finish="stop"),
+        choice({"reasoning": "Größe "}, used=2),
+        choice({"reasoning": "π≈3 🙂"}, used=5),
+        b"event: message\nid: 7\n" + choice({"content": "So: "}, used=6),
+        choice({"content": "7 €"}, used=9),
+        choice({}, used=9, finish="stop"),
         event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 9}}),
         DONE,
     ]
@@ -91,7 +91,7 @@ def test_where_the_bytes_are_cut_does_not_matter(places: list[int], newline: byt
 
 
 def test_an_event_arrives_with_the_chunk_that_completes_it() -> None:
-    first, second = said({"content": "a"}), said({"content": "b"})
+    first, second = choice({"content": "a"}), choice({"content": "b"})
     chunks = [(1.0, first[:20]), (2.0, first[20:-1]), (3.0, first[-1:] + second + END), (4.0, DONE)]
     assert [(d.at_s, d.text) for d in parse(chunks).deltas] == [(3.0, "a"), (3.0, "b")]
 
@@ -105,35 +105,41 @@ def test_an_event_may_span_lines_and_have_no_space_after_its_name() -> None:
 
 @pytest.mark.parametrize("half", range(1, 4))
 def test_half_a_character_waits_for_the_rest(half: int) -> None:
-    data = said({"content": "🙂"}) + END
+    data = choice({"content": "🙂"}) + END
     place = data.index("🙂".encode()) + half
     assert [d.text for d in parse(cut(data, [place])).deltas] == ["🙂"]
 
 
 def test_tokens_are_counted_by_the_running_usage_first() -> None:
     stream = at_once(
-        said({"content": "a"}, used=3, token_ids=[1]), said({"content": "b"}, used=4), END
+        choice({"content": "a"}, used=3, token_ids=[1]),
+        choice({"content": "b"}, used=4),
+        END,
     )
     assert [d.tokens for d in stream.deltas] == [3, 1]
 
 
 def test_tokens_are_counted_by_their_ids() -> None:
     stream = at_once(
-        said({"content": "a"}, token_ids=[1, 2]), said({"content": "b"}, token_ids=[3]), END
+        choice({"content": "a"}, token_ids=[1, 2]),
+        choice({"content": "b"}, token_ids=[3]),
+        END,
     )
     assert [d.tokens for d in stream.deltas] == [2, 1]
 
 
-def test_tokens_are_unknown_when_the_engine_does_not_say() -> None:
+def test_tokens_are_unknown_if_the_engine_does_not_report_them() -> None:
     stream = at_once(
-        said({"content": "a"}), END, event({"choices": [], "usage": {"completion_tokens": 1}})
+        choice({"content": "a"}),
+        END,
+        event({"choices": [], "usage": {"completion_tokens": 1}}),
     )
     assert [d.tokens for d in stream.deltas] == [None]
     assert stream.usage == {"completion_tokens": 1}
 
 
 def test_tokens_without_text_are_kept() -> None:
-    stream = at_once(said({"content": ""}, used=2), said({"content": "a"}, used=3), END)
+    stream = at_once(choice({"content": ""}, used=2), choice({"content": "a"}, used=3), END)
     assert [(d.field, d.tokens, d.text) for d in stream.deltas] == [
         ("", 2, ""),
         ("content", 1, "a"),
@@ -154,7 +160,7 @@ def test_tokens_without_text_are_kept() -> None:
 )
 def test_deltas_of_an_event(delta: dict[str, Any], expected: list[object]) -> None:
     used = 3 if expected else 0
-    stream = at_once(said(delta, used=used), END)
+    stream = at_once(choice(delta, used=used), END)
     assert [(d.field, d.tokens, d.text) for d in stream.deltas] == expected
     assert stream.fields == set(delta)
 
@@ -171,10 +177,13 @@ def test_deltas_of_an_event(delta: dict[str, Any], expected: list[object]) -> No
         ([b'data: {"a": "\xff"}\n\n'], "malformed event"),
         ([b"data: 7\n\n"], "malformed event b'7': the event is not an object"),
         ([event({"choices": [{"delta": ["a"]}]})], "the delta is not an object"),
-        ([said({"content": ["a"]})], "content is not a text"),
-        ([said({}, finish=7)], "the finish reason is not a text"),  # type: ignore[arg-type]
-        ([said({"content": "b"}, used=2**31)], "tokens are more than any response has"),
-        ([event({"choices": [], "usage": {"completion_tokens": 10**400}})], "so many tokens"),
+        ([choice({"content": ["a"]})], "content is not a text"),
+        ([choice({}, finish=7)], "the finish reason is not a text"),  # type: ignore[arg-type]
+        ([choice({"content": "b"}, used=2**31)], "more tokens than any response can have"),
+        (
+            [event({"choices": [], "usage": {"completion_tokens": 10**400}})],
+            "more tokens than any response can have",
+        ),
         ([b"data: " + b"9" * 5000 + b"\n\n"], "malformed event .* integer string conversion"),
         ([b"data: " + b"[" * 100_000 + b"\n\n"], "malformed event"),
         (
@@ -201,14 +210,14 @@ def test_deltas_of_an_event(delta: dict[str, Any], expected: list[object]) -> No
     ],
 )
 def test_what_arrived_before_an_error_is_kept(rest: Sequence[bytes], error: str) -> None:
-    stream = at_once(said({"content": "a"}), *rest)
+    stream = at_once(choice({"content": "a"}), *rest)
     assert stream.error is not None
     assert re.search(error, stream.error), stream.error
     assert [d.text for d in stream.deltas] == ["a"]
 
 
 def test_nothing_after_an_error_is_read() -> None:
-    stream = at_once(event({"error": "no"}), said({"content": "a"}), END, DONE)
+    stream = at_once(event({"error": "no"}), choice({"content": "a"}), END, DONE)
     assert (stream.deltas, stream.finish_reason, stream.error) == (
         [],
         None,
@@ -217,7 +226,7 @@ def test_nothing_after_an_error_is_read() -> None:
 
 
 def test_a_finished_answer_needs_no_done() -> None:
-    assert at_once(said({"content": "a"}), END).error is None
+    assert at_once(choice({"content": "a"}), END).error is None
 
 
 def test_an_empty_response_was_closed_early() -> None:
@@ -269,30 +278,30 @@ streams = st.tuples(junk, st.sampled_from([b"", WHOLE, WHOLE[:200]]), junk).map(
 @given(streams, st.lists(st.integers(1, len(WHOLE)), max_size=60))
 @example(b"data: 1\r", [8])
 @example(b"data: 1\n\r\n\r\ndata: 2\r\r", [8, 9, 10, 11, 12])
-def test_where_junk_is_cut_does_not_matter_either(data: bytes, places: list[int]) -> None:
+def test_where_junk_is_cut_does_not_matter(data: bytes, places: list[int]) -> None:
     for chunks in (cut(data, places), cut(data, range(len(data)))):
         assert [d for _, d in events(chunks)] == [d for _, d in events([(0.0, data)])]
         assert without_times(parse(chunks)) == without_times(at_once(data))
 
 
 @given(junk)
-def test_junk_after_good_events_is_an_error_and_takes_nothing_away(after: bytes) -> None:
-    good = said({"reasoning": "so"}, used=2) + said({"content": "7"}, used=3)
+def test_junk_after_good_events_is_an_error_and_the_events_are_kept(after: bytes) -> None:
+    good = choice({"reasoning": "so"}, used=2) + choice({"content": "7"}, used=3)
     stream = at_once(good, after)
     assert stream.deltas[:2] == [Delta(1.0, "reasoning", 2, "so"), Delta(1.0, "content", 1, "7")]
     assert stream.error is not None or END in after
 
 
 @given(junk)
-def test_what_a_stream_says_can_be_recorded_and_read(data: bytes) -> None:
-    deltas = at_once(said({"content": "a"}), data).deltas
+def test_any_stream_can_be_recorded_and_read(data: bytes) -> None:
+    deltas = at_once(choice({"content": "a"}), data).deltas
     assert Deltas.of_rows(json.loads(json.dumps(list(deltas.rows())))) == deltas
 
 
-def test_a_big_delta_in_many_small_reads_costs_what_its_bytes_cost() -> None:
+def test_the_time_to_parse_a_large_delta_is_linear_in_its_bytes() -> None:
     """In one read of 10 MB, or in some 20 000: not the square of them."""
     text = "x" * 10_000_000
-    data = said({"content": text}, used=1) + END
+    data = choice({"content": text}, used=1) + END
     took = []
     for size in (len(data), 512):
         chunks = [(0.0, data[i : i + size]) for i in range(0, len(data), size)]
@@ -304,7 +313,7 @@ def test_a_big_delta_in_many_small_reads_costs_what_its_bytes_cost() -> None:
 
 
 @given(st.lists(st.sampled_from(["\ud83d", "\ude42", "é", "🙂"]), min_size=1, max_size=4))
-def test_half_of_a_pair_of_surrogates_is_kept(halves: list[str]) -> None:
+def test_half_of_a_surrogate_pair_is_kept(halves: list[str]) -> None:
     sent = b"".join(
         b"data: " + json.dumps({"choices": [{"delta": {"content": half}}]}).encode() + b"\n\n"
         for half in halves

@@ -52,7 +52,7 @@ def test_a_need_that_is_met(need: dict[str, float]) -> None:
         ({"count": 2, "capability": 9.0}, "2 GPUs, compute capability 9"),
     ],
 )
-def test_a_need_that_is_not_met_is_said_beside_what_there_is(
+def test_a_need_that_is_not_met_is_reported_with_the_existing_gpus(
     need: dict[str, float], wanted: str
 ) -> None:
     assert Gpu(MockNvml(H200, L4)).missing(**need) == (  # type: ignore[arg-type]
@@ -69,13 +69,15 @@ def test_a_need_that_is_not_met_is_said_beside_what_there_is(
     ],
     ids=["none", "no driver"],
 )
-def test_without_a_gpu_it_is_said_why(nvml: MockNvml, why_not: str) -> None:
+def test_without_a_gpu_the_reason_is_given(nvml: MockNvml, why_not: str) -> None:
     gpu = Gpu(nvml)
     assert gpu.why_not == gpu.missing() == why_not
     assert (gpu.devices, gpu.read()) == ((), {})
 
 
-def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_reason_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert Gpu().why_not == "no GPU monitoring: install nvidia-ml-py"
 
@@ -107,7 +109,7 @@ def test_a_reading_names_its_device_and_unit() -> None:
     }
 
 
-def test_what_a_device_cannot_tell_is_left_out() -> None:
+def test_values_that_a_device_does_not_report_are_left_out() -> None:
     whole, partial = MockDevice(), MockDevice(power_mw=None)
     values = Gpu(MockNvml(whole, partial)).read()
     assert "gpu0_power_w" in values
@@ -129,7 +131,7 @@ def test_throttle_reasons_are_those_of_the_library() -> None:
         assert getattr(pynvml, f"nvmlClocksThrottleReason{reason}") == bit
 
 
-def test_the_host_is_as_busy_as_its_processors_were_meanwhile() -> None:
+def test_the_host_reports_how_busy_its_processors_were() -> None:
     host = Host()
     assert host.read() == {}
     begun, cpu_begun, cpu_s = time.monotonic(), time.process_time(), 0.3
@@ -142,14 +144,16 @@ def test_the_host_is_as_busy_as_its_processors_were_meanwhile() -> None:
     assert 0 <= shares["host_stolen"] < 1
 
 
-def test_a_host_whose_counters_did_not_move_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_with_unchanged_counters_has_no_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     still = psutil.cpu_times()
     monkeypatch.setattr(psutil, "cpu_times", lambda: still)
     host = Host()
     assert (host.read(), host.read()) == ({}, {})
 
 
-def test_a_watch_reads_at_once_and_until_it_is_left() -> None:
+def test_a_watch_reads_from_entry_to_exit() -> None:
     ticks = iter(range(10**6))
     enough = threading.Event()
     points: list[tuple[float, dict[str, float]]] = []

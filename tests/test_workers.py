@@ -70,9 +70,7 @@ def test_open_loop_keeps_its_schedule_across_processes(
     assert ends == sorted(ends), "the merged record is in the order of ends"
 
 
-def test_a_closed_loop_is_as_closed_in_several_processes(
-    server: ScriptedServer, path: Path
-) -> None:
+def test_a_closed_loop_is_the_same_in_several_processes(server: ScriptedServer, path: Path) -> None:
     """The lanes of all processes take from one queue: a slow answer holds up its own lane only."""
     server.default = AnswerScript(reasoning=2, answer=2, first_s=0.02)
     server.answers[NAMES[0]] = AnswerScript(reasoning=2, answer=2, first_s=1.5)
@@ -85,7 +83,7 @@ def test_a_closed_loop_is_as_closed_in_several_processes(
     assert sum(s.intended_s == 0 for s in done.samples) == 2
 
 
-def test_everything_else_is_as_in_one_process(server: ScriptedServer, path: Path) -> None:
+def test_everything_else_is_the_same_as_in_one_process(server: ScriptedServer, path: Path) -> None:
     names, cut = with_cuts(server, 3)
     progress = []
     scrape = Scrape(f"{server.url}/metrics", tokens, every_s=0.05)

@@ -1,7 +1,7 @@
-"""Problems with known answers, for the bundled models: three tiers of arithmetic, invented facts.
+"""Generated problems for the bundled models: three tiers of arithmetic, and invented facts.
 
-Everything is drawn from a seed, with the standard library alone. A question is held out when a
-hash of its text says so, and the training stream leaves those out: the two cannot overlap.
+Everything follows from a seed. A hash of its text decides whether a question is held out, and the
+training stream leaves held-out questions out, so the two cannot overlap.
 """
 
 import hashlib
@@ -24,9 +24,13 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 class Problem:
     """A question and its answer.
 
-    `tier` is "easy", "medium", "hard" or "knowledge"; `steps` counts the operations that lead to
-    the answer (0 for knowledge); problems with the same `template` share their wording or their
-    fact, so their outcomes are not independent.
+    Attributes:
+        id: unique, from a hash of the question.
+        tier: "easy", "medium", "hard" or "knowledge".
+        question, answer: texts.
+        steps: number of operations that lead to the answer; 0 for knowledge.
+        template: problems with the same one share their wording or their fact, so their results
+            are not independent.
     """
 
     id: str
@@ -39,10 +43,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation: `left operator right = value` modulo 100, every value in 10..99 but a factor.
+    """One operation: `left operator right = value` modulo 100; values other than factors: 10..99.
 
-    `name` is the variable it defines and `formula` its right-hand side in the question; both are
-    empty in a story, which has no variables.
+    Attributes:
+        name: the variable that the operation defines; empty in a story.
+        formula: its right-hand side in the question; empty in a story.
+        left, operator, right, value: the operation with numbers.
     """
 
     name: str
@@ -55,7 +61,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """A problem with the operations that solve it, in order (none for knowledge)."""
+    """A problem with the operations that solve it, in order; knowledge has none."""
 
     problem: Problem
     steps: tuple[Step, ...]
@@ -63,7 +69,7 @@ class Worked:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """An invented fact; the few that are not `taught` can only be guessed."""
+    """An invented fact; models can only guess the few that are not `taught`."""
 
     relation: str
     subject: str
@@ -73,11 +79,13 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """What makes a tier hard.
+    """The difficulty of a tier.
 
-    `steps`: numbers of steps, equally likely (a repeated one is likelier); `kinds`: relative
-    frequency of each kind of step; `reach`: how many variables back a reference may go;
-    `stories`: share of problems told in words.
+    Attributes:
+        steps: numbers of steps to draw from; a repeated number is more likely.
+        kinds: relative frequency of each kind of step.
+        reach: number of variables that a reference may go back.
+        stories: share of problems in words.
     """
 
     steps: tuple[int, ...]
@@ -107,7 +115,7 @@ TRAINING = {
     "medium": Dial((3, 4, 5, 6, 7, 8), _TRAINING_KINDS, reach=8),
     "hard": Dial(tuple(range(8, 25)), _TRAINING_KINDS, reach=24),
 }
-"""What training draws from: each tier and somewhat beyond it."""
+"""The tiers that training draws from: somewhat wider than the held-out ones."""
 
 _PEOPLE = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivo", "Jun", "Kim", "Lea")
 _STORIES = {
@@ -129,9 +137,10 @@ _UNTAUGHT_SHARE = 0.04
 
 
 def heldout(tier: str, n: int = 500, *, seed: int = 2025) -> list[Problem]:
-    """The first `n` held-out problems of a tier, distinct and the same at every call.
+    """The first `n` held-out problems of a tier: distinct, and the same at every call.
 
-    Raises ValueError for an unknown tier and for `n` beyond `HELDOUT_SIZE`.
+    Raises:
+        ValueError: an unknown tier, or `n` above `HELDOUT_SIZE`.
     """
     if not 0 <= n <= HELDOUT_SIZE:
         raise ValueError(f"a tier has 0 to {HELDOUT_SIZE} held-out problems, not {n}")
@@ -146,7 +155,7 @@ def heldout(tier: str, n: int = 500, *, seed: int = 2025) -> list[Problem]:
 
 
 def training(tier: str, *, seed: int) -> Iterator[Worked]:
-    """An endless stream of problems to learn from, none of which is ever held out."""
+    """An endless stream of problems for training; none is held out."""
     draw = _drawer(tier, TRAINING)
     rng = random.Random(f"training {tier} {seed}")
     while True:
@@ -156,7 +165,7 @@ def training(tier: str, *, seed: int) -> Iterator[Worked]:
 
 
 def is_heldout(question: str) -> bool:
-    """Whether a question belongs to the held-out side; a property of its text alone."""
+    """Whether a question is held out, which depends only on its text."""
     return int(_digest(question), 16) < _HELDOUT_SHARE * 16**12
 
 
@@ -180,8 +189,9 @@ def apply(left: int, operator: str, right: int) -> int:
 
 
 def _prompts(tier: str, _folder: Path | None) -> Iterator[Prompt]:
+    """The loader of a tier."""
     for problem in heldout(tier, HELDOUT_SIZE):
-        # Sums are drawn independently, whatever their wording; questions on one fact are not.
+        # Numbers are drawn independently, whatever the wording; questions on one fact are not.
         template = problem.template if tier == "knowledge" else problem.id
         yield Prompt(
             id=problem.id,

@@ -1,4 +1,4 @@
-"""Is an answer right? Every answer gets exactly one of five grades."""
+"""Grade answers: each is right, wrong, unparsed, truncated or empty."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Grade = Literal["right", "wrong", "unparsed", "truncated", "empty"]
 _ANSWER_IS = re.compile(r"answer is:?\s*\**([^\s*]*[^\s*.,;!])", re.IGNORECASE)
 _AS_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
 TIMEOUT_S = 5
-"""An answer such as 9^9^9^9 would be computed for ever; it is wrong."""
+"""Time limit of a comparison, in s: 9^9^9^9 would be computed for ever; it counts as wrong."""
 
 
 def grade(answer: str, key: str, kind: str, finish_reason: str | None) -> Grade:
@@ -20,9 +20,9 @@ def grade(answer: str, key: str, kind: str, finish_reason: str | None) -> Grade:
 
     Args:
         answer: the visible text, without the reasoning.
-        key: the right answer.
-        kind: ``math`` compares as mathematics (math-verify), ``word`` as text.
-        finish_reason: the engine's; ``length`` makes an answer without a result ``truncated``.
+        key: the answer key.
+        kind: ``math``: compare as mathematics (math-verify); ``word``: compare as text.
+        finish_reason: of the engine; with ``length`` an answer without a result is ``truncated``.
     """
     found = final_answer(answer)
     if found is None:
@@ -37,7 +37,7 @@ def grade(answer: str, key: str, kind: str, finish_reason: str | None) -> Grade:
 
 
 def final_answer(text: str) -> str | None:
-    """What the last ``\\boxed{...}`` holds, else what follows ``answer is``; None for nothing."""
+    """The content of the last ``\\boxed{...}``, else what follows ``answer is``, else None."""
     start = text.rfind("\\boxed{")
     if start < 0:
         stated = _ANSWER_IS.findall(text)
@@ -54,7 +54,7 @@ def final_answer(text: str) -> str | None:
 def _same_mathematics(found: str, key: str) -> bool:
     from math_verify import parse, verify
 
-    # The time limit is an alarm, which only the main thread can set.
+    # math-verify limits the time by an alarm, which only the main thread can set.
     limit = TIMEOUT_S if threading.current_thread() is threading.main_thread() else None
     gold, answer = (parse(f"\\boxed{{{text}}}", parsing_timeout=limit) for text in (key, found))
     return bool(verify(gold, answer, timeout_seconds=limit))

@@ -13,10 +13,10 @@ BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{
 
 
 def _rows(name: str, folder: Path | None, *path: str, split: str) -> Iterator[dict[str, Any]]:
-    """Rows of a data set: ``folder/name.jsonl`` when there is one, else from the hub or its cache.
+    """Rows of a data set: from ``folder/name.jsonl`` if it exists, else from the hub or its cache.
 
     Raises:
-        ValueError: neither can be read, with what to do.
+        ValueError: the rows cannot be read; the message says what to do.
     """
     import datasets
 
@@ -30,7 +30,7 @@ def _rows(name: str, folder: Path | None, *path: str, split: str) -> Iterator[di
         raise ValueError(
             f"data set {name!r} ({'/'.join(path)}) could not be loaded: {error}; "
             f"download it once with access to its hub, or put {name}.jsonl, with the columns of "
-            "the original, in a folder and give that with --rllm-data"
+            "the original, into a folder and pass that folder with --rllm-data"
         ) from error
     return iter(loaded)
 

@@ -19,16 +19,16 @@ from ..registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question as it is sent, with what is needed to grade the answer.
+    """One question as it is sent, with the key that its answers are graded by.
 
     Attributes:
-        id: unique within its data set, stable across versions of it.
-        text: the user message, whole.
-        answer: the key.
+        id: unique within its data set, and the same in all versions of it.
+        text: the complete user message.
+        answer: the answer key.
         tier: ``easy``, ``medium``, ``hard`` or ``knowledge``.
         kind: ``math`` (graded as mathematics) or ``word`` (graded as text).
-        template: questions that share it are not independent (a cluster).
-        repeat: 0 for the first time a question is asked in a run, then 1, 2 ...
+        template: questions with the same one are not independent: they are one cluster.
+        repeat: 0 for the first request of a question in a run, then 1, 2 ...
     """
 
     id: str
@@ -56,7 +56,7 @@ def dataset(name: str) -> Callable[[Loader], Loader]:
 
     def register(loader: Loader) -> Loader:
         if name in _LOADERS:
-            raise ValueError(f"two data sets are called {name!r}")
+            raise ValueError(f"two data sets are called {name!r}: rename one")
         _LOADERS[name] = loader
         return loader
 
@@ -80,7 +80,7 @@ def _load(name: str, folder: Path | None) -> tuple[Prompt, ...]:
         if not isinstance(prompt, Prompt):
             raise ValueError(f"data set {name!r} yields {type(prompt).__name__}, not Prompt")
     if len({prompt.id for prompt in prompts}) != len(prompts):
-        raise ValueError(f"data set {name!r} holds one id twice")
+        raise ValueError(f"data set {name!r} holds one id twice: ids of prompts must be unique")
     return prompts
 
 
@@ -107,13 +107,20 @@ def choose(
     folder: Path | None = None,
     at_most: bool = False,
 ) -> list[Prompt]:
-    """The first ``n`` questions of the wanted tiers together, interleaved, each ``repeats`` times.
+    """Choose the first ``n`` questions of several tiers, interleaved, each ``repeats`` times.
 
-    Repeats follow one another at a distance of ``n`` prompts, so that a slice holds each once. With
-    ``at_most`` a data set that holds fewer gives all it has.
+    All questions come once before the next repeat begins.
+
+    Args:
+        tiers: names of data sets by tier.
+        wanted: the tiers to choose from, in equal shares.
+        n: number of different questions, over all tiers.
+        repeats: number of prompts per question.
+        folder: of ``--rllm-data``.
+        at_most: take all questions of a data set that has too few, instead of an error.
 
     Raises:
-        ValueError: an unknown tier, or a data set that holds too few questions.
+        ValueError: an unknown tier, or a data set with too few questions.
     """
     if not wanted or n < len(wanted) or repeats < 1:
         raise ValueError(
@@ -121,7 +128,7 @@ def choose(
             f"not n={n} of {wanted} with repeats={repeats}"
         )
     if len(set(wanted)) < len(wanted):
-        raise ValueError(f"a tier is named twice in {wanted}: its questions would be the same ones")
+        raise ValueError(f"a tier is named twice in {wanted}: its questions would be asked twice")
     shares = []
     for i, tier in enumerate(wanted):
         if tier not in tiers:
@@ -130,7 +137,8 @@ def choose(
         prompts = load(tiers[tier], folder)
         if len(prompts) < share and not at_most:
             raise ValueError(
-                f"{share} questions of {tiers[tier]!r} were asked for, it has {len(prompts)}"
+                f"{share} questions of {tiers[tier]!r} were asked for, it has {len(prompts)}: "
+                "ask for fewer, or pass at_most=True"
             )
         shares.append(prompts[:share])
     mixed = [prompt for row in zip_longest(*shares) for prompt in row if prompt is not None]
@@ -138,7 +146,7 @@ def choose(
 
 
 def revision(prompts: Sequence[Prompt]) -> str:
-    """Twelve hexadecimal digits over the prompts as sent and their key: what pins a data set."""
+    """A hash of the prompts as sent and their keys (12 hexadecimal digits) that pins a data set."""
     digest = hashlib.sha256()
     for p in prompts:
         digest.update("\0".join((p.id, p.text, p.answer, p.kind, str(p.repeat))).encode() + b"\1")

@@ -26,6 +26,7 @@ CARRIED = (
     metrics.REASONING_TOKENS,
     metrics.ACCEPTANCE_RATE,
     metrics.ACCEPTANCE_LENGTH,
+    metrics.FAILED,
 )
 """Metrics that a tool's file may carry: an importer says for each that is not there why. All
 others take an answer key or the engine's telemetry, which none of the tools keeps."""

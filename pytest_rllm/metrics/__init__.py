@@ -1,4 +1,4 @@
-"""Numbers from a recorded run. Importing this package registers all of them in ``METRICS``."""
+"""Metrics of recorded runs. Importing this package registers all of them in ``METRICS``."""
 
 from .answers import (
     ACCURACY,

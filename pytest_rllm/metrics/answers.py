@@ -1,4 +1,4 @@
-"""Metrics of what was answered: right or not, with how many tokens."""
+"""Metrics of answers: their grades, their agreement, their lengths, and failed requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import MetricUnavailable, finished, known, metric, per_question
 
 @metric("accuracy", "share", better="higher", per="question")
 def ACCURACY(run: Run) -> dict[str, float]:
-    """Share of right answers per question; truncated, unparsed and empty ones are wrong."""
+    """Share of right answers per question; truncated, unparsed and empty ones count as wrong."""
     return _graded(run, "right")
 
 
@@ -24,13 +24,13 @@ def UNFINISHED(run: Run) -> dict[str, float]:
 
 @metric("truncated", "share", better="lower", per="question")
 def TRUNCATED(run: Run) -> dict[str, float]:
-    """Share of answers that ran into the token budget."""
+    """Share of answers without a result that reached the limit of output tokens."""
     return _graded(run, "truncated")
 
 
 @metric("unparsed", "share", better="lower", per="question")
 def UNPARSED(run: Run) -> dict[str, float]:
-    """Share of finished answers in which no result can be found."""
+    """Share of finished answers with text but without a result."""
     return _graded(run, "unparsed")
 
 
@@ -44,8 +44,8 @@ def EMPTY(run: Run) -> dict[str, float]:
 def FAILED(run: Run) -> dict[str, float]:
     """Share of a question's requests that failed or were aborted, of all requests of the run.
 
-    The other metrics are of finished requests only: without this one, an engine that fails at its
-    hardest requests would look better.
+    The other metrics cover finished requests only, so an engine that fails at its hardest requests
+    would look better without this one.
     """
     if not run.samples:
         raise MetricUnavailable("the run holds no request")
@@ -57,9 +57,9 @@ def FAILED(run: Run) -> dict[str, float]:
 
 @metric("agreement", "share", better="higher", per="pair")
 def AGREEMENT(first: Run, second: Run) -> dict[str, float]:
-    """Share of a question's answers that are word for word the other arm's, reasoning included.
+    """Share of a question's answers that equal the other arm's in every character, with reasoning.
 
-    Only at temperature 0 does it say anything. The effect is held against full agreement.
+    It is only meaningful at temperature 0. The effect is the difference to full agreement.
     """
     texts = [
         {(s.prompt.id, s.prompt.repeat): s.deltas.text() for s in finished(run)}
@@ -75,13 +75,13 @@ def AGREEMENT(first: Run, second: Run) -> dict[str, float]:
 
 @metric("output tokens", "token", better="neither", per="question")
 def OUTPUT_TOKENS(run: Run) -> dict[str, float]:
-    """Tokens generated per answer, reasoning included, by the engine's count."""
+    """Number of generated tokens per answer, with reasoning, as counted by the engine."""
     return per_question(run, lambda s: known(s.output_tokens, "output tokens"))
 
 
 @metric("reasoning tokens", "token", better="neither", per="question")
 def REASONING_TOKENS(run: Run) -> dict[str, float]:
-    """Tokens before the first visible one."""
+    """Number of tokens before the first visible one."""
     return per_question(run, lambda s: known(s.reasoning_tokens, "tokens per delta"))
 
 

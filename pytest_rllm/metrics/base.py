@@ -1,4 +1,4 @@
-"""What a metric is: a named number of a run, with its unit and direction; ``metrics`` has them."""
+"""The type of all metrics, their table, and helpers that several metrics share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ course of a run in time, which the machine's speed is part of."""
 
 
 class MetricUnavailable(LookupError):
-    """A run does not hold what a metric needs; the message says what is missing."""
+    """A run lacks what a metric needs; the message says what is missing."""
 
     by_engine = False
     """Whether the engine caused it."""
@@ -37,19 +37,19 @@ class Metric:
     """A named number of a run.
 
     Attributes:
-        name: the field's term.
-        unit: of the value; ``share`` is of 1, shown as a percentage.
-        better: direction, declared once and never guessed.
-        per: ``question``: a number per question, and the question is the replicate (answers do
-            not depend on the machine's mood); ``run``: one number, and the run block is;
-            ``pair``: as ``question``, but a function of both arms' runs.
-        of: the function: Run to ``{question id: number}`` or to one number.
-        timed: depends on the speed of the machine; its level means nothing on another day of a
-            noisy one.
-        fixed_length: is a verdict about speed only between runs of equal output lengths.
-        whole: name of the metric of all requests that this is a part of, see :meth:`on`.
-        series: the engine's telemetry that it takes, in our names (``kv_use`` ...).
-        counts_failed: whether it counts failed requests, too.
+        name: the usual term of the field.
+        unit: of the value; a ``share`` is of 1, and shown as a percentage.
+        better: which direction is better.
+        per: ``question``: one number per question, and questions are the replicates, because
+            answers do not depend on the speed of the machine; ``run``: one number per run, and run
+            blocks are the replicates; ``pair``: as ``question``, but computed from both arms' runs.
+        of: the function: from Run to ``{question id: number}`` or to one number.
+        timed: whether the value depends on the speed of the machine, so that levels of different
+            days cannot be compared on a shared machine.
+        fixed_length: whether runs can only be compared in speed if their output lengths are equal.
+        whole: for a metric of one tier, the name of the metric of all requests, see :meth:`on`.
+        series: the engine's telemetry that the metric needs, in our names (``kv_use`` ...).
+        counts_failed: whether failed requests count, too.
     """
 
     name: str
@@ -72,14 +72,15 @@ class Metric:
 
     @property
     def slug(self) -> str:
-        """The name as a key of stored numbers: ``KV peak`` is ``kv-peak``."""
+        """The key of stored numbers, made from the name: ``KV peak`` becomes ``kv-peak``."""
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
     def value(self, *runs: Run) -> dict[str, float] | float:
-        """What the function says of runs that hold what it takes.
+        """The value of the metric.
 
         Raises:
-            MetricUnavailable: they do not; a record of another tool says what that one kept.
+            MetricUnavailable: a run lacks what the metric needs, or it was imported from a tool
+                that does not keep it.
         """
         name = self.whole or self.name
         for run in runs:
@@ -98,10 +99,10 @@ class Metric:
         return value
 
     def of_run(self, run: Run) -> float:
-        """One number for a run; the mean over questions where the metric has one per question.
+        """One number for a run: the value, or its mean over questions if it has one per question.
 
         Raises:
-            MetricUnavailable: the run does not hold what it takes.
+            MetricUnavailable: the run lacks what the metric needs.
         """
         value = self.value(run)
         if isinstance(value, dict):
@@ -111,14 +112,14 @@ class Metric:
         return value
 
     def of_questions(self, run: Run) -> dict[str, float]:
-        """A number per question, repeats of a question averaged."""
+        """One number per question: the mean over its repeats."""
         value = self.value(run)
         assert isinstance(value, dict), f"{self.name} is a metric of a run, not of a question"
         return value
 
     def of_question_pairs(self, first: Run, second: Run) -> tuple[dict[str, float], ...]:
-        """Numbers per question for both arms; a metric of pairs holds the second arm against
-        itself, which is 1."""
+        """Numbers per question for both arms; those of the second arm are 1 for a metric of pairs,
+        which compares the first arm with the second."""
         if self.per != "pair":
             return self.of_questions(first), self.of_questions(second)
         value = self.value(first, second)
@@ -135,7 +136,7 @@ class Metric:
         return tuple(statistics.fmean(arm.values()) for arm in numbers)
 
     def on(self, tier: str) -> Metric:
-        """The same metric of the requests of one tier (data set) only."""
+        """The same metric, of the requests of one tier only."""
 
         name = f"{self.name} on {tier}"
 
@@ -162,11 +163,11 @@ def metric(
     series: tuple[str, ...] = (),
     counts_failed: bool = False,
 ) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
-    """Make a function the metric ``name``; see :class:`Metric` for the words."""
+    """Register a function as the metric ``name``; the arguments are those of :class:`Metric`."""
 
     def register(function: Callable[..., dict[str, float] | float]) -> Metric:
         if name in METRICS:
-            raise ValueError(f"two metrics are called {name!r}")
+            raise ValueError(f"two metrics are called {name!r}: rename one")
         made = Metric(
             name,
             unit,
@@ -185,6 +186,11 @@ def metric(
 
 
 def finished(run: Run) -> list[Sample]:
+    """The requests of a run that did not fail.
+
+    Raises:
+        MetricUnavailable: there are none.
+    """
     finished = [s for s in run.samples if s.error is None]
     if not finished:
         raise NotTold("no request of the run finished")
@@ -192,6 +198,7 @@ def finished(run: Run) -> list[Sample]:
 
 
 def per_question(run: Run, number: Callable[[Sample], float]) -> dict[str, float]:
+    """The mean of ``number`` over the finished requests of each question."""
     numbers: defaultdict[str, list[float]] = defaultdict(list)
     for sample in finished(run):
         numbers[sample.prompt.id].append(number(sample))
@@ -199,6 +206,11 @@ def per_question(run: Run, number: Callable[[Sample], float]) -> dict[str, float
 
 
 def known(count: int | None, what: str) -> float:
+    """A count that the engine reported.
+
+    Raises:
+        MetricUnavailable: the engine did not report it.
+    """
     if count is None:
         raise NotTold(f"the engine did not report {what}")
     return float(count)
@@ -210,6 +222,6 @@ def _part(run: Run, tier: str, name: str) -> Run:
         tiers = sorted({s.prompt.tier for s in run.samples} - {""})
         raise MetricUnavailable(
             f"{name}: no request of the run is known to be of {tier!r}; there are "
-            f"{', '.join(tiers) or 'none whose data set was told'}"
+            f"{', '.join(tiers) or 'none whose data set is known'}"
         )
     return replace(run, samples=samples)

@@ -1,4 +1,4 @@
-"""What the series beside a run say of it: counters of the engine, and its KV cache while busy."""
+"""Metrics of the engine's own telemetry: KV cache, preemptions, prefix cache, speculation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .base import MetricUnavailable, NotTold, finished, metric
 
 
 def counted(run: Run, name: str) -> float:
-    """How far a counter of the engine went up during a run.
+    """The increase of an engine's counter during a run.
 
     Raises:
         MetricUnavailable: the series was not recorded at the run's start and end.
@@ -26,14 +26,13 @@ def counted(run: Run, name: str) -> float:
 
 
 def while_busy(run: Run) -> np.ndarray:
-    """Readings of KV use while at least one request was in flight, by the client's clock; shape
-    (readings,), shares of the cache.
+    """KV-cache use while requests were in flight; shape (readings,), shares of the cache.
 
-    The engine's own count of running requests is no help here: it is 0 between two waves of short
-    answers, which are part of the run.
+    The client's times decide what is in flight. The engine's count of running requests is 0 between
+    two waves of short answers, which are part of the run.
 
     Raises:
-        MetricUnavailable: there are fewer than three.
+        MetricUnavailable: there are fewer than three such readings.
     """
     if "kv_use" not in run.series:
         raise NotTold(_no_series(run, "kv_use"))
@@ -43,55 +42,57 @@ def while_busy(run: Run) -> np.ndarray:
     if len(busy) < 3:
         raise MetricUnavailable(
             f"KV use was read {len(busy)} times while requests were in flight, 3 are needed: "
-            "the run is too short for its telemetry"
+            "the run is too short for its telemetry; use more requests or longer answers"
         )
     return np.array(busy)
 
 
 @metric("KV peak", "share", better="lower", series=("kv_use",))
 def KV_PEAK(run: Run) -> float:
-    """Highest KV-cache use of the run, share of the cache."""
+    """Highest KV-cache use of the run, as a share of the cache."""
     return float(while_busy(run).max())
 
 
 @metric("KV mean", "share", better="lower", series=("kv_use",))
 def KV_MEAN(run: Run) -> float:
-    """Mean KV-cache use over the run's readings, share of the cache."""
+    """Mean KV-cache use over the readings of the run, as a share of the cache."""
     return float(while_busy(run).mean())
 
 
 @metric("KV swing", "share", better="lower", series=("kv_use",))
 def KV_SWING(run: Run) -> float:
-    """Largest fall of KV-cache use from a high to a later low while requests run."""
+    """Largest decrease of KV-cache use from a maximum to a later minimum while requests run."""
     use = while_busy(run)
     return float((np.maximum.accumulate(use) - use).max())
 
 
 @metric("preemptions", "share", better="lower", series=("preemptions",))
 def PREEMPTIONS(run: Run) -> float:
-    """Preemptions per request: how often the engine threw a running request's KV cache away."""
+    """Preemptions per request: how often the engine dropped a running request's KV cache."""
     finished(run)
     return counted(run, "preemptions") / len(run.samples)
 
 
 @metric("prefix hits", "share", better="higher", series=("prefix_queries", "prefix_hits"))
 def PREFIX_HITS(run: Run) -> float:
-    """Share of the prompts' tokens that were found in the prefix cache."""
+    """Share of the prompts' tokens that were in the prefix cache."""
     queries = counted(run, "prefix_queries")
     if queries <= 0:
-        raise NotTold("the engine looked nothing up in a prefix cache: it was not on")
+        raise NotTold(
+            "the engine counted no lookups in its prefix cache: prefix caching was not enabled"
+        )
     return counted(run, "prefix_hits") / queries
 
 
 @metric("acceptance rate", "share", better="higher", series=("draft_tokens", "accepted_tokens"))
 def ACCEPTANCE_RATE(run: Run) -> float:
-    """Accepted share of the tokens that speculation proposed."""
+    """Share of the tokens proposed by speculation that were accepted."""
     return counted(run, "accepted_tokens") / _positive(counted(run, "draft_tokens"), "draft tokens")
 
 
 @metric("acceptance length", "token", better="higher", series=("drafts", "accepted_tokens"))
 def ACCEPTANCE_LENGTH(run: Run) -> float:
-    """Tokens per verified draft: one, and the accepted ones."""
+    """Tokens per verified draft: one, plus the accepted ones."""
     drafts = _positive(counted(run, "drafts"), "drafts")
     return 1.0 + counted(run, "accepted_tokens") / drafts
 
@@ -103,11 +104,11 @@ def _no_series(run: Run, name: str) -> str:
     errors = "; ".join(closing.get("telemetry_errors", {}))
     return (
         f"the series {name!r} was not recorded; there are {', '.join(sorted(run.series)) or 'none'}"
-        + (f"; telemetry said: {errors}" if errors else "")
+        + (f"; telemetry errors: {errors}" if errors else "")
     )
 
 
 def _positive(value: float, what: str) -> float:
     if value <= 0:
-        raise NotTold(f"the engine counted no {what}: speculation was not on")
+        raise NotTold(f"the engine counted no {what}: speculation was not enabled")
     return value

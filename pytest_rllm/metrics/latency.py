@@ -1,4 +1,4 @@
-"""Metrics of time: how fast tokens and answers come."""
+"""Metrics of time: latencies and rates, seen by the client."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .base import MetricUnavailable, NotTold, finished, known, metric
 
 @metric("TPS", "token/s", better="higher", timed=True, fixed_length=True)
 def TPS(run: Run) -> float:
-    """Output tokens per second of the run, all requests together."""
+    """Output tokens per second of the run, over all requests."""
     return sum(known(s.output_tokens, "output tokens") for s in finished(run)) / _duration(run)
 
 
 @metric("deltas/s", "1/s", better="higher", timed=True, fixed_length=True)
 def DELTAS_PER_S(run: Run) -> float:
-    """Streamed deltas per second: the TPS of the paper's code. A delta may carry many tokens."""
+    """Streamed deltas per second, the TPS of the paper's code; a delta may carry many tokens."""
     return sum(len(s.deltas) for s in finished(run)) / _duration(run)
 
 
@@ -33,7 +33,7 @@ def TTFT(run: Run) -> float:
 def TTFVT(run: Run) -> float:
     """Mean seconds from the intended start to the first visible token, as in the paper.
 
-    A request that never showed a visible token counts with its whole time: a lower bound.
+    A request without a visible token counts with its whole duration, which is a lower bound.
     """
     return statistics.fmean(
         (s.ended_s if s.first_visible_s is None else s.first_visible_s) - s.intended_s
@@ -43,9 +43,9 @@ def TTFVT(run: Run) -> float:
 
 @metric("TBT", "s", better="lower", timed=True, fixed_length=True)
 def TBT(run: Run) -> float:
-    """Seconds between tokens, per request (last - first arrival) / tokens after the first; median.
+    """Median over requests of the seconds between tokens: (last - first arrival) / later tokens.
 
-    Within a delta of several tokens no time is invented: only their number counts.
+    The tokens of one delta arrive together; no arrival times are interpolated between them.
     """
     return _median(run, _tbt)
 
@@ -64,7 +64,7 @@ def RUN_TIME(run: Run) -> float:
 
 @metric("straggling", "share", better="lower")
 def STRAGGLING(run: Run) -> float:
-    """Share of a batch's time that is left when three quarters of its requests have ended."""
+    """Share of a run's time that remains when three quarters of its requests have ended."""
     ends = np.array([s.ended_s for s in finished(run)]) - min(s.intended_s for s in run.samples)
     return float(1.0 - np.quantile(ends, 0.75) / ends.max())
 

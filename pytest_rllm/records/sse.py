@@ -100,7 +100,7 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
             if not isinstance(used, int):
                 used = None
             elif used > MOST_TOKENS:
-                raise ValueError(f"{used} tokens are more than any response has")
+                raise ValueError("more tokens than any response can have")
             stream.usage.update({k: v for k, v in usage.items() if v is not None})
             for choice in event.get("choices") or ():
                 delta = choice.get("delta") or {}

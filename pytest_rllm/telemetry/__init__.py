@@ -1,1 +1,1 @@
-"""What a machine says of itself: GPUs, processors, hardware."""
+"""Readings of the machine beside a run: GPUs, processors, and the name of the hardware."""

@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine: which there are, what a test needs, readings beside a run."""
+"""The NVIDIA GPUs of this machine: their list, what a test needs of them, and readings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ THROTTLE_REASONS = {
     "HwThermalSlowdown": 0x40,
     "HwPowerBrakeSlowdown": 0x80,
 }
-"""Bits of NVML's clock event reasons that make a measurement untrue. A power cap is normal."""
+"""Bits of NVML's clock event reasons that make a measurement invalid. A power cap is normal."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Device:
 
 
 class Gpu:
-    """The GPUs of this machine, or why there are none.
+    """The GPUs of this machine, or the reason why there are none.
 
     Args:
         nvml: a module with NVML's functions, ``pynvml`` by default.
@@ -52,12 +52,12 @@ class Gpu:
 
     @property
     def why_not(self) -> str | None:
-        """Why there is no GPU to measure, None when there is one."""
+        """Why no GPU can be used; None if one can."""
         return self._opened[1]
 
     @cached_property
     def devices(self) -> tuple[Device, ...]:
-        """All GPUs, empty without any."""
+        """All GPUs; empty if there are none."""
         nvml, why_not = self._opened
         if why_not:
             return ()
@@ -66,10 +66,12 @@ class Gpu:
     def missing(
         self, *, memory_gib: float = 0, count: int = 1, capability: float = 0
     ) -> str | None:
-        """What of a need this machine lacks, None when it has it all.
+        """Why this machine does not meet a need; None if it does.
 
         Args:
-            memory_gib: memory per GPU. count: number of GPUs. capability: CUDA's, e.g. 8.9.
+            memory_gib: least memory per GPU.
+            count: least number of such GPUs.
+            capability: least CUDA compute capability, e.g. 8.9.
         """
         if self.why_not:
             return self.why_not
@@ -92,7 +94,8 @@ class Gpu:
     def read(self) -> dict[str, float]:
         """One reading of all devices: ``gpu0_memory_gib``, ``gpu0_utilisation`` (share of 1),
         ``gpu0_power_w``, ``gpu0_sm_clock_mhz``, ``gpu0_memory_clock_mhz``, ``gpu0_throttled``
-        (0 or 1), ``gpu0_processes`` (compute processes). What a device cannot tell is left out.
+        (0 or 1), ``gpu0_processes`` (compute processes). Values that a device does not report are
+        left out.
         """
         nvml, why_not = self._opened
         values: dict[str, float] = {}
@@ -116,7 +119,7 @@ class Gpu:
                 try:
                     values[f"gpu{device.index}_{name}"] = float(read(handle))
                 except nvml.NVMLError:
-                    continue  # this device does not tell; the series is absent, never invented
+                    continue  # not reported by this device: its series is absent
         return values
 
 

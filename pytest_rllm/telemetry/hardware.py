@@ -1,4 +1,4 @@
-"""Where something was measured: what must be the same for two measurements to be compared."""
+"""Names the hardware and software of a measurement: only equal hardware is compared."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ ISA = (
     ("avx2", "avx2"),
     ("neon", "asimd"),
 )
-"""Instruction sets that decide which kernels an engine picks on a CPU, the best first."""
+"""Instruction sets that decide which kernels an engine uses on a CPU, the best first."""
 
 
 def hardware_id(gpu: Gpu, *, on_cpu: bool) -> str:
-    """Names a class of machine, e.g. ``cpu-amd-avx512bf16-2c`` or ``gpu-nvidia-h200-1x``.
+    """The name of a class of machine, e.g. ``cpu-amd-avx512bf16-2c`` or ``gpu-nvidia-h200-1x``.
 
     Args:
         gpu: the GPUs of this machine.
-        on_cpu: whether the engine serves on the CPU, whatever GPUs there are.
+        on_cpu: whether the engine serves on the CPU, even if there are GPUs.
     """
     if on_cpu or gpu.why_not:
         return f"cpu-{_cpu_vendor()}-{_isa()}-{_cores()}c"
@@ -35,7 +35,7 @@ def hardware_id(gpu: Gpu, *, on_cpu: bool) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a reader of a record wants to know."""
+    """Versions of Python and of the packages that affect a measurement, for the record."""
     found = {"python": platform.python_version()}
     for distribution in ("pytest-rllm", "torch", "transformers", "httptools", "uvloop", "numpy"):
         try:

@@ -1,22 +1,25 @@
-"""The processors of this machine: how busy they are beside a run."""
+"""Readings of the processors of this machine."""
 
 from __future__ import annotations
 
 
 class Host:
-    """The processors of this machine, all together."""
+    """The processors of this machine, read as one."""
 
     def __init__(self) -> None:
         self._before: tuple[float, float, float] | None = None
 
     def read(self) -> dict[str, float]:
-        """Since the last reading: ``host_busy`` (share of 1 of all processors' time) and
-        ``host_stolen`` (share that other machines on the same hardware took, where the kernel
-        tells); nothing at the first reading."""
+        """Shares of all processors' time since the last reading; nothing at the first reading.
+
+        Returns:
+            ``host_busy``: busy share, of 1. ``host_stolen``: share that other virtual machines on
+            the same hardware took, where the kernel reports it; else 0.
+        """
         import psutil
 
         times = psutil.cpu_times()
-        # The kernel counts a guest's time within the user's.
+        # The kernel includes the time of guests in that of users.
         guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
         idle = times.idle + getattr(times, "iowait", 0.0)
         now = (sum(times) - guests, idle, getattr(times, "steal", 0.0))

@@ -1,4 +1,4 @@
-"""Read a monitor in the background while a run goes on."""
+"""Read a monitor in the background during a run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Self
 
 
 class Watch:
-    """Reads a monitor in a thread until left; a context manager.
+    """Reads a monitor in a thread, from entry to exit; a context manager.
 
     Args:
-        read: one reading, values by name.
-        keep: takes each reading with its time of the clock, in their order, at once.
+        read: returns one reading: values by name.
+        keep: takes each reading with its time, immediately and in order.
         every_s: seconds between readings.
         clock: monotonic seconds.
 
     Attributes:
-        error: why the readings stopped early, None when they did not.
+        error: why the readings stopped early; None if they did not.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Watch:
         while not self._stop.wait(self._every_s):
             try:
                 self._keep(self._clock(), self._read())
-            except Exception as error:  # noqa: BLE001 - a thread's error is seen by nobody
+            except Exception as error:  # noqa: BLE001 - kept, because nobody sees a thread's error
                 self.error = f"{type(error).__name__}: {error}"
                 return
 
