@@ -67,7 +67,7 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
     ``failure`` is how the connection failed, None when it ended well. An error that the stream
     itself told is the cause, and is named instead.
 
-    Tokens of a delta come from the running usage (``continuous_usage_stats``), else from
+    Tokens of a delta come from the running usage, else from
     ``token_ids``, else they are None.
     """
     stream = Stream()

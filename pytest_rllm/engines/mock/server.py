@@ -51,7 +51,7 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     add("--port", type=int, required=True)
     add("--host", default="127.0.0.1")
     add("--plain", action="store_true", help="answer without reasoning, and less often right")
-    add("--max-model-len", type=int, default=1536, help="context in tokens")
+    add("--context", type=int, default=1536, help="context in tokens")
     add("--kv-tokens", type=int, default=6400, help="capacity of the KV cache in tokens")
     add("--numerics", default="", help="another text gives other log probabilities")
     add("--prefix-caching", action="store_true")
@@ -141,7 +141,7 @@ class Server:
             _say(writer, {"version": "mock"})
         elif path == "/v1/models":
             model = {"id": MODEL, "object": "model", "owned_by": "mock"}
-            length = self.chosen.max_model_len
+            length = self.chosen.context
             _say(writer, {"object": "list", "data": [model | {"max_model_len": length}]})
         else:
             _say(writer, {"error": {"message": f"there is no {method} {path} here"}}, 404)
@@ -183,7 +183,7 @@ class Server:
         tier = told.get("tier")
         key = Key(str(told["answer"]), tier if tier in STEPS else "medium") if told else None
         said = self.author.write(prompt, key, repeat)
-        room = max(0, self.chosen.max_model_len - tokens_of(prompt))
+        room = max(0, self.chosen.context - tokens_of(prompt))
         limit = min(room, int(body.get("max_tokens") or room))
         return self.author.filled(said, limit) if body.get("fixed_length") else said.cut(limit)
 
