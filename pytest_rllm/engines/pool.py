@@ -8,13 +8,13 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Lock, RLock
 from typing import Self
 
 import psutil
@@ -154,8 +154,8 @@ class Pool:
     started: int = 0
     _starting: dict[int, Started] = field(default_factory=dict, init=False, repr=False)
     _ports: set[int] = field(default_factory=set, init=False, repr=False)
-    _turns: dict[Key, threading.Lock] = field(default_factory=dict, init=False, repr=False)
-    _books: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
+    _turns: dict[Key, Lock] = field(default_factory=dict, init=False, repr=False)
+    _books: RLock = field(default_factory=RLock, init=False, repr=False)
 
     def serve(
         self,
@@ -179,7 +179,7 @@ class Pool:
             ValueError: the engine cannot serve so, or a server that runs already does not.
         """
         others = () if beside is None else (beside,) if isinstance(beside, Server) else beside
-        return self._serve(engine, serving, pair, {server.key for server in others})
+        return self._serve(engine, serving, pair, {server.key for server in others}, Event())
 
     def serve_all(self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]]) -> list[Server]:
         """The servers of several arms, all up at the same time; those that are missing start side
@@ -192,23 +192,29 @@ class Pool:
         Raises:
             EngineError, ValueError: as :meth:`serve` does, of the first that fails.
         """
-        kept = {key_of(*one) for one in wanted}
+        kept, given_up = {key_of(*one) for one in wanted}, Event()
         with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
-            coming = [threads.submit(self._serve, *one, kept) for one in wanted]
+            coming = [threads.submit(self._serve, *one, kept, given_up) for one in wanted]
             try:
                 for one in as_completed(coming):
                     one.result()  # the first that fails is told, whatever its place
             except BaseException:  # Ctrl-C, or one did not start: do not wait for the others
+                given_up.set()
                 self._give_up(kept)
                 raise
         return [one.result() for one in coming]
 
     def _serve(
-        self, engine: Endpoint, serving: Serving, pair: ModelPair, kept: Collection[Key]
+        self,
+        engine: Endpoint,
+        serving: Serving,
+        pair: ModelPair,
+        kept: Collection[Key],
+        given_up: Event,
     ) -> Server:
         key = key_of(engine, serving, pair)
         with self._books:
-            turn = self._turns.setdefault(key, threading.Lock())
+            turn = self._turns.setdefault(key, Lock())
         with turn:
             server = self.servers.get(key)
             if server is None or not server.alive:
@@ -217,7 +223,7 @@ class Pool:
                 if engine.url is not None:
                     server = self._attach(engine, engine.url, serving, pair)
                 else:
-                    server = self._start(engine, serving, pair, {key, *kept})
+                    server = self._start(engine, serving, pair, kept, given_up)
             with self._books:
                 self.servers.pop(key, None)
                 self.servers[key] = server
@@ -244,7 +250,12 @@ class Pool:
         return server
 
     def _start(
-        self, engine: Endpoint, serving: Serving, pair: ModelPair, kept: Collection[Key]
+        self,
+        engine: Endpoint,
+        serving: Serving,
+        pair: ModelPair,
+        kept: Collection[Key],
+        given_up: Event,
     ) -> Started:
         if not isinstance(engine, Launcher):
             raise ValueError(
@@ -252,6 +263,8 @@ class Pool:
                 f"{engine.name}@http://HOST:PORT"
             )
         with self._books:
+            if given_up.is_set():
+                raise EngineError(f"{engine.name} was not started: another server failed")
             self._make_room(kept)
             port = self._free_port()
             launch = engine.launch(serving, pair, port)

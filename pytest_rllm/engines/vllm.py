@@ -218,7 +218,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
         return body | {"ignore_eos": True}
 
-    def prompt_token_ids(self, chunk: Mapping[str, Any]) -> list[int] | None:
+    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
         return chunk.get("prompt_token_ids") or None
 
     def read_metrics(self, page: str, serving: Serving) -> Page:

@@ -77,8 +77,8 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
         failure: how the connection failed; None if it ended normally. An error that the stream
             itself reports is reported instead, because it is the cause.
 
-    The number of tokens of a delta comes from the running usage (``continuous_usage_stats``), else
-    from ``token_ids``; else it is None.
+    The number of tokens of a delta comes from the running usage, else from ``token_ids``; else it
+    is None.
     """
     stream = Stream()
     rows: list[Row] = []

@@ -1,0 +1,197 @@
+"""The conformance suite: passed by the engines that are shipped, failed by one that is not true."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+from _pytest.outcomes import Skipped
+
+from pytest_rllm import EngineConformance
+from pytest_rllm.datasets.prompts import Prompt
+from pytest_rllm.engines.base import Capabilities, Endpoint, Launch
+from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.mock.engine import MockEngine
+from pytest_rllm.engines.openai import OpenAIEndpoint
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling
+from pytest_rllm.models import PAIRS, ModelPair
+
+TINY = PAIRS["tiny"]
+
+
+class TestMockEngine(EngineConformance):
+    """The mock engine does what it declares."""
+
+    engine = "mock"
+
+
+@pytest.mark.engine
+class TestVllm(EngineConformance):
+    """The real engine, with the bundled pair of models."""
+
+    engine = "vllm"
+
+
+# ---- the suite fails where it must
+
+
+class Untrue(MockEngine):
+    """A mock engine that does not do all that it declares.
+
+    ``more`` are flags that it adds when it is started, ``less`` are flags, and fields of a request,
+    that it leaves out.
+    """
+
+    def __init__(self, more: tuple[str, ...] = (), less: str = "nothing") -> None:
+        super().__init__()
+        self._more, self._less = more, less
+
+    @property
+    def key(self) -> str:
+        return f"untrue {self._more} {self._less}"
+
+    def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
+        launch = super().launch(serving, pair, port)
+        argv = [argument for argument in launch.argv if argument != self._less]
+        return Launch([*argv, *self._more], launch.env)
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body.pop(self._less, None)
+        return body
+
+
+@dataclass
+class Suite:
+    """Runs tests of the suite on an engine of ours, one by one."""
+
+    pool: Pool
+    factory: pytest.TempPathFactory
+
+    def run(self, engine: Endpoint, test: str, **more: Any) -> None:
+        suite = EngineConformance()
+
+        def served(serving: Serving) -> Any:
+            if reason := engine.cannot(serving):
+                pytest.skip(reason)
+            return self.pool.serve(engine, serving, TINY)
+
+        given = {
+            "adapter": lambda: engine,
+            "can": lambda: engine.capabilities,
+            "models": lambda: TINY,
+            "pool": lambda: self.pool,
+            "served": lambda: served,
+            "server": lambda: served(Serving()),
+            "tmp_path_factory": lambda: self.factory,
+        }
+        method = getattr(suite, test)
+        names = [name for name in inspect.signature(method).parameters if name not in more]
+        method(**{name: given[name]() for name in names}, **more)
+
+
+@pytest.fixture
+def suite(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    with Pool(tmp_path) as pool:
+        yield Suite(pool, tmp_path_factory)
+
+
+@pytest.mark.parametrize(
+    ("engine", "test", "more", "said"),
+    [
+        (
+            Untrue(("--reasoning-field", "thoughts")),
+            "test_reasoning_comes_in_a_field_of_its_own",
+            {},
+            r"deltas came in \('',\)",
+        ),
+        (
+            Untrue(("--without-metric", "mock:preemptions_total")),
+            "test_declared_series_are_on_the_page_and_counters_grow",
+            {},
+            "preemptions: mock:preemptions_total is not in /metrics of the mock engine; there are ",
+        ),
+        (
+            Untrue(("--empty-share", "1")),
+            "test_a_stream_ends_with_a_reason_and_tells_its_usage",
+            {},
+            "no text in the stream",
+        ),
+        (Untrue(less="fixed_length"), "test_a_fixed_length_is_kept", {}, "length"),
+        (Untrue(less="--prefix-caching"), "test_prefix_caching_is_really_on", {}, "0"),
+        (
+            Untrue(("--prefix-caching",)),
+            "test_prefix_caching_is_off_where_it_is_not_asked_for",
+            {},
+            "0",
+        ),
+        (
+            Untrue(("--speculative-tokens", "0")),
+            "test_speculation_is_really_on",
+            {"kind": "ngram"},
+            "drafts: mock:drafts_total is not in /metrics",
+        ),
+        (
+            Untrue(("--kv-tokens", "640")),
+            "test_a_kv_cache_of_another_type_holds_more",
+            {},
+            "640",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("test_") else "",
+)
+def test_what_is_declared_and_not_done_fails(
+    suite: Suite, engine: Untrue, test: str, more: dict[str, Any], said: str
+) -> None:
+    suite.run(MockEngine(), test, **more)
+    with pytest.raises(AssertionError, match=said):
+        suite.run(engine, test, **more)
+
+
+def test_a_server_that_fails_every_request_fails(suite: Suite) -> None:
+    engine = Untrue(("--fail-share", "1"))
+    with pytest.raises(HTTPError, match="500"):
+        suite.run(engine, "test_a_stream_ends_with_a_reason_and_tells_its_usage")
+
+
+def test_what_is_not_declared_is_skipped_with_the_reason(suite: Suite) -> None:
+    class Less(MockEngine):
+        """Declares nothing at all."""
+
+        @property
+        def declared(self) -> Capabilities:
+            return Capabilities()
+
+    for test, reason in (
+        ("test_reasoning_comes_in_a_field_of_its_own", "declares no field for reasoning"),
+        ("test_a_fixed_length_is_kept", "declares no answers of a fixed length"),
+        ("test_log_probabilities_are_told", "declares no log probabilities"),
+        ("test_prefix_caching_is_really_on", "'mock' cannot serve prefix caching"),
+        ("test_the_plain_model_does_not_reason", "'mock' cannot serve the plain model"),
+    ):
+        with pytest.raises(Skipped, match=reason):
+            suite.run(Less(), test)
+    suite.run(Less(), "test_what_is_not_declared_is_refused_with_a_reason")
+    suite.run(Less(), "test_a_fixed_length_that_is_not_declared_is_refused")
+
+
+def test_a_server_that_runs_already_is_tried_by_its_url(suite: Suite) -> None:
+    """A plain endpoint: everything but the stream is refused or skipped, and it stays up."""
+    running = suite.pool.serve(MockEngine(), Serving(), TINY)
+    plain = OpenAIEndpoint(Build(running.url, url=running.url))
+    for test in (
+        "test_its_server_is_healthy",
+        "test_a_stream_ends_with_a_reason_and_tells_its_usage",
+        "test_what_is_not_declared_is_refused_with_a_reason",
+        "test_a_fixed_length_that_is_not_declared_is_refused",
+        "test_a_server_is_gone_when_it_is_stopped",
+    ):
+        suite.run(plain, test)
+    assert running.alive
