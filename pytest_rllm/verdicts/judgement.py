@@ -234,11 +234,30 @@ def _small_differences(claims: Sequence[Claim], verdicts: Sequence[Judged]) -> I
             yield f"{claim}: the arms do differ (p = {p:.2g}), by less than the margin"
 
 
+VERSUS = "-vs-"
+"""Between what the arms of a comparison do not have in common."""
+
+
+def parts(value: str) -> tuple[str, ...]:
+    """What both arms have in common, or what either has; nothing of an empty value."""
+    return tuple(value.split(VERSUS)) if value else ()
+
+
+def engines_of(match: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Name and version of each engine that a judgement's ``match`` speaks of, each once."""
+    names, versions = parts(match.get("engine", "")), parts(match.get("engine_version", ""))
+    most = max(len(names), len(versions)) if names and versions else 0
+    pairs = (
+        (names[min(i, len(names) - 1)], versions[min(i, len(versions) - 1)]) for i in range(most)
+    )
+    return list(dict.fromkeys(pairs))
+
+
 def _match(blocks: Blocks) -> dict[str, str]:
     """What both arms agree on; of two engines both, ``"vllm-vs-mock"``."""
     first, second = (run.header for run in blocks[0])
     found = {}
     for key in dict.fromkeys((*first.match, *second.match)):
         one, other = first.match.get(key, "unknown"), second.match.get(key, "unknown")
-        found[key] = one if one == other else f"{one}-vs-{other}"
+        found[key] = one if one == other else f"{one}{VERSUS}{other}"
     return found | {"arms": f"{first.fingerprint} {second.fingerprint}"}
