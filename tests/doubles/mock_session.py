@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from doubles.mock_source import MockSource
 from pytest_rllm.baselines.machines import Machine
@@ -39,12 +42,18 @@ class DeclaringEngine(OpenAIEndpoint, Launcher):
     """
 
     name = "declaring"
-    label = ""
 
     def __init__(self, label: str, declared: Capabilities = EVERYTHING) -> None:
         super().__init__()
         self.label = label
         self._declared = declared
+
+    @property
+    def key(self) -> str:
+        return self.label
+
+    def version(self) -> str:
+        return "1"
 
     @property
     def declared(self) -> Capabilities:
@@ -88,3 +97,25 @@ def measuring(
         hardware, {"time": 0.0}, 8
     )
     return session
+
+
+def mock_engines(
+    monkeypatch: pytest.MonkeyPatch, source: MockSource, engines: Mapping[str, DeclaringEngine]
+) -> None:
+    """Let every session of this process measure with ``source``.
+
+    Args:
+        monkeypatch: undoes it.
+        source: of all runs.
+        engines: by what an option, or an arm, calls them.
+    """
+
+    def engine_of(self: Session, text: str) -> DeclaringEngine:
+        return engines[text or self.engine_text]
+
+    def machine(self: Session, hardware: str, _engine: str) -> Machine:
+        return Machine(hardware, {"time": 0.0}, 8)
+
+    monkeypatch.setattr(Session, "source", lambda self, pair: source)
+    monkeypatch.setattr(Session, "engine_of", engine_of)
+    monkeypatch.setattr(Session, "machine", machine)
