@@ -83,6 +83,11 @@ class Judgement:
         """Plain values; numbers that are not finite are None."""
         told = asdict(replace(self, claims=()))
         del told["claims"]
+        for block in told["blocks"]:
+            block["levels"] = {
+                slug: tuple(level if math.isfinite(level) else None for level in levels)
+                for slug, levels in block["levels"].items()
+            }
         return told | {"verdicts": [judged.to_json() for judged in self.verdicts]}
 
     @classmethod
@@ -99,7 +104,7 @@ class Judgement:
                 "blocks": tuple(
                     Block(
                         one["number"],
-                        {slug: (a, b) for slug, (a, b) in one["levels"].items()},
+                        {slug: (_number(a), _number(b)) for slug, (a, b) in one["levels"].items()},
                         one["void"],
                     )
                     for one in content["blocks"]
@@ -108,6 +113,10 @@ class Judgement:
                 "not_measured": tuple(content["not_measured"]),
             }
         )
+
+
+def _number(told: float | None) -> float:
+    return math.nan if told is None else told
 
 
 def judge_blocks(
@@ -221,7 +230,9 @@ def _spreads(
         if judged.levels is None or len(values) < 2:
             continue
         for key, numbers in zip(judged.level_keys, zip(*values, strict=True), strict=True):
-            found[key] = statistics.stdev(numbers) / math.sqrt(len(numbers))
+            spread = statistics.stdev(numbers) / math.sqrt(len(numbers))
+            if math.isfinite(spread):
+                found[key] = spread
     return found
 
 
