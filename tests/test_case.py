@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from doubles.arms import CACHING, arm, prompts
+from doubles.mock_session import DeclaringEngine, measuring
 from doubles.mock_source import MockSource, twice
 from doubles.synthetic import MATCH, SHARE, TIME
 
-from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, together
 from pytest_rllm.metrics import E2E
 from pytest_rllm.models import PAIRS
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session.case import BLOCKS, LOOKS, ClaimsNothing, Trial
-from pytest_rllm.session.session import Bench
-from pytest_rllm.session.upgrade import Builds
+from pytest_rllm.session.case import BLOCKS, LOOKS, ClaimsNothing, FindingCase
+from pytest_rllm.session.comparison import unmeasured
+from pytest_rllm.session.session import Session
 from pytest_rllm.verdicts.claims import higher, lower, no_worse, pct, pp
 
 NEW, OLD = "vllm 2", "vllm 1"
@@ -32,39 +31,31 @@ def source() -> MockSource:
 
 
 @pytest.fixture
-def trial(tmp_path: Path, source: MockSource) -> Trial:
-    """A test case on a bench that measures nothing."""
-    bench: Any = SimpleNamespace(
-        source=lambda _pair: source,
-        baselines=Baselines(tmp_path),
-        records=tmp_path,
-        builds=None,
-        machine=lambda hardware: Machine(hardware, {"time": 0.0}, 8),
-    )
-    return Trial("f", "c", "A sentence.", "a source", bench, PAIRS["tiny"], Path("f/c"))
+def case(tmp_path: Path, source: MockSource) -> FindingCase:
+    """A test case in a session that measures nothing."""
+    session = measuring(source, tmp_path, DeclaringEngine(NEW), DeclaringEngine(OLD))
+    return FindingCase("f", "c", "A sentence.", "a source", session, PAIRS["tiny"], Path("f/c"))
 
 
 @pytest.fixture
-def gate(trial: Trial) -> Trial:
+def gate(case: FindingCase) -> FindingCase:
     """A test case in a session that compares two builds."""
-    bench: Any = trial.bench
-    bench.builds = Builds(NEW, OLD)
-    bench.builds_compared = lambda: (NEW, OLD)
-    return trial
+    case.session.against = OLD
+    return case
 
 
-def test_measure_runs_one_arm_under_its_name(trial: Trial, source: MockSource) -> None:
-    run = trial.measure(arm(), "00-alone")
+def test_measure_runs_one_arm_under_its_name(case: FindingCase, source: MockSource) -> None:
+    run = case.measure(arm(), "00-alone")
     assert source.order == ["00-alone.jsonl"]
-    assert run.about["arm"] == "00-alone"
-    assert run.about["finding"] == "f"
+    assert run.header.arm == "00-alone"
+    assert run.header.finding == "f"
     assert len(run.samples) == 12
 
 
 def test_servings_share_all_else_and_the_pairs_generous_budget(
-    trial: Trial, source: MockSource
+    case: FindingCase, source: MockSource
 ) -> None:
-    comparison = trial.compare(Serving(), against=CACHING, prompts=prompts(12), workload=together())
+    comparison = case.compare(Serving(), against=CACHING, prompts=prompts(12), workload=together())
     comparison.shows(higher(E2E, by=pct(5)))
     (((first, second), _),) = source.prepared
     assert first.sampling == second.sampling
@@ -73,70 +64,73 @@ def test_servings_share_all_else_and_the_pairs_generous_budget(
 
 
 def test_a_finding_that_does_not_say_has_blocks_enough_to_refute_one_of_two_claims(
-    trial: Trial, source: MockSource
+    case: FindingCase, source: MockSource
 ) -> None:
     source.value = twice
-    comparison = trial.compare(arm(), against=arm(serving=CACHING))
+    comparison = case.compare(arm(), against=arm(serving=CACHING))
     found = comparison.shows(higher(TIME, by=pct(5)), lower(SHARE, by=pp(5)))
-    assert [(j.verdict, j.n) for j in found] == [("refuted", BLOCKS), ("holds", BLOCKS)]
-    row = trial.conclude()
-    assert (row.ending, row.standings) == ("fail", ["refuted", "holds (paper)"])
-    assert row.remarks == []
+    assert [(j.verdict, j.n) for j in found.verdicts] == [("refuted", BLOCKS), ("holds", BLOCKS)]
+    row = case.conclude()
+    assert (row.outcome, row.statuses) == ("fail", ("refuted", "holds (paper)"))
+    assert row.judgements[0].remarks == ()
 
 
-def test_a_row_tells_what_a_reader_should_know(trial: Trial, source: MockSource) -> None:
+def test_a_row_tells_what_a_reader_should_know(case: FindingCase, source: MockSource) -> None:
     source.value = twice
     source.about = lambda block, letter: {"anchor_s": 9.0 if block == 7 else 0.1}
-    trial.bench.machine = Machine  # type: ignore[assignment, method-assign]
-    trial.compare(arm(), against=arm(serving=CACHING)).shows(lower(TIME, by=pct(5)))
-    void, spread = trial.conclude().remarks
+    case.session.machine = unmeasured  # type: ignore[method-assign]
+    case.compare(arm(), against=arm(serving=CACHING)).shows(lower(TIME, by=pct(5)))
+    row = case.conclude()
+    void, spread = row.judgements[0].remarks
     assert void == "block 8 is void: its anchor probe took 9000 ms, 100 ms is usual"
-    assert "was not measured: 2% is assumed" in spread
+    assert "was not measured for mock on cpu-synthetic-2c: 2% is assumed" in spread
+    assert row.explanations()[-2:] == [void, spread]
 
 
-def test_servings_need_prompts_and_a_workload(trial: Trial) -> None:
+def test_servings_need_prompts_and_a_workload(case: FindingCase) -> None:
     with pytest.raises(TypeError, match="needs prompts= and workload="):
-        trial.compare(Serving(), against=CACHING)
+        case.compare(Serving(), against=CACHING)
 
 
 def test_two_comparisons_of_the_same_arms_are_stored_side_by_side(
-    trial: Trial, source: WrittenDown, tmp_path: Path
+    case: FindingCase, source: MockSource, tmp_path: Path
 ) -> None:
     source.value = twice
-    trial.bench.baselines = Baselines(tmp_path, frozenset({"create"}))
+    case.session.baselines = Baselines(tmp_path, frozenset({"create"}))
     for _ in range(2):
-        comparison = trial.compare(arm(), against=arm(serving=CACHING))
+        comparison = case.compare(arm(), against=arm(serving=CACHING))
         comparison.shows(lower(SHARE, by=pp(5)))
-    assert trial.conclude().ending == "pass"
+    assert case.conclude().outcome == "pass"
     stored = Baselines(tmp_path).cases(MATCH["hardware"], MATCH["engine"], "f")["c"]
     assert sorted(stored.effects) == ["1/share/pp", "2/share/pp"]
     assert sorted(stored.levels) == ["1/a/share", "1/b/share", "2/a/share", "2/b/share"]
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-def test_a_comparison_of_which_nothing_is_claimed_is_refused(trial: Trial, claimed: bool) -> None:
-    first, _ = (trial.compare(arm(), against=arm(serving=CACHING)) for _ in range(2))
+def test_a_comparison_of_which_nothing_is_claimed_is_refused(
+    case: FindingCase, claimed: bool
+) -> None:
+    first, _ = (case.compare(arm(), against=arm(serving=CACHING)) for _ in range(2))
     if claimed:
         first.shows(higher(E2E, by=pct(5)))
     with pytest.raises(ClaimsNothing, match=r"without .shows\(...\): nothing was claimed of it"):
-        trial.conclude()
+        case.conclude()
 
 
 # ---- two builds
 
 
-def compared(gate: Trial, **more: Any) -> Any:
+def compared(gate: FindingCase, **more: Any) -> Any:
     return gate.compare_builds(CACHING, prompts=prompts(60), workload=together(), **more)
 
 
-def test_builds_serve_and_are_asked_alike(gate: Trial, source: MockSource) -> None:
-    comparison = compared(gate, sampling=Sampling(7))
-    assert comparison.arms == tuple(
+def test_builds_serve_and_are_asked_alike(gate: FindingCase, source: MockSource) -> None:
+    found = compared(gate, sampling=Sampling(7)).shows(no_worse(SHARE, within=pp(5)))
+    assert found.arms == tuple(
         f"{build}: reasoning, prefix caching on easy" for build in (NEW, OLD)
     )
-    comparison.shows(no_worse(SHARE, within=pp(5)))
     (new, old), fresh = source.prepared[0]
-    assert (new.build, old.build, fresh) == (NEW, OLD, False)
+    assert (new.engine, old.engine, fresh) == (NEW, OLD, False)
     assert new.fingerprint == old.fingerprint
     assert new.sampling == old.sampling == Sampling(7)
 
@@ -146,7 +140,9 @@ def on_the_margin(block: int, letter: str) -> float:
     return 0.95 + (block % 5 - 2) / 64 if letter == "A" else 1.0
 
 
-def test_builds_are_looked_at_until_they_are_told_apart(gate: Trial, source: MockSource) -> None:
+def test_builds_are_looked_at_until_they_are_told_apart(
+    gate: FindingCase, source: MockSource
+) -> None:
     source.value = twice
     compared(gate).shows(no_worse(SHARE, within=pp(5)))
     assert len(source.order) == 2 * LOOKS[0]
@@ -158,7 +154,7 @@ def test_builds_are_looked_at_until_they_are_told_apart(gate: Trial, source: Moc
 
 
 @pytest.mark.parametrize(
-    ("worse", "ending", "standing"),
+    ("worse", "outcome", "status"),
     [
         (0.05, "fail", "regression"),
         (0.0, "inconclusive", "inconclusive"),
@@ -166,7 +162,7 @@ def test_builds_are_looked_at_until_they_are_told_apart(gate: Trial, source: Moc
     ],
 )
 def test_no_baseline_has_a_say_between_builds(
-    gate: Trial, source: MockSource, tmp_path: Path, worse: float, ending: str, standing: str
+    gate: FindingCase, source: MockSource, tmp_path: Path, worse: float, outcome: str, status: str
 ) -> None:
     path = Baselines(tmp_path).path(MATCH["hardware"], MATCH["engine"], "f")
     path.parent.mkdir(parents=True)
@@ -174,12 +170,12 @@ def test_no_baseline_has_a_say_between_builds(
     source.value = lambda i, letter: on_the_margin(i, letter) - worse * (letter == "A")
     compared(gate).shows(no_worse(SHARE, within=pp(5)))
     row = gate.conclude()
-    assert (row.ending, row.standings, row.notes) == (ending, [standing], [])
+    assert (row.outcome, row.statuses, row.notes) == (outcome, (status,), ())
     assert row.records == str(tmp_path / "f/c")
 
 
 def test_a_session_without_two_builds_says_what_is_needed(tmp_path: Path) -> None:
-    bench = Bench("vllm", tmp_path, False, Baselines(tmp_path), "fail", None, Progress(None))
-    trial = Trial("f", "c", "A sentence.", "a source", bench, PAIRS["tiny"], Path("f/c"))
+    session = Session("vllm", tmp_path, False, Baselines(tmp_path), "fail", None, Progress(None))
+    case = FindingCase("f", "c", "A sentence.", "a source", session, PAIRS["tiny"], Path("f/c"))
     with pytest.raises(ValueError, match="needs a build to compare with: --rllm-against BUILD"):
-        trial.compare_builds(Serving(), prompts=prompts(60), workload=together())
+        case.compare_builds(Serving(), prompts=prompts(60), workload=together())

@@ -20,15 +20,16 @@ from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed, gamma
 from pytest_rllm.metrics import ACCURACY, AGREEMENT, E2E, TBT, TPS, TTFT, Metric
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run
-from pytest_rllm.session.comparison import Comparison, compare
+from pytest_rllm.session.comparison import Comparison, arm_names, compare, unmeasured
 from pytest_rllm.session.sources import Replay
 from pytest_rllm.verdicts import intervals as stats
 from pytest_rllm.verdicts import sequential as looks
 from pytest_rllm.verdicts.claims import Claim, Verb, higher, lower, not_lower, pct, pp
 
-ABOUT = {"finding": "f", "case": "c", "pair": "tiny"}
+HEADER = Header(finding="f", case="c", pair="tiny")
 
 
 def compared(
@@ -39,7 +40,7 @@ def compared(
     **more: Any,
 ) -> tuple[MockSource, Comparison]:
     source = source or MockSource()
-    made = compare(source, first, second, blocks=blocks, where=Path("w"), about=ABOUT, **more)
+    made = compare(source, first, second, blocks=blocks, where=Path("w"), header=HEADER, **more)
     return source, made
 
 
@@ -53,7 +54,7 @@ def looked_at(
     return compared(*arms, blocks, source, **more)
 
 
-def no_spread(hardware: str) -> Machine:
+def no_spread(hardware: str, _engine: str) -> Machine:
     return Machine(hardware, {"time": 0.0}, 8)
 
 
@@ -124,7 +125,10 @@ def test_every_block_needs_a_question(blocks: int | Sequence[int]) -> None:
             {"sampling": Sampling(9)},
             ("reasoning on easy, up to 64 tokens", "reasoning on easy, up to 9 tokens"),
         ),
-        ({"build": "vllm 9"}, (": reasoning on easy", "vllm 9: reasoning on easy")),
+        (
+            {"engine": "vllm 9"},
+            ("ours: reasoning on easy", "called vllm 9: reasoning on easy"),
+        ),
         (
             {"cut": prompts(3, "hard")},
             ("reasoning on easy, 0 more aborted", "reasoning on easy, 3 more aborted"),
@@ -132,7 +136,8 @@ def test_every_block_needs_a_question(blocks: int | Sequence[int]) -> None:
     ],
 )
 def test_arms_are_named_by_what_tells_them_apart(change: dict[str, Any], names: Any) -> None:
-    assert compared(arm(), arm(**change))[1].arms == names
+    found = arm_names(arm(), arm(**change), lambda text: f"called {text}" if text else "ours")
+    assert found == names
 
 
 def test_a_fingerprint_is_of_what_is_measured() -> None:
@@ -146,13 +151,13 @@ def test_a_fingerprint_is_of_what_is_measured() -> None:
     prints = {arm().fingerprint, *(arm(**change).fingerprint for change in changes)}
     assert len(prints) == 6
     assert arm().fingerprint == arm().fingerprint
-    assert arm(build="another").fingerprint == arm().fingerprint, "both builds do the same"
+    assert arm(engine="another").fingerprint == arm().fingerprint, "both engines do the same"
 
 
 def test_what_is_judged_has_a_name_and_a_spread() -> None:
-    _, comparison = compared(arm(), arm(serving=CACHING))
-    comparison.shows(higher(E2E, by=pct(5)))
-    judgement = comparison.judgement("2")
+    _, comparison = compared(arm(), arm(serving=CACHING), key="2")
+    judgement = comparison.shows(higher(E2E, by=pct(5)))
+    assert comparison.judgement is judgement
     (j,) = judgement.verdicts
     assert j.arms == ("reasoning on easy", "reasoning, prefix caching on easy")
     assert j.effect_key == "2/e2e/pct"
@@ -184,30 +189,35 @@ def test_blocks_are_measured_until_the_claims_are_decided(
     value: Values, blocks: int | Sequence[int], measured: int, verdict: str
 ) -> None:
     source, comparison = looked_at(blocks, value, machine=no_spread)
-    (found,) = comparison.shows(lower(TIME, by=pct(10)))
+    (found,) = comparison.shows(lower(TIME, by=pct(10))).verdicts
     assert (found.verdict, found.n) == (verdict, measured)
     assert len(comparison.blocks) == measured
     assert source.order == [
         f"{i:02d}-{letter}.jsonl" for i in range(measured) for letter in ("AB", "BA")[i % 2]
     ]
     most = blocks if isinstance(blocks, int) else blocks[-1]
-    assert all(a.about["blocks"] == b.about["blocks"] == most for a, b in comparison.blocks)
+    assert all(a.header.blocks == b.header.blocks == most for a, b in comparison.blocks)
 
 
 def test_the_interval_of_a_look_is_that_of_its_confidence() -> None:
     _, comparison = looked_at(LOOKS, twice, machine=no_spread)
-    (found,) = comparison.shows(lower(TIME, by=pct(10)))
+    (found,) = comparison.shows(lower(TIME, by=pct(10))).verdicts
     effects = [math.log(twice(i, "A")) for i in range(10)]
     expected = stats.location(effects, looks.confidences(LOOKS)[0])
     assert (found.low, found.high) == (expected.low, expected.high)
 
 
-def test_further_claims_are_judged_on_the_blocks_there_are() -> None:
+def test_all_claims_of_a_comparison_stand_together_in_one_call() -> None:
     source, comparison = looked_at(LOOKS, twice, machine=no_spread)
-    comparison.shows(lower(TIME, by=pct(10)))
-    comparison.shows(lower(SHARE, by=pp(10)))
+    found = comparison.shows(lower(TIME, by=pct(10)), lower(SHARE, by=pp(10)))
     assert len(source.order) == 20
-    assert [j.metric for _, j in comparison.judged] == ["time", "share"]
+    assert [j.metric for j in found.verdicts] == ["time", "share"]
+    with pytest.raises(
+        ValueError, match=r"called before: all claims .* stand together in one call"
+    ):
+        comparison.shows(lower(SHARE, by=pp(10)))
+    assert comparison.judgement is found
+    assert len(source.order) == 20
 
 
 def turning(block: int, letter: str) -> list[float]:
@@ -217,7 +227,7 @@ def turning(block: int, letter: str) -> list[float]:
 
 
 TURNING, STEADY = (
-    Metric(name, "s", "lower", "run", lambda of, i=i: of.about["value"][i])
+    Metric(name, "s", "lower", "run", lambda of, i=i: of.header.notes["value"][i])
     for i, name in enumerate(("turning", "steady"))
 )
 
@@ -229,12 +239,12 @@ TURNING, STEADY = (
 )
 def test_a_verdict_that_was_reached_stays(claim: Claim, verdict: str) -> None:
     source, comparison = looked_at(LOOKS, turning)
-    early, late = comparison.shows(claim, lower(STEADY, by=pct(10)))
+    early, late = comparison.shows(claim, lower(STEADY, by=pct(10))).verdicts
     assert (early.verdict, early.n) == (verdict, 10)
     assert (late.verdict, late.n) == ("inconclusive", 40)
     assert len(source.order) == 80
     _, again = looked_at(40, turning)
-    assert again.shows(claim)[0].verdict != verdict, "later blocks say something else"
+    assert again.shows(claim).verdict != verdict, "later blocks say something else"
 
 
 def test_blocks_that_cannot_be_judged_end_the_measuring() -> None:
@@ -242,7 +252,7 @@ def test_blocks_that_cannot_be_judged_end_the_measuring() -> None:
         return {"template": letter}
 
     source, comparison = looked_at(LOOKS, on_the_margin, about=about)
-    (found,) = comparison.shows(lower(TIME, by=pct(10)))
+    (found,) = comparison.shows(lower(TIME, by=pct(10))).verdicts
     assert (found.verdict, found.why) == (
         "invalid",
         "the chat template differs between the arms: A against B",
@@ -256,7 +266,7 @@ def test_each_look_is_on_fresh_servers_that_start_in_turned_order(restarts: bool
     comparison.shows(lower(TIME, by=pct(10)))
     told = [("".join("BA"[a.serving == CACHING] for a in arms), f) for arms, f in source.prepared]
     assert told == ([("AB", False), ("BA", True), ("AB", True)] if restarts else [("AB", False)])
-    servers = {run.about["server"] for pair in comparison.blocks for run in pair}
+    servers = {run.header.server for pair in comparison.blocks for run in pair}
     assert len(servers) == (6 if restarts else 2)
 
 
@@ -272,7 +282,7 @@ def test_a_decided_comparison_restarts_nothing() -> None:
 @pytest.mark.parametrize(("recorded", "blocks", "n"), [(10, 10, 10), (17, 17, 10), (20, 20, 20)])
 def test_a_replay_ends_where_its_records_do(recorded: int, blocks: int, n: int) -> None:
     source, comparison = looked_at(LOOKS, on_the_margin, recorded=recorded)
-    (found,) = comparison.shows(lower(TIME, by=pct(10)))
+    (found,) = comparison.shows(lower(TIME, by=pct(10))).verdicts
     assert (found.verdict, found.n) == ("inconclusive", n)
     assert len(comparison.blocks) == blocks
     assert source.order[-1][:2] == f"{blocks - 1:02d}"
@@ -289,7 +299,7 @@ def written(folder: Path, value: Values, blocks: int) -> None:
 
 def replayed(folder: Path, blocks: Sequence[int] = LOOKS) -> Comparison:
     arms = (arm(prompts=prompts(60), serving=serving) for serving in (CACHING, Serving()))
-    return compare(Replay(folder), *arms, blocks=blocks, where=Path("w"), about=ABOUT)
+    return compare(Replay(folder), *arms, blocks=blocks, where=Path("w"), header=HEADER)
 
 
 def test_a_replay_says_what_was_said(tmp_path: Path) -> None:
@@ -320,12 +330,12 @@ def test_records_of_other_blocks_are_of_something_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("key", "other"), [("pair", "huge"), ("blocks", 20)])
 def test_records_under_another_header_are_of_something_else(
-    tmp_path: Path, key: str, other: object
+    tmp_path: Path, key: str, other: Any
 ) -> None:
     written(tmp_path, on_the_margin, 10)
     path = tmp_path / "w" / "03-B.jsonl"
     of = read_run(path)
-    of.about[key] = other
+    of.header = replace(of.header, **{key: other})
     record(path, of)
     with pytest.raises(RecordError, match=f"03-B.jsonl: recorded with {key} {other!r}, the test"):
         replayed(tmp_path).shows(lower(TIME, by=pct(10)))
@@ -339,52 +349,51 @@ def test_a_void_block_is_left_out_and_named() -> None:
         return {"anchor_s": 0.3 if (block, letter) == (4, "B") else 0.1}
 
     _, comparison = looked_at(10, twice, about=about)
-    time, value = comparison.shows(lower(TIME, by=pct(10)), lower(VALUE, by=pct(10)))
+    found = comparison.shows(lower(TIME, by=pct(10)), lower(VALUE, by=pct(10)))
+    time, value = found.verdicts
     assert (time.verdict, time.n, value.n) == ("holds", 9, 9)
-    void = "block 5 is void: its anchor probe took 300 ms, 100 ms is usual"
-    assert comparison.voids == [void]
-    assert void in comparison.remarks()
+    why = "its anchor probe took 300 ms, 100 ms is usual"
+    assert [block.void for block in found.blocks] == [None] * 4 + [why] + [None] * 5
+    assert f"block 5 is void: {why}" in found.remarks
     _, answered = looked_at(10, twice, about=about)
-    assert answered.shows(lower(ACCURACY, by=pp(50)))[0].n == 60, "every question of every block"
-    assert answered.remarks() == []
+    found = answered.shows(lower(ACCURACY, by=pp(50)))
+    assert found.verdicts[0].n == 60, "every question of every block"
+    assert found.remarks == ()
 
 
 def test_times_are_widened_by_what_is_known_of_the_recorded_machine() -> None:
     asked = []
 
-    def machine(hardware: str) -> Machine:
-        asked.append(hardware)
+    def machine(hardware: str, engine: str) -> Machine:
+        asked.append((hardware, engine))
         return Machine(hardware, {"time": 0.3}, 8)
 
     _, comparison = looked_at(10, twice, machine=machine)
     claims = lower(TIME, by=pct(45)), lower(VALUE, by=pct(45))
-    assert [j.verdict for j in comparison.shows(*claims)] == ["inconclusive", "holds"]
-    assert set(asked) == {MATCH["hardware"]}
-    assert comparison.remarks() == []
+    found = comparison.shows(*claims)
+    assert [j.verdict for j in found.verdicts] == ["inconclusive", "holds"]
+    assert set(asked) == {(MATCH["hardware"], MATCH["engine"])}
+    assert found.remarks == ()
 
 
 def test_a_spread_that_nobody_measured_is_named() -> None:
     _, comparison = looked_at(10, twice)
-    comparison.shows(lower(TIME, by=pct(10)))
-    assert comparison.remarks() == [
-        "how far two servers of one build lie apart on cpu-synthetic-2c was not measured: 2% is "
-        "assumed (benchmarks/calibration measures it)"
-    ]
+    assert comparison.shows(lower(TIME, by=pct(10))).remarks == (
+        "how far two servers of one build differ was not measured for mock on cpu-synthetic-2c: "
+        "2% is assumed (benchmarks/calibration measures it)",
+    )
 
 
 def test_a_difference_within_the_margin_is_named() -> None:
     pair = answers(*[True] * 60), answers(*[False] * 9, *[True] * 51, arm="B")
-    of = {
-        verb: Comparison({0: pair}.get, (1,), ("a", "b"), Machine) for verb in (not_lower, higher)
-    }
-    of[not_lower].shows(not_lower(ACCURACY, by_more_than=pp(10)))
-    assert of[not_lower].remarks() == [
+    claims = not_lower(ACCURACY, by_more_than=pp(10)), higher(ACCURACY, by=pp(1))
+    within, beyond = (Comparison("1", {0: pair}.get, (1,), unmeasured).shows(c) for c in claims)
+    assert within.remarks == (
         "accuracy not lower by more than 10 pp: the arms do differ (p = 0.0039), by less than the "
-        "margin"
-    ]
-    of[higher].shows(higher(ACCURACY, by=pp(1)))
-    assert of[higher].judged[0][1].verdict == "holds"
-    assert of[higher].remarks() == [], "a claim of a difference says so itself"
+        "margin",
+    )
+    assert beyond.verdict == "holds"
+    assert beyond.remarks == (), "a claim of a difference says so itself"
 
 
 def test_levels_have_the_spread_of_the_blocks_that_were_judged() -> None:
@@ -395,10 +404,10 @@ def test_levels_have_the_spread_of_the_blocks_that_were_judged() -> None:
         return 1000.0 if block == 9 else 1.0 + block % 3
 
     _, comparison = looked_at(10, value, about=about)
-    comparison.shows(lower(TIME, by=pct(10)))
+    found = comparison.shows(lower(TIME, by=pct(10)))
     # Three times 1, 2 and 3: a standard deviation of the root of 6 / 8, over nine blocks.
     expected = math.sqrt(6 / 8) / 3
-    assert list(comparison.judgement("1").spreads.values()) == [pytest.approx(expected)] * 2
+    assert list(found.spreads.values()) == [pytest.approx(expected)] * 2
 
 
 # ---- bad input
@@ -517,8 +526,8 @@ BAD: dict[str, tuple[list[tuple[Run, Run]], Metric, str, str]] = {
 def test_bad_input_is_a_named_outcome_and_never_a_pass(name: str, verb: Verb) -> None:
     blocks, metric, verdict, reason = BAD[name]
     margin = pp(10) if metric.unit == "share" else pct(10)
-    comparison = Comparison(dict(enumerate(blocks)).get, (len(blocks),), ("A", "B"), Machine)
-    (found,) = comparison.shows(Claim(verb, metric, margin))
+    comparison = Comparison("1", dict(enumerate(blocks)).get, (len(blocks),), unmeasured)
+    (found,) = comparison.shows(Claim(verb, metric, margin)).verdicts
     more = f"{found.further} more {found.replicate} would decide" if found.further else ""
     assert found.verdict == verdict
     assert re.search(reason, f"{found.why}; {more}")

@@ -15,6 +15,7 @@ from pytest_rllm.datasets.prompts import Prompt
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.records.header import Header
 from pytest_rllm.session.comparison import compare
 from pytest_rllm.verdicts.claims import Claim
 
@@ -31,7 +32,7 @@ def test_NAME(compare, workload):
     ).shows(higher(ACCURACY, by=pp(5)))
 """
 ARGS = ("-p", "no:cacheprovider", "-p", "no:randomly")
-NO_TEST = "in the baselines, and no test stands for it (--rllm-baseline=trim drops it): "
+NO_TEST = "in the baselines without a test (--rllm-baseline=trim drops it): "
 Session = Callable[..., pytest.RunResult]
 
 
@@ -50,8 +51,8 @@ def session(pytester: pytest.Pytester) -> Session:
         source = RecordingMockSource(
             lambda block, letter: (1.0, 8 * (letter == "A")), folder=records
         )
-        about = {"finding": name, "case": "tiny", "pair": "tiny"}
-        made = compare(source, *arms, blocks=2, where=where, about=about)
+        header = Header(finding=name, case="tiny", pair="tiny")
+        made = compare(source, *arms, blocks=2, where=where, header=header)
         for block in range(2):
             made.pair(block)
 
@@ -136,7 +137,7 @@ def test_a_broken_file_of_another_finding_is_named_and_fails(
     result.stdout.fnmatch_lines(
         [
             "one *accuracy higher by 5 pp * holds",
-            "the stored baselines could not be looked through: *other.json:2: broken JSON *; fix "
+            "the stored baselines could not be checked: *other.json:2: broken JSON *; fix "
             "the file, or restore it with `git checkout`",
         ]
     )
@@ -149,7 +150,7 @@ def test_a_broken_ledger_is_named_when_something_is_stored(session: Session, sto
     (stored / "ledger.jsonl").write_text('{"finding": 1}\n')
     result = session("--rllm-baseline=create")
     assert ended(result) == {"errors": 2}
-    result.stdout.fnmatch_lines(["*could not be looked through: *ledger.jsonl:1: broken line*"])
+    result.stdout.fnmatch_lines(["*could not be checked: *ledger.jsonl:1: broken line*"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_rllm.plugin.options import OPTIONS
+from pytest_rllm.plugin.options import FLAGS, OPTIONS
 
 ARGS = ("-p", "no:cacheprovider")
 ROOT = Path(__file__).parent.parent
@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--help").stdout.str()
     assert len(OPTIONS) <= 10
-    for name in OPTIONS:
+    assert set(FLAGS) == {"complete"}
+    for name in (*OPTIONS, *FLAGS):
         assert f"--rllm-{name}" in text
         assert f"rllm_{name}" in text
 
@@ -173,7 +174,8 @@ def test_gpu_cases_skip_with_what_is_missing(pytester: pytest.Pytester, monkeypa
             raise AssertionError("must not run")
 
         @pytest.mark.gpu(memory_gib=16)
-        def test_other():
+        @finding("Another.", cite="a source")
+        def test_other(compare):
             raise AssertionError("must not run")
         """
     )
@@ -181,6 +183,33 @@ def test_gpu_cases_skip_with_what_is_missing(pytester: pytest.Pytester, monkeypa
     assert result.parseoutcomes()["skipped"] >= 6
     assert "failed" not in result.parseoutcomes()
     result.stdout.fnmatch_lines(["*no NVIDIA GPU: none here*"])
+
+
+@pytest.mark.parametrize("arguments", ["", "(memory_gib=16)", "('of another project', cards=7)"])
+def test_a_gpu_mark_on_a_test_that_is_no_finding_is_left_alone(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    """That mark is not ours alone: the test runs, and no measuring session is made for it."""
+    from pytest_rllm.session.session import Session
+    from pytest_rllm.telemetry.gpu import Gpu
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("no session and no GPU is asked for")
+
+    monkeypatch.setattr(Session, "__init__", refused)
+    monkeypatch.setattr(Gpu, "missing", refused)
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.gpu{arguments}
+        def test_of_another_project():
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess(*ARGS)
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*= findings =*")
 
 
 def _dedent(text: str) -> str:

@@ -1,132 +1,326 @@
-"""Two builds serve side by side, each its own arm; records are read packed or not."""
+"""Where runs come from: servers of one or more engines, each its own arms; or records, packed or
+not."""
 
 from __future__ import annotations
 
+import json
 import lzma
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.arms import arm
+from doubles.arms import CACHING, arm, prompts
+from doubles.mock_session import DeclaringEngine
+from doubles.scripted_server import AnswerScript, Reply, ScriptedServer
 from doubles.synthetic import record, run, sample
 
 from pytest_rllm.engines.api_snapshot import Contract
-from pytest_rllm.engines.base import EngineError
-from pytest_rllm.experiment.arm import Arm
-from pytest_rllm.records.reader import packed
-from pytest_rllm.records.run import RecordError, Run
-from pytest_rllm.session.sources import Replay, SideBySide
+from pytest_rllm.engines.base import Capabilities, Endpoint, EngineError
+from pytest_rllm.engines.pool import Attached, Server
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity
+from pytest_rllm.models import PAIRS, ModelPair
+from pytest_rllm.records.header import Header
+from pytest_rllm.records.reader import packed, read_run
+from pytest_rllm.records.run import RecordError
+from pytest_rllm.reports.progress import Progress
+from pytest_rllm.session.sources import (
+    PROBE_TRIES,
+    SIGNATURE_PROMPT,
+    EngineDied,
+    Live,
+    Place,
+    Replay,
+)
+from pytest_rllm.telemetry.gpu import Gpu
 
 SAID = Contract("vllm", "vllm", "1", "tiny: reasoning", (), ("delta.reasoning",), (), {}, "t")
+QUICK = AnswerScript(first_s=0.0, gap_s=0.0)
+ENGINES = {
+    "new": DeclaringEngine("engine 2", Capabilities()),
+    "old": DeclaringEngine("engine 1", Capabilities()),
+}
+
+
+class Known(ClientCapacity):
+    """A client that need not be measured."""
+
+    def at_least(self, streams: int, *_: Any) -> Fidelity:
+        return Fidelity(streams, 1, 1e6, 0.0, 0.0)
 
 
 @dataclass
-class MockLive:
-    """Starts nothing: waits until the other build starts, too, and notes what it was told."""
+class MockServer(Attached):
+    """A scripted server that the pool is said to have started."""
 
-    together: threading.Barrier
-    fails: Exception | None = None
-    prepared: list[tuple[list[Arm], bool]] = field(default_factory=list)
-    contracts: dict[str, Contract] = field(default_factory=dict)
-    closed: bool = False
+    up: bool = True
 
-    @property
-    def pool(self) -> MockLive:
-        return self
+    def answers(self, path: str) -> bool:
+        return self.up
 
-    def close(self) -> None:
-        self.closed = True
+    def stop(self) -> None:
+        self.up = False
 
-    def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
-        self.together.wait(timeout=10)
-        if self.fails:
-            raise self.fails
-        self.prepared.append((list(arms), fresh))
 
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
-        return run(sample(), arm=arm.build, **about)
+@dataclass
+class MockPool:
+    """Starts nothing: one scripted server stands for all, and what was asked for is noted."""
+
+    url: str
+    folder: Path
+    fails: str = ""
+    asked: list[tuple[list[str], int]] = field(default_factory=list)
+    servers: list[MockServer] = field(default_factory=list)
+
+    def serve(
+        self, engine: Endpoint, serving: Serving, pair: ModelPair, *, beside: Server | None = None
+    ) -> MockServer:
+        self.asked.append(([engine.label], 0 if beside is None else beside.number))
+        return self._server(engine, serving, pair)
+
+    def serve_all(self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]]) -> list[MockServer]:
+        self.asked.append(([engine.label for engine, _, _ in wanted], 0))
+        if self.fails in self.asked[-1][0]:
+            raise EngineError(f"{self.fails} ended: out of memory")
+        return [self._server(*one) for one in wanted]
+
+    def _server(self, engine: Endpoint, serving: Serving, pair: ModelPair) -> MockServer:
+        for server in self.servers:
+            if (server.engine, server.serving, server.up) == (engine, serving, True):
+                return server
+        self.servers.append(MockServer(engine, serving, pair, self.url, len(self.servers) + 1))
+        return self.servers[-1]
 
 
 @pytest.fixture
-def lives() -> dict[str, MockLive]:
-    together = threading.Barrier(2)
-    return {"new": MockLive(together), "old": MockLive(together)}
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(QUICK) as server:
+        yield server
 
 
 @pytest.fixture
-def both(lives: Any) -> SideBySide:
-    return SideBySide(lives)
+def live(server: ScriptedServer, tmp_path: Path) -> Live:
+    """Measures with the real client on a scripted server."""
+    pool: Any = MockPool(server.url, tmp_path / "servers")
+    return Live(
+        ENGINES.__getitem__,
+        PAIRS["tiny"],
+        pool,
+        Gpu(),
+        tmp_path,
+        Progress(None),
+        capacity=Known(),
+    )
 
 
-ARMS = [arm(build=build) for build in ("new", "old")]
+@pytest.fixture
+def pool(live: Live) -> MockPool:
+    pool: Any = live.pool
+    return pool
+
+
+ARMS = [arm(engine=engine, prompts=prompts(4)) for engine in ("new", "old")]
+LABELS = ["engine 2", "engine 1"]
+HEADER = Header(arm="an arm", fingerprint="f")
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["as named", "turned"])
+def test_servers_of_two_engines_start_at_the_same_time_each_with_its_own_arm(
+    live: Live, pool: MockPool, turned: bool
+) -> None:
+    order, labels = (ARMS[::-1], LABELS[::-1]) if turned else (ARMS, LABELS)
+    live.prepare(order)
+    assert pool.asked == [(labels, 0)]
+    assert [server.engine.label for server in pool.servers] == labels
+
+
+def test_servers_of_one_engine_start_one_after_the_other_and_stay_up(
+    live: Live, pool: MockPool
+) -> None:
+    live.prepare([ARMS[0], replace(ARMS[0], serving=CACHING)])
+    assert pool.asked == [(["engine 2"], 0), (["engine 2"], 1)]
+    assert [server.serving for server in pool.servers] == [Serving(), CACHING]
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-@pytest.mark.parametrize("order", [ARMS, ARMS[::-1]], ids=["as named", "turned"])
-def test_builds_start_together_each_with_its_own_arm(
-    both: SideBySide, lives: dict[str, MockLive], order: list[Arm], fresh: bool
+def test_fresh_servers_replace_those_that_are_up(live: Live, pool: MockPool, fresh: bool) -> None:
+    live.prepare(ARMS)
+    live.prepare(ARMS, fresh=fresh)
+    up = [server.number for server in pool.servers if server.up]
+    assert up == ([3, 4] if fresh else [1, 2])
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_an_engine_that_does_not_start_is_told_and_nothing_is_measured(
+    live: Live, pool: MockPool, label: str, tmp_path: Path
 ) -> None:
-    both.prepare(order, fresh=fresh)
-    assert lives["new"].prepared == [([ARMS[0]], fresh)]
-    assert lives["old"].prepared == [([ARMS[1]], fresh)]
-
-
-@pytest.mark.parametrize("build", ["new", "old"])
-def test_a_build_that_does_not_start_stops_both(
-    both: SideBySide, lives: dict[str, MockLive], build: str
-) -> None:
-    lives[build].fails = EngineError("out of memory")
-    with pytest.raises(EngineError, match="out of memory"):
-        both.prepare(ARMS)
-    assert all(live.closed for live in lives.values())
-
-
-def test_a_run_is_of_its_arms_build(both: SideBySide) -> None:
-    assert both.has(Path("any"))
+    pool.fails = label
+    with pytest.raises(EngineError, match=f"{label} ended: out of memory"):
+        live.prepare(ARMS)
     for one in ARMS:
-        assert both.run(one, Path("p"), {"block": 3}).about["arm"] == one.build
+        with pytest.raises(KeyError):
+            live.run(one, Path("r.jsonl"), HEADER, Place())
+    assert not (tmp_path / "r.jsonl").exists()
 
 
-def test_what_the_builds_say_differently_is_told_once(
-    both: SideBySide, lives: dict[str, MockLive]
+def test_a_run_is_of_its_arms_engine_and_the_record_says_so(live: Live, tmp_path: Path) -> None:
+    assert live.has(Path("any"))
+    live.prepare(ARMS)
+    for number, one in enumerate(ARMS, 1):
+        path = Path(f"{one.engine}.jsonl")
+        made = live.run(one, path, HEADER, Place("block 3"))
+        assert (made.header.engine, made.header.server) == (LABELS[number - 1], number)
+        assert made.header.match["engine"] == "declaring"
+        assert made.header.notes == {}
+        again = read_run(tmp_path / path)
+        assert (again.header, again.samples) == (made.header, made.samples)
+        assert [s.error for s in made.samples] == [None] * 4
+
+
+def test_where_a_run_stands_in_its_comparison_is_told_and_not_recorded(
+    live: Live, tmp_path: Path
 ) -> None:
-    assert both.changes() == []
-    for serving in ("reasoning", "reasoning, fp8 KV"):
-        lives["old"].contracts[serving] = SAID
-        lives["new"].contracts[serving] = replace(
+    told: list[tuple[str, float | None]] = []
+    live.say = lambda text, done=None: told.append((text, done))
+    live.prepare(ARMS)
+    live.run(ARMS[0], Path("r.jsonl"), HEADER, Place("f [c] block 3/4", done=0.5, share=0.125))
+    assert told[-1] == ("f [c] block 3/4: reasoning, 4 of 4 answers", 0.625)
+    first, *_ = (tmp_path / "r.jsonl").read_text().splitlines()
+    assert "block 3" not in first
+    assert not {"where", "progress", "place"} & json.loads(first).keys()
+
+
+def test_a_mock_engine_says_so_in_what_baselines_are_matched_by(live: Live) -> None:
+    mock = DeclaringEngine("some engine 7", Capabilities(is_mock=True))
+    assert live.match(mock)["engine_version"] == "mock 1"
+    assert live.match(ENGINES["new"])["engine_version"] == "1"
+
+
+@pytest.mark.parametrize("engine", ["new", "old"])
+def test_an_engine_that_dies_is_named_and_its_samples_are_kept(
+    live: Live, pool: MockPool, server: ScriptedServer, tmp_path: Path, engine: str
+) -> None:
+    async def broken(reply: Reply) -> None:
+        reply.head("500 Internal Server Error")
+        reply.finish(None)
+
+    live.prepare(ARMS)
+    one = next(a for a in ARMS if a.engine == engine)
+    dying = next(s for s in pool.servers if s.engine is ENGINES[engine])
+    server.answers[one.prompts[0].text] = broken
+    live.run(one, Path("lives.jsonl"), HEADER, Place())  # a request failed, the server lives
+    dying.up = False
+    with pytest.raises(EngineDied, match="died in the middle of a run") as caught:
+        live.run(one, Path("dies.jsonl"), HEADER, Place())
+    assert caught.value.engine == engine
+    assert str(caught.value).startswith(ENGINES[engine].label)
+    assert len(read_run(tmp_path / "dies.jsonl").samples) == 4
+
+
+# ---- probes that are refused
+
+
+def refuse(server: ScriptedServer, times: int) -> None:
+    """Let the server refuse the next probes, as one that fails a share of its requests would."""
+    left = [times]
+
+    async def answer(reply: Reply) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            reply.head()
+            await reply.play(QUICK)
+            reply.finish()
+            return
+        reply.head("500 Internal Server Error")
+        reply.finish(None)
+
+    server.answers[SIGNATURE_PROMPT] = answer
+
+
+@pytest.mark.parametrize("refused", [1, PROBE_TRIES - 1])
+def test_a_refused_probe_is_asked_again_and_the_record_notes_it(
+    live: Live, server: ScriptedServer, tmp_path: Path, refused: int
+) -> None:
+    live.prepare(ARMS)
+    refuse(server, refused)
+    made = live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
+    assert made.header.notes == {"failed_probes": refused}
+    assert read_run(tmp_path / "r.jsonl").header.notes == {"failed_probes": refused}
+    assert made.header.anchor_s is not None
+    other = live.run(ARMS[1], Path("other.jsonl"), HEADER, Place())
+    assert other.header.notes == {}, "the other server refused none"
+
+
+def test_a_probe_that_is_always_refused_is_an_error_of_one_sentence(
+    live: Live, server: ScriptedServer, tmp_path: Path
+) -> None:
+    live.prepare(ARMS)
+    refuse(server, PROBE_TRIES)
+    with pytest.raises(EngineError) as caught:
+        live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
+    assert str(caught.value).splitlines()[0] == (
+        f"engine 2 refused a probe 3 times: POST {server.url}/v1/chat/completions: "
+        "HTTP Error 500: Internal Server Error"
+    )
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+# ---- what two engines' APIs say
+
+
+def test_what_two_engines_say_differently_is_told_once(live: Live) -> None:
+    assert live.changes("old", "new") == []
+    for serving in (Serving(), Serving(kv_cache_dtype="fp8")):
+        live.snapshots["old", serving] = SAID
+        live.snapshots["new", serving] = replace(
             SAID, version="2", delta_fields=("delta.reasoning_content",)
         )
-    lives["new"].contracts["served by one alone"] = replace(SAID, template="u")
-    assert both.changes() == ["delta field renamed: delta.reasoning -> delta.reasoning_content"]
+    live.snapshots["new", CACHING] = replace(SAID, template="served by one alone")
+    assert live.changes("old", "new") == [
+        "delta field renamed: delta.reasoning -> delta.reasoning_content"
+    ]
 
 
 # ---- records
 
 
-ABOUT = {"fingerprint": "f", "pair": "tiny", "blocks": 2}
+ASKED = Header(arm="A", fingerprint="f", pair="tiny", blocks=2)
+
+
+def written(path: Path, **changed: Any) -> Any:
+    of = run(sample(), arm="A then", fingerprint="f", pair="tiny", blocks=2, **changed)
+    record(path, of)
+    return of
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_a_record_is_read_packed_or_not(tmp_path: Path, is_packed: bool) -> None:
-    of = run(sample(), **ABOUT)
     path = tmp_path / "w" / "00-A.jsonl"
-    record(path, of)
+    of = written(path)
     if is_packed:
         packed(path).write_bytes(lzma.compress(path.read_bytes()))
         path.unlink()
     source = Replay(tmp_path)
     assert source.has(Path("w/00-A.jsonl"))
     assert not source.has(Path("w/00-B.jsonl"))
-    again = source.run(arm(), Path("w/00-A.jsonl"), dict(ABOUT))
+    again = source.run(arm(), Path("w/00-A.jsonl"), ASKED, Place())
     assert (again.samples, again.closing) == (of.samples, of.closing)
+    assert again.header == replace(of.header, arm="A"), "an arm has its present name"
 
 
-@pytest.mark.parametrize("key", ABOUT)
-def test_a_record_of_something_else_is_refused(tmp_path: Path, key: str) -> None:
-    record(tmp_path / "r.jsonl", run(sample(), **ABOUT))
-    asked = ABOUT | {key: "else"}
-    with pytest.raises(RecordError, match=rf"r\.jsonl: recorded with {key} .* asks for 'else'"):
-        Replay(tmp_path).run(arm(), Path("r.jsonl"), asked)
+@pytest.mark.parametrize(
+    ("key", "other"), [("fingerprint", "else"), ("pair", "else"), ("blocks", 3)]
+)
+def test_a_record_of_something_else_is_refused(tmp_path: Path, key: str, other: Any) -> None:
+    written(tmp_path / "r.jsonl")
+    asked = replace(ASKED, **{key: other})
+    match = rf"r\.jsonl: recorded with {key} .* asks for {other!r}"
+    with pytest.raises(RecordError, match=match):
+        Replay(tmp_path).run(arm(), Path("r.jsonl"), asked, Place())
+
+
+def test_a_replay_starts_nothing(tmp_path: Path) -> None:
+    Replay(tmp_path).prepare(ARMS, fresh=True)
+    assert list(tmp_path.iterdir()) == []

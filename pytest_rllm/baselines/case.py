@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..verdicts.claims import Claim, Verdict
 from ..verdicts.judgement import Judgement
@@ -125,6 +125,23 @@ def unclaimed(stored: Case, judgements: Sequence[Judgement]) -> list[str]:
         (stored.effects.keys() - {j.effect_key for j in verdicts})
         | (stored.levels.keys() - {key for j in verdicts for key in j.level_keys})
         | (set(stored.deviations) - {j.key for j in verdicts})
+    )
+
+
+def part_of(stored: Case, fresh: Case, judgements: Sequence[Judgement]) -> Case:
+    """What is stored of those comparisons and claims that could be measured; no more is compared
+    where an engine cannot do the rest."""
+    gone = set(unclaimed(stored, judgements))
+    match = dict(stored.match)
+    fresh_arms, stored_arms = (of.match.get("arms", "") for of in (fresh, stored))
+    if fresh_arms and set(fresh_arms.split()) <= set(stored_arms.split()):
+        match["arms"] = fresh_arms
+    return replace(
+        stored,
+        match=match,
+        effects={key: value for key, value in stored.effects.items() if key not in gone},
+        levels={key: value for key, value in stored.levels.items() if key not in gone},
+        deviations=[key for key in stored.deviations if key not in gone],
     )
 
 

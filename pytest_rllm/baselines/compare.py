@@ -16,6 +16,7 @@ from .case import (
     described,
     drifts,
     missing,
+    part_of,
     stale,
     stored_verdict,
     unclaimed,
@@ -48,6 +49,8 @@ def decide(
     fresh: Case,
     stored: Case | None,
     sessions: Spreads | None = None,
+    *,
+    partly: bool = False,
 ) -> Outcome:
     """Compare fresh verdicts with the stored case, or with the paper when none is stored.
 
@@ -57,11 +60,15 @@ def decide(
         stored: what is stored, in today's schema or an older one.
         sessions: spread of the levels between sessions, with the keys of ``stored``; see
             :func:`drifts`.
+        partly: whether only a part of the case could be measured; it is compared with that part of
+            what is stored.
     """
     notes = []
     if stored is not None:
         sessions = upgrade_spreads(sessions or {}, judgements)
         stored = upgrade(stored, judgements)
+        if partly:
+            stored = part_of(stored, fresh, judgements)
         notes = [f"stale baseline: {what}" for what in stale(stored, fresh)]
         if not notes:
             notes = [

@@ -22,7 +22,8 @@ from typing import ClassVar
 
 import pytest
 
-from ..datasets.prompts import BOXED, Prompt
+from ..datasets.hub import BOXED
+from ..datasets.prompts import Prompt
 from ..engines import engine_named
 from ..engines.base import COUNTERS, SPECULATION, Capabilities, Endpoint
 from ..engines.http import ask
@@ -32,8 +33,10 @@ from ..experiment.workloads import Sampling, closed
 from ..loadgen.client import Request
 from ..loadgen.run import Scrape, drive
 from ..models import ModelPair, pair_named
-from ..records.run import Run, RunWriter
+from ..records.header import Header
+from ..records.run import Run
 from ..records.sse import Stream, events, parse
+from ..records.writer import RunWriter
 from ..telemetry.prometheus import Page
 
 REASONING = frozenset({"reasoning", "reasoning_content"})
@@ -349,7 +352,7 @@ def _run(server: Server, folders: pytest.TempPathFactory) -> Run:
     engine = server.engine
     fixed = engine.capabilities.fixed_length
     sampling = Sampling(4 * TOKENS, ignore_eos=fixed)
-    with RunWriter(folders.mktemp("run") / "run.jsonl", {}) as writer:
+    with RunWriter(folders.mktemp("run") / "run.jsonl", Header()) as writer:
         return drive(
             server.url,
             [Request(prompt, engine.body(prompt, sampling)) for prompt in PROMPTS],
@@ -357,7 +360,7 @@ def _run(server: Server, folders: pytest.TempPathFactory) -> Run:
             writer,
             scrape=Scrape(
                 server.url + (engine.metrics_path or ""),
-                lambda text: engine.read_metrics(text, server.serving).values,
+                lambda text: engine.read_metrics(text, server.serving),
                 every_s=0.02,
             ),
         )

@@ -19,7 +19,7 @@ from ..records.run import RecordError
 from ..records.spool import ClientError
 from ..reports import FORMATS
 from ..reports.row import Row
-from ..reports.table import case_text, lines
+from ..reports.table import case_text, lines, measured
 from ..session.case import ClaimsNothing, FindingCase
 from ..session.comparison import CannotMeasure
 from ..session.session import DecisionKnown, Session
@@ -90,7 +90,9 @@ def exit_status(pytest_session: pytest.Session, session: Session) -> int:
         pytest_session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if not upgrading(pytest_session.config):
         return int(pytest_session.exitstatus)
-    session.decide(_silent(pytest_session.items, session))
+    titles = {item.nodeid: _title(item) for item in pytest_session.items}
+    left_out = {titles.get(nodeid, nodeid): why for nodeid, why in session.left_out.items()}
+    session.decide(_silent(pytest_session.items, session), left_out)
     if pytest_session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return int(pytest_session.exitstatus)
     if session.decision is None:
@@ -104,12 +106,17 @@ def exit_status(pytest_session: pytest.Session, session: Session) -> int:
 def _silent(items: Sequence[pytest.Item], session: Session) -> list[str]:
     """Titles of the cases that have neither a row nor a reason to be left out."""
     asked = {
-        item.nodeid: f"{finding_id(item)} [{case_id(item)}]"
+        item.nodeid: _title(item)
         for item in items
         if item.get_closest_marker(MARK) and item.nodeid not in session.left_out
     }
     known = {row.title for row in session.rows}
     return [title for title in asked.values() if title not in known]
+
+
+def _title(item: pytest.Item) -> str:
+    """As ``Row.title``, of a case that need not have a row."""
+    return f"{finding_id(item)} [{case_id(item)}]"
 
 
 def _keep(item: pytest.Item, name: str, row: Row) -> None:
@@ -129,7 +136,7 @@ def _error_row(case: FindingCase, error: Exception) -> Row:
         statuses=tuple(judged.verdict for one in judgements for judged in one.verdicts),
         notes=(str(error).splitlines()[0],),
         records=str(case.session.shown_records / case.folder),
-        died=error.label if isinstance(error, EngineDied) else "",
+        died=case.session.label(error.engine) if isinstance(error, EngineDied) else "",
     )
 
 
@@ -146,6 +153,8 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
     for line in (*report.messages, *lines(report)):
         terminal.write_line(line)
     terminal.write_line(f"records: {session.shown_records} (judge them again: --rllm-replay=PATH)")
+    for line in measured(report):
+        terminal.write_line(line)
     for path in session.baselines.written:
         terminal.write_line(f"baseline {'written' if path.exists() else 'removed'}: {path}")
     for path in session.outdated:

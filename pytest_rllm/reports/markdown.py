@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from .row import COLUMNS
 from .session_report import SessionReport
+from .table import measured
 
 
 def write(report: SessionReport, path: Path) -> None:
@@ -26,4 +27,6 @@ def write(report: SessionReport, path: Path) -> None:
     explained = [f"- {row.title}: {text}" for row in report.rows for text in row.explanations()]
     if explained:
         parts.append("\n".join(explained))
+    if environment := measured(report):
+        parts.append("\n".join(f"- {line}" for line in environment))
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

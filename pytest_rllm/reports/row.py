@@ -77,9 +77,8 @@ class Row:
         Raises:
             RecordError: a record cannot be read.
         """
-        folder = Path(self.records)
-        names = {p.name.removesuffix(".xz"): p.parent for p in folder.rglob("*.jsonl*")}
-        for path in sorted(parent / name for name, parent in names.items()):
+        found = [*Path(self.records).rglob("*.jsonl"), *Path(self.records).rglob("*.jsonl.xz")]
+        for path in sorted({p.with_name(p.name.removesuffix(".xz")) for p in found}):
             yield path, read_run(path)
 
     def to_json(self) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from .session_report import SessionReport
 
 
 def write(report: SessionReport, path: Path) -> None:
-    """Write what the terminal shows: the table, the outcomes, the gate's decision."""
-    path.write_text("\n".join([*lines(report), ""]), encoding="utf-8")
+    """Write what the terminal shows: the table, the outcomes, the gate's decision, and what was
+    measured where."""
+    path.write_text("\n".join([*lines(report), "", *measured(report), ""]), encoding="utf-8")
 
 
 def lines(report: SessionReport) -> list[str]:
@@ -23,6 +24,12 @@ def lines(report: SessionReport) -> list[str]:
     if report.decision:
         found += ["", *report.decision.lines()]
     return found
+
+
+def measured(report: SessionReport) -> list[str]:
+    """What was measured where, in a line per kind; nothing of a session without a judgement."""
+    told = {name: report.environment.get(name, ()) for name in ("engines", "hardware")}
+    return [f"{name}: {', '.join(values)}" for name, values in told.items() if values]
 
 
 def table_of(rows: Sequence[Row]) -> str:

@@ -192,26 +192,38 @@ class FindingCase:
             if any(judgement.broken for judgement in judgements):
                 outcome.ending = "fail"
         else:
-            outcome = self._beside_baseline(judgements)
+            outcome = self._beside_baseline(judgements, partly=not_measured is not None)
         if not_measured is not None:
             outcome.notes.append(f"only a part was measured: {not_measured}")
             if outcome.ending in ("pass", "xfail"):
                 outcome.ending = "skip"
         return self._row(outcome)
 
-    def _beside_baseline(self, judgements: Sequence[Judgement]) -> Outcome:
+    def _beside_baseline(self, judgements: Sequence[Judgement], *, partly: bool) -> Outcome:
+        """Beside the stored case. Of a case of which only a part was measured nothing is stored:
+        what could not be measured here is not gone."""
+        partly = partly or any(judgement.not_measured for judgement in judgements)
         fresh = fresh_case(judgements)
         where = (fresh.match["hardware"], fresh.match["engine"], self.finding)
         baselines = self.session.baselines
         verdicts = {judged.verdict for each in judgements for judged in each.verdicts}
         decided = verdicts <= {"holds", "refuted"}
+        why = None
+        if self.session.is_mock(judgements):
+            why = "a mock engine measured it, and its numbers are of no real engine"
+        elif partly:
+            why = "only a part of it was measured"
+        if baselines.words and why:
+            self.session.messages.append(
+                f"--rllm-baseline stores nothing of {self.finding} [{self.case}]: {why}"
+            )
         stored: StoredCase | None
-        if decided and baselines.words and not self.session.is_mock(judgements):
+        if decided and baselines.words and not why:
             stored = baselines.change(*where, self.case, fresh)
         else:
             stored = baselines.cases(*where).get(self.case)
         sessions = baselines.sessions(*where, self.case)
-        return decide(judgements, fresh, stored, sessions)
+        return decide(judgements, fresh, stored, sessions, partly=partly)
 
     def _arm(
         self,

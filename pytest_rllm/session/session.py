@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ..baselines.format import BaselineError
@@ -27,9 +28,9 @@ from ..reports.row import Row
 from ..reports.session_report import Decision, SessionReport
 from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
-from ..verdicts.judgement import Judgement
+from ..verdicts.judgement import Judgement, engines_of, parts
 from . import upgrade
-from .sources import Live, Replay, Source
+from .sources import MOCK, Live, Replay, Source
 from .upgrade import Builds
 
 API_SNAPSHOT = "contract.json"
@@ -137,9 +138,10 @@ class Session:
 
     def is_mock(self, judgements: Sequence[Judgement]) -> bool:
         """Whether a mock engine measured any of these: such numbers are never stored."""
-        if self.replaying:
-            return any(j.match.get("engine_version", "").startswith("mock") for j in judgements)
-        return any(e.capabilities.is_mock for e in self._engines.values())
+        versions = [
+            version for judgement in judgements for _, version in engines_of(judgement.match)
+        ]
+        return any(version.startswith(MOCK) for version in versions)
 
     # ---- the upgrade gate
 
@@ -187,19 +189,26 @@ class Session:
 
     def stop_if_decided(self) -> None:
         """Raises DecisionKnown when a case has decided already, unless all of them are wanted."""
-        if not self.stops_early:
+        if not self.stops_early or self.builds is None:
             return
         for row in self.rows:
-            if any(upgrade.refutes(judgement) for judgement in row.judgements):
+            if next(upgrade.reasons_against(row, self.builds), None) is not None:
                 raise DecisionKnown(
                     f"the decision is known from {row.title}: not safe; "
                     "--rllm-complete measures the other cases, too"
                 )
 
-    def decide(self, silent: Sequence[str]) -> None:
-        """Take the gate's decision; ``silent`` are cases that ended without a row."""
+    def decide(
+        self, silent: Sequence[str], left_out: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Take the gate's decision.
+
+        Args:
+            silent: titles of cases that ended without a row.
+            left_out: per title of a case that was not measured, the reason.
+        """
         if self.builds is not None:
-            self.decision = upgrade.decide(self.builds, self.rows, silent)
+            self.decision = upgrade.decide(self.builds, self.rows, silent, left_out)
 
     # ---- measuring
 
@@ -319,12 +328,14 @@ class Session:
             self.rows if rows is None else rows, key=lambda row: (row.finding, row.case)
         )
         matches = [judgement.match for row in chosen for judgement in row.judgements]
+        engines = {" ".join(one) for match in matches for one in engines_of(match)}
+        machines = {name for match in matches for name in parts(match.get("hardware", ""))}
         return SessionReport(
             rows=tuple(chosen),
             decision=self.decision,
             environment={
-                "engines": sorted({f"{m['engine']} {m['engine_version']}" for m in matches}),
-                "hardware": sorted({m["hardware"] for m in matches}),
+                "engines": sorted(engines),
+                "hardware": sorted(machines),
                 "versions": hardware.versions(),
             },
             records=str(self.shown_records),

@@ -37,6 +37,8 @@ SIGNATURE_PROMPT = "Work modulo 100. a=47; b=a+35; c=b-18; d=c*3; e=d+b. Find e.
 SIGNATURE_TOKENS = 48
 ANCHOR_TOKENS = 24
 CUT_AFTER_CHUNKS = 8
+MOCK = "mock"
+"""Versions of engines that run no model start with this word in a record."""
 PROBE_TRIES = 3
 """A server that fails a share of its requests shall be measured, not end the session: a probe is
 asked again, and the record says how many were refused."""
@@ -74,11 +76,11 @@ class Say(Protocol):
 
 
 class EngineDied(EngineError):
-    """An engine's server ended while it was measured; ``label`` says which engine."""
+    """An engine's server ended while it was measured; ``engine`` is how its arm names it."""
 
-    def __init__(self, label: str, message: str) -> None:
+    def __init__(self, engine: str, message: str) -> None:
         super().__init__(message)
-        self.label = label
+        self.engine = engine
 
 
 Served = tuple[str, Serving]
@@ -209,7 +211,7 @@ class Live:
         if any(s.error for s in run.samples) and not server.answers(engine.health_path):
             server.stop()
             raise EngineDied(
-                engine.label,
+                arm.engine,
                 f"{engine.label} died in the middle of a run, status "
                 f"{server.status}; {len(run.samples)} requests so far, finished or "
                 f"not, are in {record}\n{server.last_words()}",
@@ -219,9 +221,12 @@ class Live:
     def match(self, engine: Endpoint) -> dict[str, str]:
         """What must be equal for a stored baseline to speak of the same thing."""
         roles = ("reasoning", "plain") + (("draft",) if self.pair.draft else ())
+        version = engine.version()
+        if engine.capabilities.is_mock and not version.startswith(MOCK):
+            version = f"{MOCK} {version}"  # a replay, too, must know what may not be stored
         return {
             "engine": engine.name,
-            "engine_version": engine.version(),
+            "engine_version": version,
             "hardware": hardware.hardware_id(self.gpu, on_cpu=engine.on_cpu),
             "models": " ".join(self.pair.revision(role) for role in roles),
             "client": client.VERSION,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from ..reports.row import Row, effect_text, interval_text
 from ..reports.session_report import Decision, Word
@@ -58,7 +59,12 @@ def refutes(judgement: Judgement) -> bool:
     return judgement.verdict == "refuted" or bool(judgement.broken)
 
 
-def decide(builds: Builds, rows: Sequence[Row], silent: Sequence[str] = ()) -> Decision:
+def decide(
+    builds: Builds,
+    rows: Sequence[Row],
+    silent: Sequence[str] = (),
+    left_out: Mapping[str, str] = MappingProxyType({}),
+) -> Decision:
     """Safe, not safe, or cannot tell yet.
 
     Not safe: a claim is refuted, or the new engine alone broke evidence (its requests fail, its
@@ -68,22 +74,17 @@ def decide(builds: Builds, rows: Sequence[Row], silent: Sequence[str] = ()) -> D
     Args:
         builds: that were compared.
         rows: of the cases that compared them.
-        silent: cases that ended without a row, each with the reason where it is known.
+        silent: titles of cases that ended without a row.
+        left_out: per title of a case that was not measured, the reason. What is left out is named
+            and decides nothing.
     """
 
     def decision(word: Word, *reasons: str) -> Decision:
-        left_out = [f"{row.title}: {text}" for row in rows for text in row.not_measured]
-        left_out += [
-            f"{row.title}: not compared: {note}"
-            for row in rows
-            if row.outcome == "skip" and not row.judgements
-            for note in row.notes
-        ]
-        unique = tuple(dict.fromkeys([*reasons, *left_out]))
+        unique = tuple(dict.fromkeys([*reasons, *_not_measured(rows, left_out)]))
         return Decision(word, builds.new, builds.old, unique, tuple(builds.changes))
 
     measured = [row for row in rows if row.judgements or row.outcome != "skip"]
-    against = [text for row in measured for text in _against(row, builds)]
+    against = [text for row in measured for text in reasons_against(row, builds)]
     if against:
         return decision("not safe", *against)
     open_ends = [
@@ -101,9 +102,9 @@ def decide(builds: Builds, rows: Sequence[Row], silent: Sequence[str] = ()) -> D
     )
 
 
-def _against(row: Row, builds: Builds) -> Iterator[str]:
-    """Why a row makes the decision "not safe"."""
-    if row.died and row.died == builds.new != builds.old:
+def reasons_against(row: Row, builds: Builds) -> Iterator[str]:
+    """Why a row alone makes the decision "not safe", whatever else is found."""
+    if row.died == builds.new != builds.old:
         yield from (f"{row.title}: {note}" for note in row.notes)
     for judgement in row.judgements:
         for judged in judgement.verdicts:
@@ -111,6 +112,22 @@ def _against(row: Row, builds: Builds) -> Iterator[str]:
                 yield f"{row.title}: {_claim_text(judged)}"
         for reason in judgement.broken:
             yield f"{row.title}: the new build alone: {reason.text}"
+
+
+def _not_measured(rows: Sequence[Row], left_out: Mapping[str, str]) -> Iterator[str]:
+    """What was left out, with its reason; cases that were left out for one reason are counted."""
+    for row in rows:
+        yield from (f"{row.title}: {text}" for text in row.not_measured)
+        if row.outcome != "error":  # the notes of a row that compares builds say what was left out
+            whole = "" if row.judgements else "not measured: "
+            yield from (f"{row.title}: {whole}{note}" for note in row.notes)
+    for why in dict.fromkeys(left_out.values()):
+        titles = [title for title, reason in left_out.items() if reason == why]
+        yield (
+            f"{titles[0]}: not measured: {why}"
+            if len(titles) == 1
+            else f"{len(titles)} cases were not measured: {why}"
+        )
 
 
 def _undecided(row: Row) -> Iterator[str]:

@@ -83,6 +83,11 @@ class Judgement:
         """Plain values; numbers that are not finite are None."""
         told = asdict(replace(self, claims=()))
         del told["claims"]
+        for block in told["blocks"]:
+            block["levels"] = {
+                slug: tuple(level if math.isfinite(level) else None for level in levels)
+                for slug, levels in block["levels"].items()
+            }
         return told | {"verdicts": [judged.to_json() for judged in self.verdicts]}
 
     @classmethod
@@ -99,7 +104,7 @@ class Judgement:
                 "blocks": tuple(
                     Block(
                         one["number"],
-                        {slug: (a, b) for slug, (a, b) in one["levels"].items()},
+                        {slug: (_number(a), _number(b)) for slug, (a, b) in one["levels"].items()},
                         one["void"],
                     )
                     for one in content["blocks"]
@@ -108,6 +113,10 @@ class Judgement:
                 "not_measured": tuple(content["not_measured"]),
             }
         )
+
+
+def _number(told: float | None) -> float:
+    return math.nan if told is None else told
 
 
 def judge_blocks(
@@ -221,7 +230,9 @@ def _spreads(
         if judged.levels is None or len(values) < 2:
             continue
         for key, numbers in zip(judged.level_keys, zip(*values, strict=True), strict=True):
-            found[key] = statistics.stdev(numbers) / math.sqrt(len(numbers))
+            spread = statistics.stdev(numbers) / math.sqrt(len(numbers))
+            if math.isfinite(spread):
+                found[key] = spread
     return found
 
 
@@ -234,11 +245,30 @@ def _small_differences(claims: Sequence[Claim], verdicts: Sequence[Judged]) -> I
             yield f"{claim}: the arms do differ (p = {p:.2g}), by less than the margin"
 
 
+VERSUS = "-vs-"
+"""Between what the arms of a comparison do not have in common."""
+
+
+def parts(value: str) -> tuple[str, ...]:
+    """What both arms have in common, or what either has; nothing of an empty value."""
+    return tuple(value.split(VERSUS)) if value else ()
+
+
+def engines_of(match: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Name and version of each engine that a judgement's ``match`` speaks of, each once."""
+    names, versions = parts(match.get("engine", "")), parts(match.get("engine_version", ""))
+    most = max(len(names), len(versions)) if names and versions else 0
+    pairs = (
+        (names[min(i, len(names) - 1)], versions[min(i, len(versions) - 1)]) for i in range(most)
+    )
+    return list(dict.fromkeys(pairs))
+
+
 def _match(blocks: Blocks) -> dict[str, str]:
     """What both arms agree on; of two engines both, ``"vllm-vs-mock"``."""
     first, second = (run.header for run in blocks[0])
     found = {}
     for key in dict.fromkeys((*first.match, *second.match)):
         one, other = first.match.get(key, "unknown"), second.match.get(key, "unknown")
-        found[key] = one if one == other else f"{one}-vs-{other}"
+        found[key] = one if one == other else f"{one}{VERSUS}{other}"
     return found | {"arms": f"{first.fingerprint} {second.fingerprint}"}

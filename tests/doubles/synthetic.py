@@ -161,12 +161,15 @@ def judgement(
     comparison: str = "1",
     match: Mapping[str, str] = MATCH,
     spreads: Mapping[str, float] | None = None,
+    **more: Any,
 ) -> Judgement:
     """What a comparison of that key shows when its claims have these verdicts."""
     return Judgement(
         comparison,
-        tuple(claim for claim, _ in verdicts),
+        verdicts[0][1].arms,
         tuple(replace(j, comparison=comparison) for _, j in verdicts),
         spreads=spreads or {},
         match=match,
+        claims=tuple(claim for claim, _ in verdicts),
+        **more,
     )
