@@ -13,7 +13,7 @@ import pytest
 from doubles.synthetic import record, valued
 
 from pytest_rllm.records.archive import ArchiveError, opened, pack
-from pytest_rllm.records.run import read_run
+from pytest_rllm.records.reader import read_run
 
 RECORDS = (
     "gate/gate-speed/0/00-A.jsonl",

@@ -16,7 +16,7 @@ from pytest_rllm.baselines.format import BaselineError, dump
 from pytest_rllm.baselines.ledger import Entry
 from pytest_rllm.baselines.schema1 import SCHEMA_1, upgrade
 from pytest_rllm.baselines.store import Baselines
-from pytest_rllm.metrics.latency import ACCURACY, DELTAS_PER_S, TPS
+from pytest_rllm.metrics import ACCURACY, DELTAS_PER_S, TPS
 from pytest_rllm.verdicts.claims import Verdict, higher, lower, not_lower, pct, pp
 from pytest_rllm.verdicts.judge import Judgement
 
