@@ -73,7 +73,7 @@ def test_an_archive_holds_what_a_replay_reads_and_no_more(session: Path, tmp_pat
     with opened(archive) as folder:
         assert folder.name == "kept"
         kept = files(folder)
-        assert read_run(folder / RECORDS[1]).about["value"] == 1.0
+        assert read_run(folder / RECORDS[1]).header.notes["value"] == 1.0
     assert kept == {n: c for n, c in files(session).items() if not n.startswith("servers/")}
     assert not list(tmp_path.glob("*.part"))
 
