@@ -12,16 +12,16 @@ import pytest
 from pytest_rllm.loadgen import fidelity
 from pytest_rllm.loadgen import run as loadgen
 from pytest_rllm.loadgen.fidelity import (
+    CLIENT_ERROR_S,
     HEADROOM,
     LEAST_RATE,
     USUAL_RATE,
-    Certificates,
+    ClientCapacity,
     Fidelity,
     certify,
     measure,
 )
 from pytest_rllm.loadgen.reference_server import running
-from pytest_rllm.verdicts.validity import CLIENT_ERROR_S
 
 
 def late_by(seconds: float) -> Any:
@@ -89,14 +89,14 @@ def test_a_client_that_carries_nothing_says_so(monkeypatch: pytest.MonkeyPatch) 
 def test_what_a_certificate_covers_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = faked(monkeypatch, 1e9)
     said: list[str] = []
-    certificates = Certificates()
-    first = certificates.of(40, 5000.0, said.append)
+    capacity = ClientCapacity()
+    first = capacity.at_least(40, 5000.0, said.append)
     assert first.events_per_s >= max(USUAL_RATE, HEADROOM * 5000)
     for streams, rate in ((1, 1.0), (40, 5000.0), (30, first.events_per_s / HEADROOM)):
-        assert certificates.of(streams, rate, said.append) is first
+        assert capacity.at_least(streams, rate, said.append) is first
     assert len(tried) == len(said) == 1
-    assert certificates.of(41, 10.0).streams == 41
-    assert certificates.of(40, 50_000.0).events_per_s >= HEADROOM * 50_000
+    assert capacity.at_least(41, 10.0).streams == 41
+    assert capacity.at_least(40, 50_000.0).events_per_s >= HEADROOM * 50_000
     assert len(tried) == 3
 
 

@@ -40,7 +40,7 @@ def EMPTY(run: Run) -> dict[str, float]:
     return _graded(run, "empty")
 
 
-@metric("failed requests", "share", better="lower", per="question")
+@metric("failed requests", "share", better="lower", per="question", counts_failed=True)
 def FAILED(run: Run) -> dict[str, float]:
     """Share of a question's requests that failed or were aborted, of all requests of the run.
 
