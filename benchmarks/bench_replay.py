@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.metrics import METRICS, Metric
+from pytest_rllm.records.header import SCHEMA, Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
 from pytest_rllm.session.comparison import compare
+from pytest_rllm.session.sources import Place
 from pytest_rllm.session.upgrade import Builds
 
 BLOCKS, ANSWERS, DELTAS = 10, 50, 1_000
@@ -80,13 +82,13 @@ class Written:
     def has(self, path: Path) -> bool:  # noqa: ARG002
         return True
 
-    def run(self, arm: Arm, path: Path, about: dict[str, Any]) -> Run:
-        header = {
-            **about,
-            "server": 1,
-            "signature": [-0.5],
-            "match": {"hardware": HARDWARE, "engine": "mock", "engine_version": "1", "models": "x"},
-        }
+    def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:  # noqa: ARG002
+        header = replace(
+            header,
+            server=1,
+            signature=(-0.5,),
+            match={"hardware": HARDWARE, "engine": "mock", "engine_version": "1", "models": "x"},
+        )
         samples = [self.sample(prompt) for prompt in arm.prompts]
         end_s = max(sample["ended_s"] for sample in samples)
         closing = {
@@ -102,7 +104,7 @@ class Written:
             for i in range(201)
         ]
         lines = [
-            {"kind": "run", "schema": 1, **header},
+            {"kind": "run", "schema": SCHEMA, **header.to_json()},
             *({"kind": "point", **point} for point in points),
             *({"kind": "sample", **sample} for sample in samples),
             {"kind": "end", "samples": len(samples), **closing},
@@ -140,7 +142,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "test_gate.py").write_text(
         GATE.format(questions=questions, half=BLOCKS // 2, blocks=BLOCKS)
     )
-    machine = folder / "baselines" / HARDWARE / "vllm" / "machine.json"
+    machine = folder / "baselines" / HARDWARE / "mock" / "machine.json"
     machine.parent.mkdir(parents=True)
     spreads = {metric.name: 0.001 for metric in METRICS.values() if metric.timed}
     machine.write_text(json.dumps({"server_spread": spreads, "sittings": 9}))
@@ -154,7 +156,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
         old,
         blocks=(BLOCKS // 2, BLOCKS),
         where=Path("gate") / "tiny" / "0",
-        about={"finding": "gate", "case": "tiny", "pair": "tiny"},
+        header=Header(finding="gate", case="tiny", pair="tiny"),
     )
     for block in range(BLOCKS):
         made.pair(block)

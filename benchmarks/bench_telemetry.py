@@ -22,6 +22,7 @@ from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.run import Scrape, drive
 from pytest_rllm.metrics import TBT, TPS
 from pytest_rllm.models import pair_named
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.writer import RunWriter
 from pytest_rllm.telemetry.gpu import Gpu
@@ -51,12 +52,12 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[dict[bool, Run]]:
         server = pool.serve(engine, serving, pair)
         telemetry = Scrape(
             server.url + (engine.metrics_path or ""),
-            lambda page: engine.read_metrics(page, serving).values,
+            lambda page: engine.read_metrics(page, serving),
             chosen.every,
         )
 
         def block(name: str, on: bool) -> Run:
-            with RunWriter(folder / f"{name}.jsonl", {}) as writer:
+            with RunWriter(folder / f"{name}.jsonl", Header()) as writer:
                 run = drive(
                     server.url,
                     requests,

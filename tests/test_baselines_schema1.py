@@ -18,7 +18,7 @@ from pytest_rllm.baselines.schema1 import SCHEMA_1, upgrade
 from pytest_rllm.baselines.store import Baselines
 from pytest_rllm.metrics import ACCURACY, DELTAS_PER_S, TPS
 from pytest_rllm.verdicts.claims import Verdict, higher, lower, not_lower, pct, pp
-from pytest_rllm.verdicts.judge import Judgement
+from pytest_rllm.verdicts.judgement import Judgement
 
 ROOT = Path(__file__).parent.parent
 MATCH = {"hardware": "gpu", "engine": "vllm", "engine_version": "3"}

@@ -379,7 +379,7 @@ def test_times_of_two_servers_are_as_far_apart_as_servers_of_one_build(
     (found,) = judge_family([lower(TIME, by=pct(10))], pairs, ARMS, spread=lambda m: 0.04)
     expected = stats.location([math.log(v) for v in values]).widened(0.04 * share)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    builds = [(replace(a, about=a.about | {"build": "new"}), b) for a, b in pairs]
+    builds = [(replace(a, header=replace(a.header, engine="new")), b) for a, b in pairs]
     (other,) = judge_family([lower(TIME, by=pct(10))], builds, ARMS, spread=lambda m: 0.04)
     assert (other.low == found.low) is (share > 0), "server 1 of another build is another server"
 
@@ -395,10 +395,10 @@ def test_what_two_servers_hide_more_blocks_do_not_show(
         (valued(v, server=1 + 2 * (i % servers)), valued(1.0, server=2 + 2 * (i % servers)))
         for i, v in enumerate(values)
     ]
-    (found,) = judge_family([lower(TIME, by=pct(10))], pairs, ARMS, (), None, lambda _: spread)
+    (found,) = judge_family([lower(TIME, by=pct(10))], pairs, ARMS, {}, None, lambda _: spread)
     assert found.verdict == "inconclusive"
     assert (found.further is None) is hidden
-    assert (found.why or "").endswith("more fresh servers would (restarts=True, more looks)") is (
+    assert (found.why or "").endswith("more fresh servers can (restarts=True, more looks)") is (
         hidden
     )
 
@@ -411,7 +411,7 @@ def test_each_metric_has_a_spread_of_its_own() -> None:
         return 0.0
 
     judge_family(
-        [lower(TIME, by=pct(1)), lower(SHARE, by=pp(1))], halved(1.0, 2.0), ARMS, (), None, spread
+        [lower(TIME, by=pct(1)), lower(SHARE, by=pp(1))], halved(1.0, 2.0), ARMS, {}, None, spread
     )
     assert asked == [TIME, SHARE]
 
@@ -498,12 +498,12 @@ def test_an_early_look_is_surer_than_the_only_one() -> None:
     pairs = halved(*[1.0] * 12)
     claim = lower(TIME, by=pct(10))
     only, first, last = (
-        judge_family([claim], pairs, ARMS, (), look)[0]
+        judge_family([claim], pairs, ARMS, {}, look)[0]
         for look in (None, Look((12, 24), 0), Look((6, 12), 1))
     )
     assert first.low < last.low < only.low  # type: ignore[operator]
     assert only.high < last.high < first.high  # type: ignore[operator]
-    effects = [math.log(a.about["value"]) for a, _ in pairs]
+    effects = [math.log(a.header.notes["value"]) for a, _ in pairs]
     at_first = stats.location(effects, looks.confidences((12, 24))[0])
     assert (first.low, first.high) == (at_first.low, at_first.high)
 
@@ -511,7 +511,7 @@ def test_an_early_look_is_surer_than_the_only_one() -> None:
 def numbered(n: int) -> list[Metric]:
     """Metrics that are the values of a run's header, one after the other."""
     return [
-        Metric(f"m{i}", "share", "higher", "run", lambda of, i=i: of.about["values"][i])
+        Metric(f"m{i}", "share", "higher", "run", lambda of, i=i: of.header.notes["values"][i])
         for i in range(n)
     ]
 
@@ -520,7 +520,10 @@ def blocks_of(columns: Sequence[Sequence[float]]) -> list[tuple[Run, Run]]:
     """Blocks whose effect on metric i is column i."""
     zeros = [0.0] * len(columns)
     return [
-        (run(sample(), values=list(row)), run(sample(), values=zeros, arm="B"))
+        (
+            run(sample(), notes={"values": list(row)}),
+            run(sample(), notes={"values": zeros}, arm="B"),
+        )
         for row in zip(*columns, strict=True)
     ]
 
@@ -554,7 +557,7 @@ def test_one_of_several_is_refuted_at_holms_level(
     assert [j.verdict for j in found] == expected
     for j in found:
         if j.verdict == "inconclusive":
-            assert j.why == "refuted by itself, not as one of several claims (Holm)"
+            assert j.why == "refuted alone, not as one of several claims (Holm)"
             assert j.further is not None
 
 
@@ -765,9 +768,9 @@ def test_a_family_refutes_and_shows_nothing_that_a_single_claim_does_not(
         Claim(verb, metric, pp(size))
         for metric, (_, verb, size) in zip(numbered(len(members)), members, strict=True)
     ]
-    together = judge_family(claims, pairs, ARMS, (), look)
+    together = judge_family(claims, pairs, ARMS, {}, look)
     for claim, j in zip(claims, together, strict=True):
-        (alone,) = judge_family([claim], pairs, ARMS, (), look)
+        (alone,) = judge_family([claim], pairs, ARMS, {}, look)
         assert (j.verdict == "holds") == (alone.verdict == "holds")
         assert j.verdict != "refuted" or alone.verdict == "refuted"
         assert (j.low, j.high, j.estimate) == (alone.low, alone.high, alone.estimate)

@@ -243,8 +243,8 @@ def test_every_run_reads_back_from_its_record(tmp_path: Path) -> None:
     run = imported(path, tmp_path)
     again = read_run(tmp_path / "record.jsonl")
     assert again == run
-    assert again.about["imported"]["tool"] == "AIPerf 0.13.0"
-    assert again.about["imported"]["file"] == "profile_export.jsonl"
+    assert again.header.imported.tool == "AIPerf 0.13.0"
+    assert again.header.imported.file == "profile_export.jsonl"
 
 
 # ---- failed requests
@@ -368,7 +368,7 @@ def test_vllm_bench_of_a_version_that_kept_no_queues_has_no_latency_under_a_rate
     for metric in (TTFT, E2E):
         with pytest.raises(MetricUnavailable, match="does not keep when a request was due"):
             number(metric, run)
-    assert imported(write(file | {"max_concurrency": None}), tmp_path).about["carries"]
+    assert imported(write(file | {"max_concurrency": None}), tmp_path).header.imported.carries
     assert number(E2E, imported(write(file | {"max_concurrency": None}), tmp_path)) > 0
 
 
@@ -704,7 +704,6 @@ def test_blocks_decide(
     [
         ({"max_concurrency": 4}, "had other loads: max_concurrency 4 and 2"),
         ({"input_lens": [32] * 6}, "were asked other prompts: 192 and 100 tokens"),
-        ({"output_lens": [23, 22, 23, 24, 24, 24]}, "output lengths apart"),
     ],
 )
 def test_runs_of_different_things_cannot_be_told(
@@ -715,6 +714,26 @@ def test_runs_of_different_things_cannot_be_told(
     out = capsys.readouterr().out
     assert sentence in out
     assert "holds" not in out
+
+
+def test_lengths_apart_cost_the_claims_that_take_equal_lengths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    firsts = vary(tmp_path, "A", 8, output_lens=[23, 22, 23, 24, 24, 24])
+    assert against(firsts, vary(tmp_path, "B", 8), tmp_path) == 8
+    out = capsys.readouterr().out
+    assert "output lengths apart: 1120 against 1144 tokens" in out
+    verdicts = {
+        metric: next(line for line in out.splitlines() if f" {metric} not " in line).split()[-1]
+        for metric in ("TTFT", "TBT", "E2E", "TPS", "run time")
+    }
+    assert verdicts == {
+        "TTFT": "holds",
+        "TBT": "invalid",
+        "E2E": "holds",
+        "TPS": "invalid",
+        "run time": "holds",
+    }
 
 
 def test_runs_that_did_not_take_turns_cannot_be_told(

@@ -25,6 +25,7 @@ from pytest_rllm.loadgen.run import Scrape
 from pytest_rllm.metrics import E2E, counted
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run, Sample
+from pytest_rllm.telemetry.prometheus import Page
 from pytest_rllm.verdicts.claims import higher, pct
 from pytest_rllm.verdicts.validity import problems
 
@@ -323,7 +324,7 @@ def test_telemetry_that_fails_is_counted_by_cause(server: ScriptedServer, path: 
 
     calls = itertools.count()
 
-    def read(page: str) -> dict[str, float]:
+    def read(page: str) -> Page:
         if next(calls) % 3 == 1:
             raise LookupError("no such series")
         return tokens(page)
@@ -390,7 +391,7 @@ def test_killed_run_leaves_a_record_that_is_cut_short(server: ScriptedServer, pa
     stored = read_run(path)
     assert [s.prompt.id for s in stored.samples] == NAMES[:3]
     assert stored.closing is None
-    assert problems([(stored, stored)], []) == ["A: the record was cut short after 3 requests"]
+    assert problems([(stored, stored)], [SLOW]) == ["A: the record was cut short after 3 requests"]
 
 
 def test_record_cut_at_any_byte_is_read_as_far_as_it_goes(

@@ -14,9 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_rllm.datasets.prompts import Prompt
+from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.records.deltas import MOST_TOKENS, Delta, Deltas
+from pytest_rllm.records.header import SCHEMA, Header
 from pytest_rllm.records.reader import packed, read_run, recorded
-from pytest_rllm.records.run import SCHEMA, RecordError, Sample
+from pytest_rllm.records.run import RecordError, Sample
 from pytest_rllm.records.writer import RunWriter
 
 PROMPT = Prompt("q0", "How many?", "7", "easy", "math", "t0", 2)
@@ -145,7 +147,7 @@ def test_a_record_returns_the_run_that_was_written(
     points: list[tuple[float, dict[str, float]]],
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "records" / "run.jsonl"
-    with RunWriter(path, {"arm": "A", "serving": {"flags": []}}) as writer:
+    with RunWriter(path, Header(arm="A", serving=Serving(flags=("--x",)))) as writer:
         for one in wanted:
             writer.sample(one)
         for at_s, values in points:
@@ -157,7 +159,7 @@ def test_a_record_returns_the_run_that_was_written(
 
 def record(folder: Path, n: int = 2, *, ended: bool = True, **header: Any) -> Path:
     path = folder / "run.jsonl"
-    with RunWriter(path, {"arm": "A", **header}) as writer:
+    with RunWriter(path, Header(arm="A", **header)) as writer:
         for i in range(n):
             writer.sample(sample(f"q{i}", "7 é"))
         if ended:
@@ -166,7 +168,7 @@ def record(folder: Path, n: int = 2, *, ended: bool = True, **header: Any) -> Pa
 
 
 def test_each_line_is_in_the_file_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    with RunWriter(tmp_path / "run.jsonl", {"arm": "A"}) as writer:
+    with RunWriter(tmp_path / "run.jsonl", Header(arm="A")) as writer:
         writer.sample(sample())
         writer.point(0.5, {"running": 3})
         run = read_run(writer.path)
@@ -180,11 +182,11 @@ def test_a_full_disk_is_reported(tmp_path: Path) -> None:
         pytest.skip("this system has no /dev/full")
     (tmp_path / "run.jsonl").symlink_to("/dev/full")
     with pytest.raises(RecordError, match=r"run\.jsonl: cannot be written \(No space left on dev"):
-        RunWriter(tmp_path / "run.jsonl", {})
+        RunWriter(tmp_path / "run.jsonl", Header())
 
 
 def test_a_run_lasts_from_its_first_intended_start_to_its_last_end(tmp_path: Path) -> None:
-    with RunWriter(tmp_path / "run.jsonl", {}) as writer:
+    with RunWriter(tmp_path / "run.jsonl", Header()) as writer:
         assert read_run(writer.path).duration_s == 0
         writer.sample(sample(intended_s=2, late_s=0.5, ended_s=9))
         writer.sample(sample(intended_s=3, ended_s=7))
@@ -261,7 +263,7 @@ def test_a_list_of_deltas_is_converted_to_columns() -> None:
 def test_reading_needs_little_more_memory_than_the_run(tmp_path: Path) -> None:
     """Neither the file nor an object per delta is kept."""
     n, each = 50, 1_000
-    with RunWriter(tmp_path / "run.jsonl", {}) as writer:
+    with RunWriter(tmp_path / "run.jsonl", Header()) as writer:
         said = Deltas(Delta(i / 7, "content", 1, f" word{i}") for i in range(each))
         for i in range(n):
             writer.sample(sample(f"q{i}", deltas=said))
@@ -281,7 +283,7 @@ def test_a_missing_record_asks_whether_it_was_recorded(tmp_path: Path) -> None:
 
 def test_a_compressed_record_is_read_the_same(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    with RunWriter(path, {"arm": "A"}) as writer:
+    with RunWriter(path, Header(arm="A")) as writer:
         writer.sample(sample_of(*STYLES["reasoning"]))
         written = writer.close({"planned": 1})
     packed(path).write_bytes(lzma.compress(path.read_bytes()))

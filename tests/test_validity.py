@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from doubles.synthetic import run, sample
 
 from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.metrics import ACCURACY, AGREEMENT, E2E, KV_PEAK, OUTPUT_TOKENS, TBT, TPS
+from pytest_rllm.experiment.workloads import Sampling
+from pytest_rllm.metrics import (
+    ACCURACY,
+    AGREEMENT,
+    E2E,
+    FAILED,
+    KV_PEAK,
+    KV_SWING,
+    OUTPUT_TOKENS,
+    PREEMPTIONS,
+    PREFIX_HITS,
+    TBT,
+    TPS,
+)
 from pytest_rllm.records.run import Run, Sample
 from pytest_rllm.records.sse import Delta
-from pytest_rllm.verdicts.claims import Claim, higher, lower, pct, pp, unchanged
-from pytest_rllm.verdicts.validity import problems, sound
+from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, pct, pp, unchanged
+from pytest_rllm.verdicts.validity import Checked, Reason, check, problems
+from pytest_rllm.verdicts.void_blocks import void_blocks
 
 FAST = lower(TBT, by=pct(10))
 RIGHT = higher(ACCURACY, by=pp(5))
 SLOW = higher(E2E, by=pct(10))
+LESS_KV = lower(KV_PEAK, by=pp(5))
+FEWER_PREEMPTIONS = no_worse(PREEMPTIONS, within=pp(5))
+NO_MORE_FAILURES = no_worse(FAILED, within=pp(1))
 
 
 def four(**kwargs: object) -> list[Sample]:
@@ -85,10 +103,6 @@ THOUGHTLESS = four(thought="")
             "1.00 s; let nothing else run on this machine, or ask for less at once",
         ),
         (
-            lambda: run(*four(), closing={"telemetry_errors": {"MetricMissing: kv_use": 3}}),
-            "A: telemetry failed: MetricMissing: kv_use",
-        ),
-        (
             lambda: run(*four(), closing={"monitor_error": "NVMLError: lost"}),
             "A: the monitor stopped: NVMLError: lost",
         ),
@@ -121,15 +135,15 @@ THOUGHTLESS = four(thought="")
             "A: gpu0 was throttled",
         ),
         (
-            lambda: run(*four(), serving=INT4, signature=[-0.5, -0.5]),
+            lambda: run(*four(), serving=INT4, signature=(-0.5, -0.5)),
             "A: quantization was not really on: log probabilities are bit for bit the same",
         ),
         (
-            lambda: run(*four(), serving=INT4, signature=[-0.5, -9.5]),
+            lambda: run(*four(), serving=INT4, signature=(-0.5, -9.5)),
             "A: quantization broke the model: a token's log probability moves by 4.5",
         ),
         (
-            lambda: run(*four(), serving=INT4, signature=[]),
+            lambda: run(*four(), serving=INT4, signature=()),
             "A: whether quantization is on is unknown: the engine told no log probabilities",
         ),
     ],
@@ -207,7 +221,7 @@ def test_a_smaller_kv_cache_type_has_to_make_room(
 
 
 def test_arms_of_different_models_need_no_equal_numerics() -> None:
-    other = run(*four(), arm="B", serving=Serving(model="plain", quantization="awq"), signature=[])
+    other = run(*four(), arm="B", serving=Serving(model="plain", quantization="awq"), signature=())
     assert found(clean("A"), other) == []
 
 
@@ -240,29 +254,37 @@ def test_a_host_that_is_read_does_not_hide_an_engine_that_is_not() -> None:
         series={"kv_use": [0.1] * 89, "host_busy": [0.5] * 100},
         closing={"telemetry_errors": {"HTTP 503: busy": 11}},
     )
-    assert "A: telemetry failed: HTTP 503: busy" in found(quiet)
+    assert found(quiet, claims=[LESS_KV]) == ["A: telemetry failed: HTTP 503: busy"]
+
+
+def test_telemetry_that_failed_costs_what_rests_on_it_and_nothing_else() -> None:
+    broken = run(*four(), closing={"telemetry_errors": {"ValueError: no page": 3}})
+    (reason,) = check([(broken, clean())], [SLOW, LESS_KV, RIGHT, FEWER_PREEMPTIONS]).reasons
+    assert reason == Reason(
+        "A: telemetry failed: ValueError: no page",
+        (LESS_KV.slug, FEWER_PREEMPTIONS.slug),
+        side="A",
+        by_engine=True,
+    )
+    assert found(broken, claims=[SLOW, RIGHT]) == []
 
 
 def test_more_than_the_client_is_known_to_carry_is_void() -> None:
     within, beyond = busy(5, client=CLIENT), busy(6, client=CLIENT)
     quiet = busy(6)  # recorded by a client of which nothing is known
-    kept, voids = sound([(within, within), (within, beyond), (quiet, within)], [SLOW])
-    assert kept == [(within, within), (quiet, within)]
-    assert voids == [
-        "block 2 is void: the client carries 5 deltas/s on 16 streams in 1 process(es), "
-        "6 arrived in one second"
-    ]
+    assert void_blocks([(within, within), (within, beyond), (quiet, within)]) == {
+        1: "the client carries 5 deltas/s on 16 streams in 1 process(es), 6 arrived in one second"
+    }
     (reason,) = problems([(within, within), (beyond, beyond)], [SLOW])
     assert reason.startswith("the client was saturated: 1 of 2 blocks are void; block 2 is void: ")
 
 
 def test_a_client_that_errs_at_any_rate_is_the_story() -> None:
     erring = busy(1, client=CLIENT | {"error_p99_s": 0.0021})
-    _, voids = sound([(erring, erring)], [SLOW])
-    assert voids == [
-        "block 1 is void: the client errs: p99 2.1 ms at 5 deltas/s against a server whose times "
-        "are known, 1 ms are allowed"
-    ]
+    assert void_blocks([(erring, erring)]) == {
+        0: "the client errs: p99 2.1 ms at 5 deltas/s against a server whose times are known, "
+        "1 ms are allowed"
+    }
 
 
 def probed(*anchors: tuple[float | None, float | None], **about: object) -> list[tuple[Run, Run]]:
@@ -281,10 +303,9 @@ CALM = [(0.1, 0.1)] * 9
 
 def test_a_block_whose_anchor_moved_is_void_and_says_so() -> None:
     blocks = probed(*CALM[:2], (0.1, 0.21), *CALM[2:])
-    kept, voids = sound(blocks, [SLOW])
-    assert kept == [*blocks[:2], *blocks[3:]]
-    assert voids == ["block 3 is void: its anchor probe took 210 ms, 100 ms is usual"]
-    assert problems(blocks, [SLOW]) == []
+    checked = check(blocks, [SLOW])
+    assert checked.void == {2: "its anchor probe took 210 ms, 100 ms is usual"}
+    assert checked.reasons == ()
 
 
 @pytest.mark.parametrize(
@@ -295,8 +316,7 @@ def test_an_anchor_may_take_half_as_long_again_or_two_thirds(
     anchor: float, void: bool, arm: int
 ) -> None:
     odd = (anchor, 0.1) if arm == 0 else (0.1, anchor)
-    kept, voids = sound(probed(*CALM, odd), [SLOW])
-    assert (len(kept), len(voids)) == ((9, 1) if void else (10, 0))
+    assert list(void_blocks(probed(*CALM, odd))) == ([9] if void else [])
 
 
 @pytest.mark.parametrize(
@@ -326,24 +346,25 @@ def test_many_void_blocks_were_measured_on_a_machine_that_others_use(
 )
 def test_what_was_answered_does_not_depend_on_the_clock(claim: Claim) -> None:
     blocks = probed(*[(0.1, 0.9)] * 3, *[(0.9, 0.1)] * 3)
-    assert sound(blocks, [claim]) == (blocks, [])
-    assert problems(blocks, [claim]) == []
-    for other in (SLOW, lower(KV_PEAK, by=pp(5))):
-        assert len(sound(blocks, [claim, other])[1]) == 6
-        assert problems(blocks, [claim, other]) != []
+    assert check(blocks, [claim]) == Checked({}, ())
+    for other in (SLOW, LESS_KV):
+        both = check(blocks, [claim, other])
+        assert sorted(both.void) == [0, 1, 2, 3, 4, 5]
+        (reason,) = both.reasons
+        assert reason.text.startswith("CPU contention: 6 of 6 blocks are void; ")
+        assert reason.claims == (other.slug,)
 
 
-@pytest.mark.parametrize("key", ["server", "build"])
+@pytest.mark.parametrize("key", ["server", "engine"])
 def test_an_anchor_is_held_against_its_own_servers(key: str) -> None:
     slow = [(0.3, 0.3)] * 4
     blocks = [*probed(*CALM, **{key: 1}), *probed(*slow, **{key: 2})]
-    assert sound(blocks, [SLOW]) == (blocks, [])
-    assert len(sound([*probed(*CALM), *probed(*slow)], [SLOW])[1]) == 4
+    assert void_blocks(blocks) == {}
+    assert list(void_blocks([*probed(*CALM), *probed(*slow)])) == [9, 10, 11, 12]
 
 
 def test_runs_that_no_probe_opened_are_kept() -> None:
-    blocks = probed((None, None), (0.1, None), (None, 0.1))
-    assert sound(blocks, [SLOW]) == (blocks, [])
+    assert void_blocks(probed((None, None), (0.1, None), (None, 0.1))) == {}
 
 
 # ---- what a request means
@@ -388,15 +409,15 @@ def test_one_hiccup_of_the_client_voids_its_block_and_more_of_them_all() -> None
         return run(*four(late_s=late_s), arm="A"), clean()
 
     one = [pair(0.2), *(pair(0.0) for _ in range(7))]
-    kept, voids = sound(one, [SLOW])
-    assert len(kept) == 7
-    assert voids[0].startswith("block 1 is void: the client was late: p99 200 ms")
+    ((at, why),) = check(one, [SLOW]).void.items()
+    assert at == 0
+    assert why.startswith("the client was late: p99 200 ms")
     assert problems(one, [SLOW]) == []
     (reason,) = problems([*(pair(0.2) for _ in range(3)), *one[:5]], [SLOW])
     assert reason.startswith("the client was saturated: 4 of 8 blocks are void")
 
 
-BUDGET = {"max_tokens": 8, "ignore_eos": False}
+BUDGET = Sampling(8)
 
 
 def ran_out(arm: str, share: float, **about: object) -> Run:
@@ -419,12 +440,12 @@ def test_a_budget_that_is_too_small_for_both_arms_carries_no_verdict() -> None:
     [
         pytest.param(ran_out("A", 0.5), ran_out("B", 0.1), id="one arm alone"),
         pytest.param(
-            ran_out("A", 1.0, sampling={"max_tokens": 4, "ignore_eos": False}),
+            ran_out("A", 1.0, sampling=Sampling(4)),
             ran_out("B", 0.5),
             id="two budgets",
         ),
         pytest.param(
-            *(ran_out(arm, 1.0, sampling={"max_tokens": 8, "ignore_eos": True}) for arm in "AB"),
+            *(ran_out(arm, 1.0, sampling=Sampling(8, ignore_eos=True)) for arm in "AB"),
             id="fixed length",
         ),
     ],
@@ -439,3 +460,157 @@ def test_a_gpu_that_others_use_is_named() -> None:
     came = run(*four(), arm="A", series={"gpu1_processes": [2, 2, 3, 2]})
     assert found(came) == ["A: gpu1 was shared: processes came or went while it was measured"]
     assert found(run(*four(), arm="A", series={"gpu1_processes": [2, 2, 2]})) == []
+
+
+# ---- what a reason costs, and whose it is
+
+
+EVERY = (RIGHT, SLOW, FAST, LESS_KV, FEWER_PREEMPTIONS, NO_MORE_FAILURES)
+NO_GAUGE = {"kv_use": "kv_use: none of vllm:kv_cache_usage_perc, vllm:gpu_cache_usage_perc"}
+
+
+def slugs(*claims: Claim) -> tuple[str, ...]:
+    return tuple(claim.slug for claim in claims)
+
+
+def test_a_page_without_the_kv_gauge_costs_kv_claims_only() -> None:
+    gone = run(*four(), closing={"series_missing": NO_GAUGE})
+    blocks = [(gone, clean()), (gone, clean())]
+    assert check(blocks, EVERY) == Checked(
+        {}, (Reason(f"A: {NO_GAUGE['kv_use']}", slugs(LESS_KV), side="A", by_engine=True),)
+    )
+    swing = lower(KV_SWING, by=pp(5))
+    (once,) = check(blocks, [swing, RIGHT, LESS_KV]).reasons
+    assert once.claims == slugs(swing, LESS_KV)
+    assert check(blocks, [RIGHT, SLOW]).reasons == ()
+
+
+def test_a_metric_of_several_series_needs_each() -> None:
+    gone = run(*four(), closing={"series_missing": {"prefix_hits": "prefix_hits: not there"}})
+    hits = higher(PREFIX_HITS, by=pp(5))
+    (reason,) = check([(clean("A"), gone)], [hits, FEWER_PREEMPTIONS]).reasons
+    assert (reason.claims, reason.side, reason.by_engine) == (slugs(hits), "B", True)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"series": {"gpu0_throttled": [0, 1, 0]}},
+        {"series": {"gpu0_processes": [1, 2, 1]}},
+        {"gpu_strangers": {"gpu0": 1.0}},
+        {"closing": {"monitor_error": "NVMLError: lost"}},
+        {"closing": {"loop_lag_share": 0.2}},
+    ],
+    ids=["throttled", "shared", "shared before", "monitor", "client"],
+)
+def test_a_disturbed_machine_costs_times_and_no_answers(about: dict[str, Any]) -> None:
+    (reason,) = check([(run(*four(), **about), clean())], EVERY).reasons
+    assert reason.claims == slugs(SLOW, FAST, LESS_KV, FEWER_PREEMPTIONS)
+    assert (reason.side, reason.by_engine) == (None, False)
+    assert found(run(*four(), **about), claims=(RIGHT, NO_MORE_FAILURES)) == []
+
+
+def test_requests_that_fail_cost_all_claims_but_that_of_failures() -> None:
+    failing = run(*four()[:3], sample("q3", error="HTTP 500"))
+    (reason,) = check([(failing, clean())], EVERY).reasons
+    assert reason.text == "A: 1 of 4 requests failed: HTTP 500"
+    assert reason.claims == slugs(*(claim for claim in EVERY if claim is not NO_MORE_FAILURES))
+    assert found(failing, claims=[NO_MORE_FAILURES]) == []
+    assert FAILED.evidence == "requests"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [cut_short, lambda: run(*four(), closing={"planned": 5})],
+    ids=["cut short", "requests lost"],
+)
+def test_a_record_that_is_not_whole_costs_every_claim(make: Callable[[], Run]) -> None:
+    (reason,) = check([(make(), clean())], EVERY).reasons
+    assert (reason.claims, reason.side, reason.by_engine) == (slugs(*EVERY), None, False)
+
+
+def test_a_budget_and_a_template_do_not_touch_the_count_of_failures() -> None:
+    for blocks in (
+        [(ran_out("A", 0.5), ran_out("B", 0.5))],
+        [(run(*four(), template="a"), run(*four(), arm="B", template="b"))],
+    ):
+        (reason,) = check(blocks, [RIGHT, SLOW, NO_MORE_FAILURES]).reasons
+        assert (reason.claims, reason.side) == (slugs(RIGHT, SLOW), None)
+
+
+def test_lengths_apart_cost_claims_of_speed_at_a_fixed_length_only() -> None:
+    (reason,) = check([(run(*four(tokens=10)), clean())], EVERY).reasons
+    assert reason.claims == slugs(FAST)
+
+
+def failing(arm: str, errors: int, of: int = 96) -> Run:
+    return run(
+        *(sample(f"q{i}", error="HTTP 500" if i < errors else None) for i in range(of)), arm=arm
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ((8, 0), [("A", True)]),
+        ((0, 8), [("B", True)]),
+        ((7, 0), [("A", True)]),  # p = 0.0069
+        ((6, 0), [("A", None)]),  # p = 0.014
+        ((1, 0), [("A", None)]),
+        ((8, 8), [(None, None), (None, None)]),
+        ((9, 8), [(None, None), (None, None)]),
+        ((48, 2), [("A", True), (None, False)]),
+        ((2, 48), [(None, False), ("B", True)]),
+        ((0, 0), []),
+    ],
+)
+def test_an_arm_fails_alone_when_that_is_no_chance(
+    errors: tuple[int, int], expected: list[tuple[str | None, bool | None]]
+) -> None:
+    """Fisher's exact test at 1 %, one-sided, over all blocks of an arm."""
+    blocks = [(failing("A", errors[0]), failing("B", errors[1]))]
+    reasons = check(blocks, [RIGHT]).reasons
+    assert [(reason.side, reason.by_engine) for reason in reasons] == expected
+
+
+def test_failures_are_counted_over_the_blocks_of_an_arm() -> None:
+    """Four of 48 against none are few; eight of 96 are not."""
+    block = failing("A", 4, 48), failing("B", 0, 48)
+    (few,) = check([block], [RIGHT]).reasons
+    (many,) = check([block, block], [RIGHT]).reasons
+    assert (few.text, few.by_engine) == ("A: 4 of 48 requests failed: HTTP 500", None)
+    assert (many.text, many.by_engine) == ("A: 8 of 96 requests failed: HTTP 500", True)
+
+
+@pytest.mark.parametrize(
+    ("make", "costs"),
+    [
+        (lambda arm: run(*THOUGHTLESS, arm=arm), slugs(RIGHT, SLOW, FAST, LESS_KV)),
+        (
+            lambda arm: run(*four(), arm=arm, closing={"series_missing": NO_GAUGE}),
+            slugs(LESS_KV),
+        ),
+        (
+            lambda arm: run(*four(), arm=arm, closing={"telemetry_errors": {"HTTP 404": 9}}),
+            slugs(LESS_KV),
+        ),
+        (
+            lambda arm: run(*four(), arm=arm, serving=SPECULATING, series={"drafts": [5, 5]}),
+            slugs(RIGHT, SLOW, FAST, LESS_KV),
+        ),
+    ],
+    ids=["no reasoning", "no gauge", "no page", "no speculation"],
+)
+def test_what_one_arm_lacks_is_its_own_and_what_both_lack_is_neithers(
+    make: Callable[[str], Run], costs: tuple[str, ...]
+) -> None:
+    claims = (RIGHT, SLOW, FAST, LESS_KV)
+    for blocks, side in (
+        ([(make("A"), clean("B"))], "A"),
+        ([(clean("A"), make("B"))], "B"),
+        ([(make("A"), make("B"))], None),
+    ):
+        reasons = check(blocks, claims).reasons
+        assert [reason.side for reason in reasons] == ([side] if side else [None, None])
+        assert {reason.by_engine for reason in reasons} == {True}
+        assert {reason.claims for reason in reasons} == {costs}

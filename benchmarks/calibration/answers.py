@@ -21,7 +21,9 @@ from pytest_rllm.datasets.prompts import Prompt, choose
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.models import ModelPair, pair_named
-from pytest_rllm.session.sources import Live
+from pytest_rllm.records.header import Header
+from pytest_rllm.session.comparison import header_of
+from pytest_rllm.session.sources import Live, Place
 from pytest_rllm.telemetry.gpu import Gpu
 
 QUESTIONS = 1319
@@ -29,6 +31,7 @@ REPEATS = 2
 WORSE = {"4 bits": 4, "3 bits": 3}
 GROUP = 32
 """Weights that share a scale."""
+CALIBRATION = Header(finding="calibration")
 
 
 def rounded(source: Path, target: Path, bits: int) -> None:
@@ -58,12 +61,12 @@ def right(
     engine = VllmEngine()
     found = []
     with Pool(folder) as pool:
-        live = Live(engine, pair, pool, Gpu(), folder, lambda *_: None)
+        live = Live(lambda _name: engine, pair, pool, Gpu(), folder, lambda *_: None)
         for i, sampling in enumerate(samplings):
             arm = Arm(Serving(), prompts, closed(16), sampling)
             live.prepare([arm])
-            about = arm.about() | {"arm": "answers", "finding": "calibration", "blocks": 1}
-            run = live.run(arm, Path(f"{i}.jsonl"), about)
+            header = header_of(arm, CALIBRATION, name="answers", side=None, blocks=1)
+            run = live.run(arm, Path(f"{i}.jsonl"), header, Place())
             numbers = ACCURACY.of_questions(run)
             found.append("".join(f"{numbers[prompt.id]:.0f}" for prompt in prompts))
             print(

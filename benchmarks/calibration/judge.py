@@ -14,7 +14,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from tabulate import tabulate
 from pytest_rllm import ACCURACY, no_worse, pct, pp
 from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.metrics import METRICS, Metric
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run
 from pytest_rllm.session.case import LOOKS
-from pytest_rllm.session.comparison import settled
 from pytest_rllm.verdicts.claims import Claim
 from pytest_rllm.verdicts.intervals import Effects, no_difference
 from pytest_rllm.verdicts.judge import Judged, Look, judge_family
+from pytest_rllm.verdicts.judgement import settled
 
 DRAWS = 1000
 ANSWER_DRAWS = 400
@@ -87,15 +88,20 @@ def server_spread(ratios: Sequence[np.ndarray]) -> float:
 def stored(name: str) -> Metric:
     """A metric that reads its number from the pool's block."""
     real = METRICS[name]
-    return Metric(name, real.unit, real.better, "run", lambda run: run.about[name], real.timed)
+    return Metric(
+        name, real.unit, real.better, "run", lambda run: run.header.notes[name], real.timed
+    )
 
 
 def pairs(pool: Pool, load: str, arm: str, sittings: Sequence[int], swap: bool) -> Iterator[Any]:
     for server, s in enumerate(sittings):
         for a, b in zip(pool.blocks[s, load, arm], pool.blocks[s, load, "B"], strict=True):
             runs = [
-                Run(block | {"build": build, "server": server}, closing={"wall_s": block["wall_s"]})
-                for build, block in (("new", b if swap else a), ("old", a if swap else b))
+                Run(
+                    Header(engine=engine, server=server, notes=block),
+                    closing={"wall_s": block["wall_s"]},
+                )
+                for engine, block in (("new", b if swap else a), ("old", a if swap else b))
             ]
             yield tuple(runs)
 
@@ -127,17 +133,18 @@ def look_by_look(
     size = 0
     for at, size in enumerate(looks):
         look = Look(tuple(looks), at)
-        fresh = judge_family(claims, found[:size], ("new", "old"), (), look, machine.spread)
+        fresh = judge_family(claims, found[:size], ("new", "old"), {}, look, machine.spread)
         family = settled(family, fresh) if family else fresh
         if all(j.verdict != "inconclusive" for j in family):
             break
     runs = [run for pair in found[:size] for run in pair]
-    servers = len({run.about["server"] for run in runs})
+    servers = len({run.header.server for run in runs})
+    blocks = [run.header.notes for run in runs]
     return Compared(
         [j.verdict for j in family],
         size,
-        sum(run.about["requests"] for run in runs),
-        sum(run.about["wall_s"] + run.about["anchor_s"] for run in runs) + START_S * servers,
+        sum(block["requests"] for block in blocks),
+        sum(block["wall_s"] + block["anchor_s"] for block in blocks) + START_S * servers,
     )
 
 
@@ -162,11 +169,12 @@ def compared(
         swap = arm == "A" and bool(rng.integers(2))
         found = list(pairs(pool, load, arm, chosen, swap))
         for new, _old in found:
-            for claim in claims:
-                worse = shift if claim.metric.better == "lower" else -shift
-                new.about = new.about | {
-                    claim.metric.name: new.about[claim.metric.name] * math.exp(worse)
-                }
+            worse = {
+                metric.name: new.header.notes[metric.name]
+                * math.exp(shift if metric.better == "lower" else -shift)
+                for metric in (claim.metric for claim in claims)
+            }
+            new.header = replace(new.header, notes={**new.header.notes, **worse})
         results.append(look_by_look(claims, found, machine, looks))
     return results
 

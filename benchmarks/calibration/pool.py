@@ -31,10 +31,13 @@ from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.workloads import Workload
 from pytest_rllm.metrics import Metric
 from pytest_rllm.models import ModelPair, pair_named
-from pytest_rllm.session.sources import Live
+from pytest_rllm.records.header import Header
+from pytest_rllm.session.comparison import header_of
+from pytest_rllm.session.sources import Live, Place
 from pytest_rllm.telemetry.gpu import Gpu
 
 ROUNDS = 12
+CALIBRATION = Header(finding="calibration")
 HELD_S = 0.002
 """Every arm's deltas are held back so long: a timer of 0 would be more exact than the others."""
 SLOWDOWNS = ((3, 10), (5, 20))
@@ -52,7 +55,7 @@ class Load:
     slowed: Metric
 
     def arm(self, name: str) -> Arm:
-        return Arm(Serving(), self.prompts, self.workload, self.sampling, build=name)
+        return Arm(Serving(), self.prompts, self.workload, self.sampling, engine=name)
 
     def delays(self, base_s: float, percent: float) -> tuple[float, float]:
         """Seconds for the first delta and for each one."""
@@ -120,7 +123,7 @@ def sitting(number: int, folder: Path, engine: VllmEngine, pair: ModelPair) -> I
 
         def through(url: str, server: Server) -> Through:
             return Through(
-                engine, pair, Pool(folder), Gpu(), folder, lambda *_: None,
+                lambda _name: engine, pair, Pool(folder), Gpu(), folder, lambda *_: None,
                 url=url, server=server,
             )  # fmt: skip
 
@@ -158,8 +161,9 @@ def one_round(
     names = list(sources)
     names = names[i // 2 % len(names) :] + names[: i // 2 % len(names)]
     for name in names if i % 2 == 0 else names[::-1]:
-        about = arms[name].about() | {"arm": name, "finding": "calibration", "blocks": ROUNDS}
-        run = sources[name].run(arms[name].block(i, ROUNDS), Path("block.jsonl"), about)
+        header = header_of(arms[name], CALIBRATION, name=name, side=None, blocks=ROUNDS)
+        arm = arms[name].block(i, ROUNDS)
+        run = sources[name].run(arm, Path("block.jsonl"), header, Place())
         assert not any(sample.error for sample in run.samples), run.samples
         assert run.closing is not None
         yield {
@@ -167,7 +171,7 @@ def one_round(
             "load": kind,
             "round": i,
             "arm": name,
-            "anchor_s": run.about["anchor_s"],
+            "anchor_s": run.header.anchor_s,
             "wall_s": run.closing["wall_s"],
             "requests": len(run.samples),
             **{metric.name: round(metric.of_run(run), 8) for metric in load.metrics},
@@ -181,10 +185,10 @@ def base_of(load: Load, live: Live) -> float:
     """What the slowed metric is on this server, in seconds."""
     arm = load.arm("base")
     live.prepare([arm])
-    about = arm.about() | {"arm": "base", "finding": "calibration", "blocks": ROUNDS}
+    header = header_of(arm, CALIBRATION, name="base", side=None, blocks=ROUNDS)
     values = []
     for i in range(3):
-        run = live.run(arm.block(i, ROUNDS), Path("base.jsonl"), dict(about))
+        run = live.run(arm.block(i, ROUNDS), Path("base.jsonl"), header, Place())
         values.append(load.slowed.of_run(run))
     return median(values)
 

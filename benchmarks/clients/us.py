@@ -10,6 +10,7 @@ from pytest_rllm.experiment.workloads import closed
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.run import drive
 from pytest_rllm.metrics import TBT, TPS, TTFT, MetricUnavailable
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.writer import RunWriter
@@ -55,7 +56,7 @@ def _told(run: Run) -> dict[str, float]:
 
 def main(url: str, load: Load, path: Path) -> None:
     prompt = Prompt("1", PROMPT, "", "easy", "math", "1")
-    with RunWriter(path, {}) as writer:
+    with RunWriter(path, Header()) as writer:
         requests = [Request(prompt, load.body)] * load.requests
         drive(url, requests, closed(load.streams), writer)
 

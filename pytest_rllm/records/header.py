@@ -114,6 +114,10 @@ class Header:
             ValueError, TypeError: not a header.
         """
         told = dict(content) if schema == SCHEMA else upgraded(content)
+        if unknown := sorted(told.keys() - {f.name for f in fields(cls)}):
+            raise ValueError(
+                f"a header of schema {schema} has no field {', '.join(map(repr, unknown))}"
+            )
         kinds = {"serving": _serving, "sampling": _sampling, "imported": _imported}
         for name, made in kinds.items():
             if told.get(name) is not None:

@@ -14,6 +14,8 @@ from .deltas import MOST_TOKENS, Delta, Deltas
 __all__ = ["Delta", "Deltas", "Stream", "events", "parse"]
 
 TEXT_FIELDS = ("reasoning", "reasoning_content", "content")
+ABORTED = "abort"
+"""The finish reason of a request that the engine gave up, whoever asked it to."""
 Row = tuple[float, str, int | None, str]
 
 
@@ -115,6 +117,8 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
                     if not isinstance(finish_reason, str):
                         raise TypeError("the finish reason is not a text")
                     stream.finish_reason = finish_reason
+                    if finish_reason == ABORTED:
+                        stream.error = "the engine aborted the request"
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             stream.error = f"malformed event {data[:200]!r}: {error}"
             break

@@ -149,10 +149,7 @@ def judge_blocks(
     }
     family = judge_family(claims, blocks, arms, invalid, look, spread, checked.void)
     if before is not None:
-        family = [
-            old if old.verdict in ("holds", "refuted") and new.verdict != "invalid" else new
-            for old, new in zip(before.verdicts, family, strict=True)
-        ]
+        family = settled(before.verdicts, family)
     verdicts = tuple(replace(judged, comparison=comparison) for judged in family)
     measured = tuple(_blocks(claims, blocks, checked.void))
     return Judgement(
@@ -171,6 +168,15 @@ def judge_blocks(
         not_measured=tuple(not_measured),
         claims=tuple(claims),
     )
+
+
+def settled(before: Sequence[Judged], now: Sequence[Judged]) -> list[Judged]:
+    """Verdicts at a look: a claim keeps that of the look that decided it, unless its evidence
+    cannot be used any more."""
+    return [
+        old if old.verdict in ("holds", "refuted") and new.verdict != "invalid" else new
+        for old, new in zip(before, now, strict=True)
+    ]
 
 
 def _unavailable(
@@ -215,6 +221,8 @@ def _blocks(claims: Sequence[Claim], blocks: Blocks, void: Mapping[int, str]) ->
                 first, second = metric.of_pair(*pair)
             except MetricUnavailable:
                 continue  # the claim's reason says so
+            if not (math.isfinite(first) and math.isfinite(second)):
+                continue  # so does that of a claim about a value that is no number
             levels[slug] = (first, second)
         yield Block(i + 1, levels, void.get(i))
 

@@ -169,24 +169,26 @@ def _failed(blocks: Blocks) -> Iterator[Fault]:
         samples = [sample for run in whole for sample in run.samples]
         planned = sum(run.closing["planned"] for run in whole if run.closing)
         counts.append(([s.error for s in samples if s.error], len(samples), planned))
+    if not any(errors for errors, _, _ in counts):
+        return
+    table = np.array([[len(errors), answered - len(errors)] for errors, answered, _ in counts])
+    more = [
+        stats.fisher_exact(rows, alternative="greater").pvalue < FAILED_BY_CHANCE
+        for rows in (table, table[::-1])
+    ]
     sides: tuple[Side, Side] = ("A", "B")
     for i, side in enumerate(sides):
         errors, answered, planned = counts[i]
         if len(errors) <= FAILED_SHARE * planned:
             continue
-        others, other_answered, _ = counts[1 - i]
-        table = [
-            [len(errors), answered - len(errors)],
-            [len(others), other_answered - len(others)],
-        ]
-        chance = stats.fisher_exact(np.array(table), alternative="greater").pvalue
         yield Fault(
             f"{blocks[0][i].header.arm}: {len(errors)} of {answered} requests failed: {errors[0]}",
             WHAT_FINISHED,
             series=("*",),
-            kind="failed",
+            # An arm that fails by far more often does so alone, though the other one fails, too.
+            kind="" if more[1 - i] else f"failed {side}" if more[i] else "failed",
             side=side,
-            by_engine=True if chance < FAILED_BY_CHANCE else None,
+            by_engine=None if not any(more) else more[i],
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,15 +14,12 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, Workload
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.run import drive
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run, Sample
 from pytest_rllm.records.writer import RunWriter
+from pytest_rllm.telemetry.prometheus import Page
 
-ABOUT = {
-    "arm": "A",
-    "serving": asdict(Serving()),
-    "sampling": asdict(Sampling(64)),
-    "repeats": False,
-}
+HEADER = Header(arm="A", serving=Serving(), sampling=Sampling(64))
 STALL_S = 2.0
 NAMES = [f"question {i}" for i in range(12)]
 LONG = AnswerScript(reasoning=60, answer=40, gap_s=0.01, seed=3)
@@ -48,7 +45,7 @@ def run(
 ) -> Run:
     """Send one request per name; ``cut`` maps a name to the chunks after which it is aborted."""
     asked = [replace(r, cut_after=cut.get(r.prompt.id)) for r in requests(names)]
-    with RunWriter(path, dict(ABOUT)) as writer:
+    with RunWriter(path, HEADER) as writer:
         return drive(url, asked, workload, writer, stall_s=STALL_S, **more)
 
 
@@ -72,5 +69,5 @@ def with_cuts(server: ScriptedServer, cut_after: int) -> tuple[list[str], dict[s
     return names, cut
 
 
-def tokens(page: str) -> dict[str, float]:
-    return {"tokens": float(page.split()[1])}
+def tokens(page: str) -> Page:
+    return Page({"tokens": float(page.split()[1])})
