@@ -12,7 +12,6 @@ import pytest
 from pytest_rllm.loadgen import fidelity
 from pytest_rllm.loadgen import run as loadgen
 from pytest_rllm.loadgen.fidelity import (
-    CLIENT_ERROR_S,
     HEADROOM,
     LEAST_RATE,
     SECONDS,
