@@ -36,7 +36,7 @@ TRIES = 3
 """The median of three tries is used, because a single try may be disturbed."""
 LEAST_STREAMS = 16
 HEADROOM = 2.0
-"""The client is measured at so many times the expected rate."""
+"""The client is measured at this multiple of the expected rate."""
 USUAL_RATE = 16_384.0
 """Lowest rate that is tried first, in deltas/s: most clients reach it, and the expected rate may be
 an underestimate."""

@@ -77,5 +77,5 @@ def _to_json(sample: Sample) -> dict[str, Any]:
         "finish_reason": sample.finish_reason,
         "error": sample.error,
         "usage": sample.usage,
-        "deltas": [(round(at_s, 6), *said) for at_s, *said in sample.deltas.rows()],
+        "deltas": [(round(at_s, 6), *rest) for at_s, *rest in sample.deltas.rows()],
     }

@@ -41,8 +41,8 @@ class Events:
 
     def delta(self, field: str, finish_reason: str | None) -> bytes:
         """A template of a delta, to be filled with :meth:`values`."""
-        said: dict[str, Any] = {"delta": {field: STAMP}} if self._chat else {"text": STAMP}
-        choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
+        content: dict[str, Any] = {"delta": {field: STAMP}} if self._chat else {"text": STAMP}
+        choice = {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
         return self._event([choice])
 
     def values(self, at: float, tokens: int) -> tuple[float, ...]:
