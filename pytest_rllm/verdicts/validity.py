@@ -173,7 +173,7 @@ def _failed(blocks: Blocks) -> Iterator[Fault]:
         return
     table = np.array([[len(errors), answered - len(errors)] for errors, answered, _ in counts])
     more = [
-        stats.fisher_exact(rows, alternative="greater").pvalue < FAILED_BY_CHANCE
+        bool(stats.fisher_exact(rows, alternative="greater").pvalue < FAILED_BY_CHANCE)
         for rows in (table, table[::-1])
     ]
     sides: tuple[Side, Side] = ("A", "B")

@@ -1,0 +1,325 @@
+"""What a comparison shows is one value: whose fault it is, whether it is decided, and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from doubles.synthetic import MATCH, SHARE, TIME, VALUE, answers, run, sample, valued
+
+from pytest_rllm.metrics import ACCURACY, E2E, FAILED, KV_PEAK, REASONING_TOKENS, TTFT, Metric
+from pytest_rllm.records.run import Run
+from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, pct, pp, unchanged
+from pytest_rllm.verdicts.judge import Judged, Look, judge_family
+from pytest_rllm.verdicts.judgement import Block, Judgement, judge_blocks, settled
+from pytest_rllm.verdicts.validity import Reason
+
+RIGHT = no_worse(ACCURACY, within=pp(5))
+FEW_FAILURES = no_worse(FAILED, within=pp(50))
+FIRST_TOKEN = no_worse(TTFT, within=pct(5))
+LESS_KV = no_worse(KV_PEAK, within=pp(5))
+NO_GAUGE = {"kv_use": "kv_use: none of vllm:kv_cache_usage_perc is on the page"}
+
+
+# ---- one arm broken
+
+
+def arm(name: str, errors: int = 0, of: int = 96, **about: Any) -> Run:
+    """A healthy arm, but for so many failed requests."""
+    told = {"series": {"kv_use": [0.1, 0.2, 0.3]}} | about
+    samples = [sample(f"q{i}", error="HTTP 500" if i < errors else None) for i in range(of)]
+    return run(*samples, arm=name, **told)
+
+
+def without_reasoning(name: str) -> Run:
+    return run(*(sample(f"q{i}", thought="") for i in range(96)), arm=name)
+
+
+def without_first_token(name: str) -> Run:
+    """One stream ended well and held nothing."""
+    others = [sample(f"q{i}") for i in range(1, 96)]
+    return run(sample("q0", deltas=[]), *others, arm=name)
+
+
+BROKEN: dict[str, tuple[Callable[[str], Run], Claim, str]] = {
+    "requests fail": (
+        lambda name: arm(name, errors=8),
+        RIGHT,
+        "{}: 8 of 96 requests failed: HTTP 500",
+    ),
+    "no reasoning": (
+        without_reasoning,
+        RIGHT,
+        "{}: no reasoning in any answer; fields of the stream's deltas were content, role: "
+        "was one renamed?",
+    ),
+    "no gauge on the page": (
+        lambda name: arm(name, series={}, closing={"series_missing": NO_GAUGE}),
+        LESS_KV,
+        "{}: " + NO_GAUGE["kv_use"],
+    ),
+    "no series in the record": (
+        lambda name: arm(name, series={}),
+        LESS_KV,
+        "the series 'kv_use' was not recorded; there are none",
+    ),
+    "empty streams": (without_first_token, FIRST_TOKEN, "the answer to q0 has no first token"),
+    "no tokens counted": (
+        lambda name: run(
+            *(sample(f"q{i}", deltas=[dataclasses.replace(d, tokens=None)]) for i in range(96)
+              for d in sample().deltas[:1]),
+            arm=name,
+        ),
+        no_worse(REASONING_TOKENS, within=pct(5)),
+        "the engine did not report tokens per delta",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "claim", "text"), BROKEN.values(), ids=BROKEN)
+def test_what_the_first_arms_engine_broke_is_said(
+    make: Callable[[str], Run], claim: Claim, text: str
+) -> None:
+    found = judge_blocks([claim, FEW_FAILURES], [(make("A"), arm("B"))])
+    wanted = Reason(text.format("A"), (claim.slug,), side="A", by_engine=True)
+    assert found.broken == found.reasons == (wanted,)
+    assert [judged.verdict for judged in found.verdicts] == ["invalid", "holds"]
+    assert (found.verdicts[0].why, found.decided) == (wanted.text, True)
+
+
+@pytest.mark.parametrize(("make", "claim", "text"), BROKEN.values(), ids=BROKEN)
+def test_what_the_second_arm_lacks_is_nothing_that_the_first_broke(
+    make: Callable[[str], Run], claim: Claim, text: str
+) -> None:
+    found = judge_blocks([claim], [(arm("A"), make("B"))])
+    assert found.reasons == (Reason(text.format("B"), (claim.slug,), side="B", by_engine=True),)
+    assert (found.broken, found.verdict) == ((), "invalid")
+
+
+@pytest.mark.parametrize(("make", "claim", "text"), BROKEN.values(), ids=BROKEN)
+def test_what_both_arms_lack_is_neithers(
+    make: Callable[[str], Run], claim: Claim, text: str
+) -> None:
+    found = judge_blocks([claim], [(make("A"), make("B"))])
+    assert {reason.side for reason in found.reasons} == {None}
+    texts = dict.fromkeys((text.format("A"), text.format("B")))
+    assert [reason.text for reason in found.reasons] == list(texts)
+    assert (found.broken, found.verdict) == ((), "invalid")
+
+
+@pytest.mark.parametrize(
+    ("errors", "side"), [((2, 0), "A"), ((0, 2), "B"), ((2, 2), None), ((40, 40), None)]
+)
+def test_failures_that_may_be_chance_are_looked_at_further(
+    errors: tuple[int, int], side: str | None
+) -> None:
+    found = judge_blocks([RIGHT], [(arm("A", errors[0]), arm("B", errors[1]))])
+    assert {(reason.side, reason.by_engine) for reason in found.reasons} == {(side, None)}
+    assert (found.verdict, found.broken, found.decided) == ("invalid", (), False)
+
+
+def test_more_blocks_tell_whether_failures_were_chance() -> None:
+    few, none = arm("A", 3, of=48), arm("B", of=48)
+    assert not judge_blocks([RIGHT], [(few, none)]).decided
+    worse = judge_blocks([RIGHT], [(few, none)] * 4)
+    assert worse.decided
+    assert [reason.text for reason in worse.broken] == ["A: 12 of 192 requests failed: HTTP 500"]
+    calmed = judge_blocks([RIGHT], [(few, none), *[(arm("A", of=400), arm("B", of=400))]])
+    assert (calmed.reasons, calmed.verdict, calmed.decided) == ((), "holds", True)
+
+
+def test_a_metric_that_the_record_is_too_short_for_is_not_the_engines_fault() -> None:
+    found = judge_blocks([LESS_KV], [(arm("A", series={"kv_use": [0.1, 0.2]}), arm("B"))])
+    (reason,) = found.reasons
+    assert reason.text.startswith("KV use was read 2 times while requests were in flight")
+    assert (reason.side, reason.by_engine, found.broken) == ("A", False, ())
+
+
+def test_one_cause_is_said_once_with_all_the_claims_that_it_costs() -> None:
+    claims = [LESS_KV, RIGHT, no_worse(KV_PEAK, within=pp(1))]
+    found = judge_blocks(claims, [(arm("A", series={}), arm("B"))])
+    (reason,) = found.reasons
+    assert reason.claims == (claims[0].slug, claims[2].slug)
+    assert [judged.verdict for judged in found.verdicts] == ["invalid", "holds", "invalid"]
+
+
+# ---- verdicts, look after look
+
+
+def of_verdict(verdict: str) -> Judged:
+    (judged,) = judge_family([lower(SHARE, by=pp(5))], [(valued(0.5), valued(0.5))], ("A", "B"))
+    return dataclasses.replace(judged, verdict=verdict)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [
+        ("holds", "inconclusive", "holds"),
+        ("holds", "refuted", "holds"),
+        ("refuted", "holds", "refuted"),
+        ("inconclusive", "refuted", "refuted"),
+        ("inconclusive", "holds", "holds"),
+        ("holds", "invalid", "invalid"),
+        ("refuted", "invalid", "invalid"),
+        ("invalid", "holds", "holds"),
+        ("invalid", "inconclusive", "inconclusive"),
+    ],
+)
+def test_a_decided_claim_stays_so_unless_its_evidence_is_spoilt(
+    before: str, now: str, kept: str
+) -> None:
+    old, new = of_verdict(before), of_verdict(now)
+    assert settled([old], [new]) == [old if kept == before else new]
+
+
+def test_a_look_keeps_the_verdict_of_the_look_before() -> None:
+    claim = no_worse(SHARE, within=pp(5))
+    good = [(valued(0.5 + i / 1000), valued(0.5, arm="B")) for i in range(12)]
+    bad = [(valued(0.1 + i / 1000), valued(0.5, arm="B")) for i in range(12)]
+    first = judge_blocks([claim], good, look=Look((12, 24), 0))
+    assert first.verdict == "holds"
+    assert judge_blocks([claim], good + bad, look=Look((12, 24), 1)).verdict != "holds"
+    again = judge_blocks([claim], good + bad, look=Look((12, 24), 1), before=first)
+    assert again.verdicts == first.verdicts
+    cut = run(sample(), notes={"value": 0.5})
+    cut.closing = None
+    spoilt = judge_blocks([claim], [*good, (cut, cut)], look=Look((12, 24), 1), before=first)
+    assert spoilt.verdict == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict", "decided"),
+    [(0.5, "holds", True), (0.1, "refuted", True), (0.441, "inconclusive", False)],
+)
+def test_an_open_claim_is_not_decided(value: float, verdict: str, decided: bool) -> None:
+    blocks = [(valued(value + i / 500), valued(0.5, arm="B")) for i in range(10)]
+    found = judge_blocks([no_worse(SHARE, within=pp(5))], blocks)
+    assert (found.verdict, found.decided) == (verdict, decided)
+
+
+# ---- what else it holds
+
+
+def timed(*anchors: float) -> list[tuple[Run, Run]]:
+    """Blocks of growing values; all but one have the same anchor."""
+    return [
+        (valued(0.5 + i / 100, anchor_s=a), valued(1.0, arm="B", anchor_s=0.1))
+        for i, a in enumerate(anchors)
+    ]
+
+
+def test_it_holds_what_every_block_measured() -> None:
+    blocks = timed(0.1, 0.1, 0.1, 0.1, 0.9)
+    claims = [lower(TIME, by=pct(10)), lower(E2E, by=pct(10)), LESS_KV, FEW_FAILURES]
+    found = judge_blocks(claims, blocks, comparison="kv", remarks=["by the way"])
+    void = "its anchor probe took 900 ms, 100 ms is usual"
+    assert found.blocks[-1] == Block(
+        5, {"time": (0.54, 1.0), "e2e": (1.0, 1.0), "failed-requests": (0.0, 0.0)}, void
+    )
+    assert [block.number for block in found.blocks] == [1, 2, 3, 4, 5]
+    assert [block.void for block in found.blocks] == [None] * 4 + [void]
+    assert found.remarks[:2] == (f"block 5 is void: {void}", "by the way")
+    assert (found.comparison, found.arms, found.claims) == ("kv", ("A", "B"), tuple(claims))
+    assert {judged.comparison for judged in found.verdicts} == {"kv"}
+    # The void block is left out of the levels of times, and their spread.
+    assert found.verdicts[0].levels == pytest.approx((0.515, 1.0))
+    assert found.spreads["kv/a/time"] == pytest.approx(0.0129099 / 2, rel=1e-4)
+    assert found.spreads["kv/b/time"] == 0.0
+    assert not any("kv-peak" in key for key in found.spreads)
+    assert found.match == {**MATCH, "arms": " "}
+
+
+def test_two_engines_match_what_two_engines_measured() -> None:
+    first, second = (
+        answers(True, True),
+        run(
+            sample("q0"),
+            sample("q1"),
+            arm="B",
+            fingerprint="f2",
+            match={**MATCH, "engine": "vllm", "client": "2"},
+        ),
+    )
+    found = judge_blocks([RIGHT], [(first, second)])
+    assert found.match == {
+        **MATCH,
+        "engine": "mock-vs-vllm",
+        "client": "unknown-vs-2",
+        "arms": " f2",
+    }
+
+
+def test_a_difference_within_the_margin_is_remarked_upon() -> None:
+    right, wrong = answers(*[True] * 60), answers(*[False] * 9, *[True] * 51, arm="B")
+    found = judge_blocks([no_worse(ACCURACY, within=pp(50)), higher(ACCURACY, by=pp(1))],
+                         [(right, wrong)])  # fmt: skip
+    assert found.remarks == (
+        "accuracy not lower by more than 50 pp: the arms do differ (p = 0.0039), "
+        "by less than the margin",
+    )
+
+
+# ---- a value
+
+
+def judgements() -> dict[str, Judgement]:
+    nothing = Metric("nothing", "s", "lower", "run", lambda run: math.inf)
+    claims = [lower(VALUE, by=pct(10)), unchanged(SHARE, within=pp(5)), LESS_KV]
+    blocks = timed(0.1, 0.1, 0.1, 0.9)
+    return {
+        "infinite bounds": judge_blocks([lower(VALUE, by=pct(10))], blocks[:1]),
+        "all kinds": judge_blocks(claims, blocks, comparison="kv", not_measured=["x is not"]),
+        "broken": judge_blocks([RIGHT], [(arm("A", 8), arm("B"))]),
+        "too few to tell": judge_blocks([RIGHT], [(arm("A", 1, of=9), arm("B", of=9))]),
+        "no number": judge_blocks([lower(nothing, by=pct(10))], blocks),
+        "answers": judge_blocks([RIGHT, FEW_FAILURES], [(answers(True), answers(False))]),
+    }
+
+
+@pytest.mark.parametrize(("name", "found"), judgements().items(), ids=judgements())
+def test_json_gives_the_judgement_back(name: str, found: Judgement) -> None:
+    text = json.dumps(found.to_json(), allow_nan=False)
+    again = Judgement.from_json(json.loads(text))
+    assert again == found
+    assert again.claims == ()
+    assert (again.verdict, again.broken, again.decided) == (
+        found.verdict,
+        found.broken,
+        found.decided,
+    )
+    assert again.to_json() == found.to_json()
+    if name == "infinite bounds":
+        (judged,) = again.verdicts
+        assert (judged.low, judged.high, judged.detectable) == (-math.inf, math.inf, math.inf)
+
+
+def test_a_judgement_cannot_be_changed() -> None:
+    found = judge_blocks([RIGHT], [(answers(True), answers(True))])
+    for name in ("verdicts", "reasons", "match", "claims"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(found, name, ())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.verdicts[0].verdict = "refuted"  # type: ignore[misc]
+
+
+# ---- what is worked out once
+
+
+def test_a_metric_is_worked_out_once_per_run_however_often_it_is_judged() -> None:
+    asked: list[int] = []
+
+    def of(of_run: Run) -> float:
+        asked.append(id(of_run))
+        return float(of_run.header.notes["value"])
+
+    counting = Metric("counting", "share", "higher", "run", of)
+    blocks = [(valued(0.5 + i / 100), valued(0.5, arm="B")) for i in range(6)]
+    claims = [no_worse(counting, within=pp(5)), higher(counting, by=pp(50))]
+    before = None
+    for at, size in enumerate((2, 4, 6)):
+        before = judge_blocks(claims, blocks[:size], look=Look((2, 4, 6), at), before=before)
+        assert sorted(asked) == sorted(id(each) for pair in blocks[:size] for each in pair)
