@@ -1,4 +1,4 @@
-"""The answer on an upgrade: what it follows from, what it costs, and how pytest ends with it."""
+"""The gate's decision: what it follows from, what it costs, and how pytest ends with it."""
 
 from __future__ import annotations
 
@@ -18,52 +18,71 @@ from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.metrics import ACCURACY, E2E
+from pytest_rllm.records.header import Header
 from pytest_rllm.reports.row import Row
+from pytest_rllm.reports.session_report import Decision
 from pytest_rllm.session.comparison import compare
-from pytest_rllm.session.upgrade import CANNOT_TELL, Builds, answer
+from pytest_rllm.session.upgrade import CANNOT_TELL, Builds, decide
 from pytest_rllm.verdicts.claims import no_worse, pct, pp
 from pytest_rllm.verdicts.judge import Judged
+from pytest_rllm.verdicts.judgement import Judgement
+from pytest_rllm.verdicts.validity import Reason
 
 NEW, OLD = "vllm 2", "vllm 1"
 FAST = no_worse(E2E, within=pct(5))
 RIGHT = no_worse(ACCURACY, within=pp(5))
 
-# ---- the answer
+# ---- the decision
 
 
-def row(*claims: Judged, ending: str = "pass", case: str = "tiny", **more: Any) -> Row:
-    told = [claim.to_json() for claim in claims]
-    about = {"finding": "gate", "case": case, "sentence": "As fast.", "cite": "x", "records": "r"}
-    standings = [claim["verdict"] for claim in told]
-    given = about | {"ending": ending, "claims": told, "standings": standings, "notes": []} | more
-    return Row.from_json(Row(**given).to_json())
+def row(*verdicts: Judged, outcome: Any = "pass", case: str = "tiny", **more: Any) -> Row:
+    told: dict[str, Any] = {
+        "finding": "gate",
+        "case": case,
+        "sentence": "As fast.",
+        "cite": "x",
+        "outcome": outcome,
+        "judgements": (shown(*verdicts),) if verdicts else (),
+        "statuses": tuple(one.verdict for one in verdicts),
+        "records": "r",
+    }
+    return Row.from_json(Row(**told | more).to_json())
+
+
+def shown(*verdicts: Judged, **more: Any) -> Judgement:
+    return Judgement("1", ("a", "b"), verdicts, **more)
+
+
+def decided(rows: list[Row], *left_out: Any) -> Decision:
+    return decide(Builds(NEW, OLD), rows, *left_out)
 
 
 HOLDS = judged(FAST, "holds", (-0.01, 0.0, 0.01))
 WORSE = judged(RIGHT, "refuted", (-0.2, -0.15, -0.1))
 OPEN = replace(judged(FAST, "inconclusive", (-0.01, 0.02, 0.1)), further=40, further_s=200.0)
 LOST = replace(judged(RIGHT, "invalid", None, None), why="gpu0 was throttled")
+LOST_ALL = Judgement("1", ("a", "b"), (LOST, LOST), (Reason("gpu0 was throttled", (RIGHT.slug,)),))
 
 
 def test_safe_is_that_every_claim_of_every_case_holds() -> None:
-    found = answer([row(HOLDS, HOLDS), row(HOLDS, case="huge")])
+    found = decided([row(HOLDS, HOLDS), row(HOLDS, case="huge")])
     assert found.word == "safe"
-    assert found.reasons == ["3 claims of no regression hold, in 2 cases"]
+    assert found.reasons == ("3 claims of no regression hold, in 2 cases",)
 
 
 @pytest.mark.parametrize(
     "others",
-    [[], [row(HOLDS)], [row(OPEN, ending="inconclusive")], [row(LOST, ending="invalid")]],
+    [[], [row(HOLDS)], [row(OPEN, outcome="inconclusive")], [row(LOST, outcome="invalid")]],
     ids=["alone", "holds", "inconclusive", "invalid"],
 )
 @pytest.mark.parametrize("silent", [[], ["gate [huge]"]])
 def test_one_refuted_claim_is_not_safe(others: list[Row], silent: list[str]) -> None:
-    found = answer([*others, row(HOLDS, WORSE, ending="fail", case="bad")], silent)
+    found = decided([*others, row(HOLDS, WORSE, outcome="fail", case="bad")], silent)
     assert found.word == "not safe"
-    assert found.reasons == [
+    assert found.reasons == (
         "gate [bad]: accuracy not lower by more than 5 pp: refuted, -15.0 pp "
-        "(-20.0 .. -10.0 at 95 %)"
-    ]
+        "(-20.0 .. -10.0 at 95 %)",
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,26 +101,26 @@ def test_one_refuted_claim_is_not_safe(others: list[Row], silent: list[str]) -> 
     ],
 )
 def test_an_undecided_claim_cannot_tell_and_says_what_it_costs(claim: Judged, cost: str) -> None:
-    found = answer([row(HOLDS), row(HOLDS, claim, ending="inconclusive", case="open")])
+    found = decided([row(HOLDS), row(HOLDS, claim, outcome="inconclusive", case="open")])
     assert found.word == "cannot tell yet"
     said = "gate [open]: E2E not higher by more than 5 %: inconclusive, +2.0 %"
-    assert found.reasons == [f"{said} (-1.0 .. +10.5 at 95 %); {cost}"]
+    assert found.reasons == (f"{said} (-1.0 .. +10.5 at 95 %); {cost}",)
 
 
 @pytest.mark.parametrize(
     ("rows", "silent", "reasons"),
     [
         (
-            [row(LOST, LOST, ending="invalid")],
+            [row(LOST, LOST, outcome="invalid", judgements=(LOST_ALL,))],
             [],
-            ["gate [tiny]: accuracy not lower by more than 5 pp: gpu0 was throttled"],
+            ["gate [tiny]: gpu0 was throttled"],
         ),
         (
-            [row(HOLDS), row(ending="error", case="bad", notes=["vllm died"])],
+            [row(HOLDS), row(outcome="error", case="bad", notes=("vllm died",))],
             [],
             ["gate [bad]: vllm died"],
         ),
-        ([row(HOLDS), row(ending="error", case="bad")], [], ["gate [bad]: error"]),
+        ([row(HOLDS), row(outcome="error", case="bad")], [], ["gate [bad]: error"]),
         ([row(HOLDS)], ["gate [huge]"], ["gate [huge]: ended without a verdict"]),
         ([], [], ["no case compared the builds"]),
     ],
@@ -110,13 +129,108 @@ def test_an_undecided_claim_cannot_tell_and_says_what_it_costs(claim: Judged, co
 def test_what_was_not_judged_cannot_tell(
     rows: list[Row], silent: list[str], reasons: list[str]
 ) -> None:
-    found = answer(rows, silent)
-    assert (found.word, found.reasons) == ("cannot tell yet", reasons)
+    found = decided(rows, silent)
+    assert (found.word, found.reasons) == ("cannot tell yet", tuple(reasons))
 
 
-def test_the_answer_comes_first_and_what_the_engines_say_differently_last() -> None:
+# ---- one arm broken
+
+
+def lost(side: Any, by_engine: bool | None, *verdicts: Judged, **more: Any) -> Row:
+    reason = Reason("4 of 9 requests failed: HTTP 500", (RIGHT.slug,), side, by_engine)
+    found = shown(*verdicts, reasons=(reason,))
+    return row(*verdicts, judgements=(found,), **more)
+
+
+@pytest.mark.parametrize(
+    "verdicts",
+    [(LOST,), (HOLDS, LOST), (LOST, OPEN)],
+    ids=["alone", "beside holds", "beside inconclusive"],
+)
+def test_what_the_new_engine_alone_broke_is_not_safe(verdicts: tuple[Judged, ...]) -> None:
+    found = decided([row(HOLDS), lost("A", True, *verdicts, outcome="fail", case="bad")])
+    assert found.word == "not safe"
+    assert found.reasons == ("gate [bad]: the new build alone: 4 of 9 requests failed: HTTP 500",)
+
+
+@pytest.mark.parametrize(
+    ("side", "by_engine"),
+    [("B", True), (None, True), ("A", False), ("A", None), ("B", False), (None, False)],
+)
+def test_what_others_broke_cannot_tell(side: Any, by_engine: bool | None) -> None:
+    """The old engine, both, the machine, or too few requests to know."""
+    found = decided([row(HOLDS), lost(side, by_engine, LOST, outcome="invalid", case="bad")])
+    assert found.word == "cannot tell yet"
+    assert found.reasons == ("gate [bad]: 4 of 9 requests failed: HTTP 500",)
+
+
+def died(label: str) -> Row:
+    note = f"{label} died in the middle of a run, status 1; 9 requests so far"
+    return row(outcome="error", case="bad", notes=(note,), died=label)
+
+
+def test_a_new_engine_that_dies_is_not_safe_and_an_old_one_cannot_tell() -> None:
+    for label, word in ((NEW, "not safe"), (OLD, "cannot tell yet")):
+        found = decided([row(HOLDS), died(label)])
+        assert found.word == word
+        assert found.reasons == (
+            f"gate [bad]: {label} died in the middle of a run, status 1; 9 requests so far",
+        )
+
+
+# ---- what was not measured
+
+
+LEFT_OUT = "KV peak not higher by more than 5 pp is not measured: vllm 2 does not tell kv_use"
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [([row(HOLDS)], "safe"), ([row(OPEN)], "cannot tell yet"), ([row(WORSE)], "not safe")],
+    ids=["safe", "cannot tell", "not safe"],
+)
+def test_what_was_not_measured_is_named_and_decides_nothing(rows: list[Row], word: str) -> None:
+    before = decided(rows)
+    why = "the engine 'openai' cannot serve prefix caching"
+    more = [
+        row(outcome="skip", case="cache", notes=(why,)),
+        row(
+            HOLDS,
+            case="kv",
+            judgements=(shown(HOLDS, not_measured=(LEFT_OUT,)),),
+        ),
+        row(HOLDS, outcome="skip", case="half", notes=(f"only a part was measured: {why}",)),
+    ]
+    known = "the decision is known from gate [tiny]: not safe"
+    left_out = {
+        "gate [a]": "needs a GPU",
+        "gate [b]": known,
+        "gate [c]": known,
+    }
+    found = decided([*rows, *more], [], left_out)
+    assert found.word == before.word == word
+    assert found.reasons[len(before.reasons) :] == (
+        f"gate [cache]: not measured: {why}",
+        f"gate [kv]: {LEFT_OUT}",
+        f"gate [half]: only a part was measured: {why}",
+        "gate [a]: not measured: needs a GPU",
+        f"2 cases were not measured: {known}",
+    )
+
+
+def test_a_session_in_which_nothing_could_be_measured_cannot_tell() -> None:
+    found = decided([row(outcome="skip", notes=("the engine cannot",))], [], {"gate [a]": "no GPU"})
+    assert found.word == "cannot tell yet"
+    assert found.reasons == (
+        "no case compared the builds",
+        "gate [tiny]: not measured: the engine cannot",
+        "gate [a]: not measured: no GPU",
+    )
+
+
+def test_the_decision_comes_first_and_what_the_engines_say_differently_last() -> None:
     builds = Builds(NEW, OLD, ["metric renamed: a -> b"])
-    assert answer([row(HOLDS)]).lines(builds) == [
+    assert decide(builds, [row(HOLDS)]).lines() == [
         "vllm 1 -> vllm 2: SAFE",
         "  1 claims of no regression hold, in 1 cases",
         "  metric renamed: a -> b",
@@ -192,7 +306,7 @@ def on_the_margin(block: int) -> float:
 def gate(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Record a session that compared two builds, and judge its records."""
     monkeypatch.delenv("CI", raising=False)
-    machine = pytester.path / "baselines" / MATCH["hardware"] / "vllm" / "machine.json"
+    machine = pytester.path / "baselines" / MATCH["hardware"] / MATCH["engine"] / "machine.json"
     machine.parent.mkdir(parents=True)
     machine.write_text(json.dumps({"server_spread": {"E2E": 0.002}, "sittings": 9}))
     records = pytester.path / "records"
@@ -216,9 +330,9 @@ def gate(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable
                 about=lambda block, letter: about or {},
                 folder=records,
             )
-            known = {"finding": "gate", "case": case, "pair": "tiny"}
+            header = Header(finding="gate", case=case, pair="tiny")
             where = Path("gate") / case / "0"
-            made = compare(source, *arms, blocks=(8, 16), where=where, about=known)
+            made = compare(source, *arms, blocks=(8, 16), where=where, header=header)
             for block in range(blocks):
                 made.pair(block)
         pytester.makepyfile(test_gate=GATE + more)
@@ -228,7 +342,7 @@ def gate(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable
 
 
 def told(result: pytest.RunResult) -> list[str]:
-    """The answer and its reasons."""
+    """The decision and its reasons."""
     lines = result.outlines
     at = next(i for i, line in enumerate(lines) if line.startswith("vllm 1 -> vllm 2: "))
     return list(itertools.takewhile(lambda line: not line.startswith("records: "), lines[at:]))
@@ -253,8 +367,8 @@ def test_an_upgrade_that_loses_speed_ends_with_1(
     result = gate("--rllm-inconclusive", inconclusive, speed=slower)
     assert result.ret == 1
     result.assert_outcomes(passed=1, failed=1)
-    answer_line, reason, *_ = told(result)
-    assert answer_line == "vllm 1 -> vllm 2: NOT SAFE"
+    first, reason, *_ = told(result)
+    assert first == "vllm 1 -> vllm 2: NOT SAFE"
     assert reason.startswith(
         "  gate [gate-speed-tiny]: E2E not higher by more than 5 %: refuted, +19.9 % ("
     )
@@ -281,8 +395,8 @@ def test_an_upgrade_that_is_undecided_ends_with_8_and_says_what_would_decide(
     result = gate("--rllm-inconclusive", inconclusive, speed=lambda i: on_the_margin(i) - 0.005)
     assert result.ret == CANNOT_TELL == 8
     result.assert_outcomes(**outcomes)
-    answer_line, reason, *_ = told(result)
-    assert answer_line == "vllm 1 -> vllm 2: CANNOT TELL YET"
+    first, reason, *_ = told(result)
+    assert first == "vllm 1 -> vllm 2: CANNOT TELL YET"
     assert "inconclusive, +4." in reason
     assert "more blocks would decide, " in reason
     assert reason.endswith(" min")
@@ -330,11 +444,13 @@ def test_records_that_are_missing_are_not_safe(gate: Callable[..., pytest.RunRes
 def test_a_broken_file_on_the_machine_is_said_in_a_sentence(
     gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    (pytester.path / "baselines" / MATCH["hardware"] / "vllm" / "machine.json").write_text("{")
+    (pytester.path / "baselines" / MATCH["hardware"] / MATCH["engine"] / "machine.json").write_text(
+        "{"
+    )
     result = gate()
     result.assert_outcomes(errors=2)
     assert result.ret == CANNOT_TELL
-    result.stdout.fnmatch_lines(["*machine.json: not what is known of a machine *measure it anew*"])
+    result.stdout.fnmatch_lines(["*machine.json: *measure it anew*"])
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*pytest_rllm/*.py:*")
 
@@ -363,7 +479,11 @@ def test_gate_gpu(compare_builds):
     result = gate(more=more)
     result.assert_outcomes(passed=2, skipped=1)
     assert result.ret == 0
-    assert told(result)[0] == "vllm 1 -> vllm 2: SAFE"
+    first, _, left_out, *_ = told(result)
+    assert first == "vllm 1 -> vllm 2: SAFE"
+    assert left_out.startswith(
+        "  gate [gate-gpu-tiny]: not measured: a GPU case that is not recorded in"
+    )
 
 
 def test_another_test_that_fails_keeps_its_failure(gate: Callable[..., pytest.RunResult]) -> None:
@@ -372,17 +492,17 @@ def test_another_test_that_fails_keeps_its_failure(gate: Callable[..., pytest.Ru
     assert gate(more=more, speed=on_the_margin).ret == CANNOT_TELL
 
 
-def test_nothing_selected_is_no_answer(gate: Callable[..., pytest.RunResult]) -> None:
+def test_nothing_selected_is_no_decision(gate: Callable[..., pytest.RunResult]) -> None:
     assert gate("-k", "nothing_of_that_name").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_a_part_that_was_selected_is_answered_for(gate: Callable[..., pytest.RunResult]) -> None:
+def test_a_part_that_was_selected_is_decided_upon(gate: Callable[..., pytest.RunResult]) -> None:
     result = gate("-k", "answers", speed=slower)
     assert result.ret == 0
     assert told(result)[1] == "  1 claims of no regression hold, in 1 cases"
 
 
-def test_workers_would_know_a_part_of_the_answer_each(
+def test_workers_would_know_a_part_of_the_cases_each(
     gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
     result = gate("-n", "2", run=pytester.runpytest_subprocess)
@@ -419,9 +539,10 @@ def test_either_findings_or_the_upgrade_are_asked_for(
     assert f"{left_out}[tiny]" not in text
     assert "test_plain" in text
     result.stdout.fnmatch_lines(["* deselected*"])
+    assert result.ret == 0
 
 
-def test_a_session_without_the_option_answers_nothing(pytester: pytest.Pytester) -> None:
+def test_a_session_without_the_option_decides_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_gate=GATE)
     result = pytester.runpytest_inprocess(*ARGS)
     result.assert_outcomes(deselected=2)

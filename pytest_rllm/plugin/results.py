@@ -88,7 +88,7 @@ def exit_status(pytest_session: pytest.Session, session: Session) -> int:
     passed = pytest_session.exitstatus == pytest.ExitCode.OK
     if session.broken and passed:
         pytest_session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if not upgrading(pytest_session.config):
+    if not upgrading(pytest_session.config) or pytest_session.config.option.collectonly:
         return int(pytest_session.exitstatus)
     titles = {item.nodeid: _title(item) for item in pytest_session.items}
     left_out = {titles.get(nodeid, nodeid): why for nodeid, why in session.left_out.items()}

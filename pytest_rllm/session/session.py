@@ -207,7 +207,7 @@ class Session:
             silent: titles of cases that ended without a row.
             left_out: per title of a case that was not measured, the reason.
         """
-        if self.builds is not None:
+        if "builds" in self.__dict__ and self.builds is not None:  # else the session ended before
             self.decision = upgrade.decide(self.builds, self.rows, silent, left_out)
 
     # ---- measuring

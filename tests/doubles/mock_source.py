@@ -77,8 +77,12 @@ class RecordingMockSource(MockSource):
             text = r"\boxed{7}" if i < right else r"\boxed{8}"
             *begun, last = each.deltas
             each.deltas = Deltas([*begun, replace(last, at_s=seconds, text=text)])
+        self.changed(made, path.name[3])
         record(self.folder / path, made)
         return made
+
+    def changed(self, run: Run, letter: str) -> None:
+        """Change a run of that arm before it is recorded; here it stays as it is."""
 
 
 def twice(block: int, letter: str) -> float:
