@@ -273,6 +273,7 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
         (ACCURACY, run(), "no request of the run finished"),
         (TTFT, run(sample(deltas=[])), "the answer to q0 has no first token"),
         (TBT, run(sample(deltas=[Delta(1.0, "content", 9, "a")])), "q0 came in one delta"),
+        (TBT, run(sample(deltas=[Delta(1.0, "content", 1, "a")])), "q0 is one token long"),
         (TBT, run(sample(deltas=UNKNOWN)), "the engine did not report tokens per delta"),
         (
             REASONING_TOKENS,
