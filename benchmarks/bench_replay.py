@@ -100,7 +100,7 @@ class Written:
             "delta_fields": ["content", "reasoning", "role"],
         }
         points = [
-            {"at_s": end_s * i / 200, "values": {"kv_use": i % 50 / 100, "preemptions": 0}}
+            {"at_s": end_s * (i / 200), "values": {"kv_use": i % 50 / 100, "preemptions": 0}}
             for i in range(201)
         ]
         lines = [

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from doubles.synthetic import MATCH, SHARE, TIME, VALUE, answers, run, sample, valued
 
-from pytest_rllm.metrics import ACCURACY, E2E, FAILED, KV_PEAK, REASONING_TOKENS, TTFT, Metric
+from pytest_rllm.metrics import ACCURACY, E2E, FAILED, KV_PEAK, REASONING_TOKENS, TBT, TTFT, Metric
+from pytest_rllm.records.deltas import Delta
 from pytest_rllm.records.run import Run
 from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, pct, pp, unchanged
 from pytest_rllm.verdicts.judge import Judged, Look, judge_family
@@ -137,6 +138,18 @@ def test_a_metric_that_the_record_is_too_short_for_is_not_the_engines_fault() ->
     (reason,) = found.reasons
     assert reason.text.startswith("KV use was read 2 times while requests were in flight")
     assert (reason.side, reason.by_engine, found.broken) == ("A", False, ())
+
+
+@pytest.mark.parametrize(("tokens", "by_engine"), [(1, False), (9, True)])
+def test_an_answer_in_one_delta_is_the_engines_doing_when_it_holds_more_than_one_token(
+    tokens: int, by_engine: bool
+) -> None:
+    whole = sample("q0", deltas=[Delta(0.5, "content", tokens, "7")])
+    others = sample("q1", tokens=18 - tokens), sample("q2")  # as many tokens as in the other arm
+    found = judge_blocks([no_worse(TBT, within=pct(5))], [(run(whole, *others), arm("B", of=3))])
+    (reason,) = found.reasons
+    assert reason.text.startswith("TBT: the answer to q0 ")
+    assert (reason.side, reason.by_engine, bool(found.broken)) == ("A", by_engine, by_engine)
 
 
 def test_one_cause_is_said_once_with_all_the_claims_that_it_costs() -> None:

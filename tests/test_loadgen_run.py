@@ -22,11 +22,11 @@ from pytest_rllm.engines.pool import free_port
 from pytest_rllm.experiment.workloads import Workload, closed, gamma, poisson, together
 from pytest_rllm.loadgen import run as loadgen
 from pytest_rllm.loadgen.run import Scrape
-from pytest_rllm.metrics import E2E, counted
+from pytest_rllm.metrics import E2E, KV_PEAK, counted
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run, Sample
 from pytest_rllm.telemetry.prometheus import Page
-from pytest_rllm.verdicts.claims import higher, pct
+from pytest_rllm.verdicts.claims import higher, lower, pct, pp
 from pytest_rllm.verdicts.validity import problems
 
 
@@ -338,6 +338,26 @@ def test_telemetry_that_fails_is_counted_by_cause(server: ScriptedServer, path: 
     assert errors["LookupError: no such series"] >= 1
     # One reading may be cut off by the end of the run.
     assert 0 <= server.pages - sum(errors.values()) - len(done.series["tokens"][0]) <= 1
+
+
+def test_a_series_that_is_on_no_page_is_missing_and_the_others_are_read(
+    server: ScriptedServer, path: Path
+) -> None:
+    server.default = AnswerScript(first_s=0.3)
+    calls = itertools.count()
+
+    def read(page: str) -> Page:
+        return Page(tokens(page).values, {"kv_use": f"kv_use: not on page {next(calls)}"})
+
+    scrape = Scrape(f"{server.url}/metrics", read, every_s=0.05)
+    done = run(server.url, NAMES, together(), path, scrape=scrape)
+    assert done.closing["series_missing"] == {"kv_use": "kv_use: not on page 0"}
+    assert done.closing["telemetry_errors"] == {}
+    assert counted(done, "tokens") == sum(s.output_tokens for s in done.samples)
+    assert read_run(path).closing == done.closing
+    assert problems([(done, done)], [SLOW, lower(KV_PEAK, by=pp(5))]) == [
+        "A: kv_use: not on page 0"
+    ]
 
 
 def test_telemetry_goes_on_after_a_page_that_hangs(

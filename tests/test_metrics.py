@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from doubles.synthetic import run, sample
 
@@ -37,6 +39,7 @@ from pytest_rllm.metrics import (
     metric,
 )
 from pytest_rllm.metrics import base as quantities
+from pytest_rllm.metrics.base import NotTold
 from pytest_rllm.records.deltas import Delta
 from pytest_rllm.records.run import Run
 
@@ -270,6 +273,7 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
         (ACCURACY, run(), "no request of the run finished"),
         (TTFT, run(sample(deltas=[])), "the answer to q0 has no first token"),
         (TBT, run(sample(deltas=[Delta(1.0, "content", 9, "a")])), "q0 came in one delta"),
+        (TBT, run(sample(deltas=[Delta(1.0, "content", 1, "a")])), "q0 is one token long"),
         (TBT, run(sample(deltas=UNKNOWN)), "the engine did not report tokens per delta"),
         (
             REASONING_TOKENS,
@@ -364,3 +368,48 @@ def test_a_new_metric_takes_one_function(monkeypatch: pytest.MonkeyPatch) -> Non
     assert requests.of_run(RUN) == 4
     with pytest.raises(AssertionError, match="requests is a metric of a run, not of a question"):
         requests.of_questions(RUN)
+
+
+def test_a_value_is_worked_out_once_per_run() -> None:
+    asked: list[list[str]] = []
+
+    def of(of_run: Run) -> float:
+        asked.append([s.prompt.id for s in of_run.samples])
+        return float(len(asked))
+
+    counting = Metric("counting", "1", "neither", "run", of)
+    one, other = run(sample("a"), sample("b", tier="hard")), run(sample("a"))
+    assert [counting.of_run(one), counting.of_run(one), counting.of_run(other)] == [1, 1, 2]
+    assert counting.of_pair(one, other) == (1, 2)
+    hard = counting.on("hard")
+    assert [hard.of_run(one), hard.of_run(one), counting.of_run(one)] == [3, 3, 1]
+    assert asked == [["a", "b"], ["a"], ["b"]]
+    again = replace(one, samples=one.samples)
+    assert again == one, "what was worked out is no part of a run"
+    assert counting.of_run(again) == 4
+
+
+def test_what_cannot_be_had_is_asked_for_again() -> None:
+    of = run(sample())
+    for _ in range(2):
+        with pytest.raises(MetricUnavailable, match="'kv_use' was not recorded"):
+            KV_PEAK.of_run(of)
+    assert of.computed == {}
+
+
+def test_every_metric_says_what_it_rests_on() -> None:
+    evidence = {name: measured.evidence for name, measured in METRICS.items()}
+    assert {name for name, kind in evidence.items() if kind == "requests"} == {"failed requests"}
+    answers = {m.name for m in METRICS.values() if m.per in ("question", "pair")} - {FAILED.name}
+    assert {name for name, kind in evidence.items() if kind == "answers"} == answers
+    assert ACCURACY.on("easy").evidence == "answers"
+    assert FAILED.on("easy").evidence == "requests"
+    assert KV_PEAK.on("easy").series == ("kv_use",)
+
+
+def test_a_series_that_no_page_held_says_what_was_looked_for() -> None:
+    missing = {"kv_use": "kv_use: none of x is on the page"}
+    of = run(sample(), closing={"series_missing": missing})
+    with pytest.raises(NotTold, match=r"^kv_use: none of x is on the page$") as caught:
+        KV_PEAK.of_run(of)
+    assert caught.value.by_engine

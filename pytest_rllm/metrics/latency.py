@@ -79,6 +79,8 @@ def _tbt(sample: Sample) -> float:
         raise NotTold("the engine did not report tokens per delta")
     carrying = np.flatnonzero(deltas.tokens)
     if len(carrying) < 2:
+        if deltas.tokens.sum() == 1:  # no engine can stream it otherwise
+            raise MetricUnavailable(f"TBT: the answer to {sample.prompt.id} is one token long")
         raise NotTold(f"TBT: the answer to {sample.prompt.id} came in one delta")
     first, last = carrying[0], carrying[-1]
     return float(deltas.at_s[last] - deltas.at_s[first]) / int(deltas.tokens[first + 1 :].sum())

@@ -120,7 +120,7 @@ def check(blocks: Blocks, claims: Sequence[Claim]) -> Checked:
         *_truncated(blocks),
         *_numerics(blocks),
     ]
-    return Checked(void, tuple(_reasons(faults, claims)))
+    return Checked(void, tuple(dict.fromkeys(_reasons(faults, claims))))
 
 
 def problems(blocks: Blocks, claims: Sequence[Claim]) -> list[str]:
