@@ -153,7 +153,8 @@ def test_later_cases_are_skipped_with_the_reason_and_named_in_the_decision(
         "  gate [both-tiny]: E2E not higher by more than 5 %: refuted, +19.9 % ("
     )
     assert left_out == f"  2 cases were not measured: {KNOWN}"
-    result.stdout.fnmatch_lines([f"SKIPPED * {KNOWN}"])
+    (skipped,) = [line for line in result.outlines if line.startswith("SKIPPED [2] ")]
+    assert skipped.endswith(f": {KNOWN}")
 
 
 @pytest.mark.parametrize("how", ["option", "ini"])
@@ -200,6 +201,27 @@ def test_in_a_replay_everything_that_was_recorded_is_judged(
     assert again["rows"] == live["rows"]
     ns = [v["n"] for row in again["rows"] for j in row["judgements"] for v in j["verdicts"]]
     assert ns == [32, 8, 64, 8]
+
+
+def test_a_replay_of_a_session_that_stopped_says_what_was_said(
+    gate: Callable[..., pytest.RunResult], source: GateSource, pytester: pytest.Pytester
+) -> None:
+    live = gate()
+    result = pytester.runpytest_inprocess(*ARGS, "--rllm-replay=records")
+    assert result.ret == live.ret == 1
+    assert told(result) == told(live)
+    result.assert_outcomes(failed=1, skipped=2)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"odd": 1}'])
+def test_a_broken_memo_stops_a_replay_with_what_to_do(
+    gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester, text: str
+) -> None:
+    gate()
+    (pytester.path / "records" / "session.json").write_text(text)
+    result = pytester.runpytest_inprocess(*ARGS, "--rllm-replay=records")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*session.json: broken*record the session anew*"])
 
 
 # ---- one arm broken
@@ -348,9 +370,14 @@ def test_what_an_engine_cannot_do_is_named_and_leaves_the_decision_safe(
     assert told(result) == [
         f"{OLD} -> {NEW}: SAFE",
         "  3 claims of no regression hold, in 3 cases",
-        f"  gate [cache-tiny]: not measured: {cannot}",
         "  gate [kv-tiny]: KV peak not higher by more than 5 pp is not measured: "
         f"{SAID[lacking]} does not tell kv_use",
+        f"  gate [cache-tiny]: not measured: {cannot}",
     ]
     result.stdout.fnmatch_lines([f"SKIPPED * {cannot}"])
+    again = pytester.runpytest_inprocess(
+        *ARGS, "--rllm-replay=records", "-k", "answers or speed or cache or kv"
+    )
+    again.assert_outcomes(passed=3, skipped=1, deselected=1)
+    assert told(again) == told(result), "a replay knows what was not measured"
     assert all(not arm.serving.prefix_caching for arms, _ in source.prepared for arm in arms)

@@ -210,9 +210,9 @@ def test_what_was_not_measured_is_named_and_decides_nothing(rows: list[Row], wor
     found = decided([*rows, *more], [], left_out)
     assert found.word == before.word == word
     assert found.reasons[len(before.reasons) :] == (
-        f"gate [cache]: not measured: {why}",
         f"gate [kv]: {LEFT_OUT}",
         f"gate [half]: only a part was measured: {why}",
+        f"gate [cache]: not measured: {why}",
         "gate [a]: not measured: needs a GPU",
         f"2 cases were not measured: {known}",
     )

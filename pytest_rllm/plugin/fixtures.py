@@ -54,6 +54,7 @@ def prepare_builds(config: pytest.Config) -> None:
     try:
         if session.replaying:
             session.builds  # noqa: B018 - what the records say of builds
+            session.memo  # noqa: B018 - and of what was not measured
             return
         if "@" in session.engine_text:
             session.engine.version()

@@ -21,7 +21,7 @@ from ..reports.row import Row
 from ..verdicts.judgement import Judgement
 from . import upgrade
 from .comparison import CannotMeasure, Comparison, compare, header_of, never
-from .session import Session
+from .session import DecisionKnown, Session
 from .sources import Place
 
 BLOCKS = 8
@@ -112,8 +112,11 @@ class FindingCase:
 
         Raises:
             CannotMeasure: an engine cannot do it, by its declared capabilities.
+            DecisionKnown: another case has decided already.
         """
-        self.session.stop_if_decided()
+        known = self.session.not_measured(self.folder, self.session.decided_before())
+        if known:
+            raise DecisionKnown(known)
         arm = self._arm(serving, prompts, workload, sampling)
         new, old = (replace(arm, engine=engine) for engine in self.session.engines_compared())
         return self._compared(new, old, blocks, restarts=True, key=key)
@@ -127,10 +130,8 @@ class FindingCase:
         restarts: bool,
         key: str | None,
     ) -> Comparison:
-        for arm in (first, second):
-            why = self.session.cannot(arm)
-            if why:
-                raise CannotMeasure(why)
+        where = self.folder / str(len(self.comparisons))
+        self._check(where, first, second)
         key = key or str(len(self.comparisons) + 1)
         if key in (comparison.key for comparison in self.comparisons):
             raise ValueError(f"two comparisons of this test have the key {key!r}: rename one")
@@ -144,7 +145,7 @@ class FindingCase:
             first,
             second,
             blocks=blocks,
-            where=self.folder / str(len(self.comparisons)),
+            where=where,
             header=self._header(),
             key=key,
             restarts=restarts,
@@ -158,13 +159,20 @@ class FindingCase:
 
     def measure(self, arm: Arm, name: str = "run") -> Run:
         """One run of an arm, recorded under ``name``; what no claim is judged on."""
-        why = self.session.cannot(arm)
-        if why:
-            raise CannotMeasure(why)
+        self._check(self.folder / name, arm)
         source = self.session.source(self.pair)
         source.prepare([arm])
         header = header_of(arm, self._header(), name=name, side=None, blocks=1)
         return source.run(arm, self.folder / f"{name}.jsonl", header, Place(self.finding))
+
+    def _check(self, where: Path, *arms: Arm) -> None:
+        """Raises CannotMeasure where an arm's engine cannot do what it asks."""
+        reasons = (self.session.cannot(arm) for arm in arms)
+        why = self.session.not_measured(where, next((why for why in reasons if why), None))
+        if why:
+            raise CannotMeasure(why)
+        for arm in arms:
+            self.session.remember(arm)
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +30,7 @@ from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
 from ..verdicts.judgement import Judgement, engines_of, parts
 from . import upgrade
+from .memo import Memo
 from .sources import MOCK, Live, Replay, Source
 from .upgrade import Builds
 
@@ -117,7 +118,9 @@ class Session:
         """What people call an arm's engine."""
         if self.builds is not None and text in (self._new, self._old):
             return self.builds.new if text == self._new else self.builds.old
-        return (text or self.engine_text) if self.replaying else self.engine_of(text).label
+        if self.replaying:
+            return self.memo.labels.get(text, text or self.engine_text)
+        return self.engine_of(text).label
 
     def cannot(self, arm: Arm) -> str | None:
         """Why an arm's engine cannot serve or be asked so, by its declared capabilities; None when
@@ -128,13 +131,55 @@ class Session:
 
     def untold(self, arm: Arm, metric: Metric) -> str | None:
         """Why an arm's engine does not tell what a metric takes; None when it does."""
+        told: Collection[str]
         if self.replaying:
-            return None
-        engine = self.engine_of(arm.engine)
-        missing = [s for s in metric.series if s not in engine.capabilities.series]
+            told = self.memo.series.get(self._kept_as(arm.engine), metric.series)
+        else:
+            told = self.engine_of(arm.engine).capabilities.series
+        missing = [series for series in metric.series if series not in told]
         if not missing:
             return None
-        return f"{engine.label} does not tell {', '.join(missing)}"
+        return f"{self.label(arm.engine)} does not tell {', '.join(missing)}"
+
+    # ---- what a replay has to know
+
+    @cached_property
+    def memo(self) -> Memo:
+        """What is kept beside the records.
+
+        Raises:
+            ValueError: the recorded file is broken.
+        """
+        return Memo.read(self.records) if self.replaying else Memo()
+
+    def remember(self, arm: Arm) -> None:
+        """Keep which engine an arm has."""
+        text = self._kept_as(arm.engine)
+        if self.replaying or text in self.memo.labels:
+            return
+        series = self.engine_of(arm.engine).capabilities.series
+        self.memo.add_engine(text, self.label(arm.engine), series)
+        self.memo.write(self.records)
+
+    def _kept_as(self, text: str) -> str:
+        """Key of an arm's engine in the memo. The gate's arms name engines as the options do, which
+        a replay is not told: their labels are the same."""
+        gate = self.builds is not None and text in (self._new, self._old)
+        return self.label(text) if gate else text
+
+    def not_measured(self, place: Path, why: str | None) -> str | None:
+        """Why something is not measured; kept when it is said, read in a replay.
+
+        Args:
+            place: of its records, relative to the session's.
+            why: the reason; None when it can be measured.
+        """
+        if self.replaying:
+            return self.memo.not_measured.get(place.as_posix())
+        if why is not None:
+            self.memo.not_measured[place.as_posix()] = why
+            self.memo.write(self.records)
+        return why
 
     def is_mock(self, judgements: Sequence[Judgement]) -> bool:
         """Whether a mock engine measured any of these: such numbers are never stored."""
@@ -187,16 +232,18 @@ class Session:
         """Whether the gate stops measuring once its decision is known; records cost nothing."""
         return self.builds is not None and not self.complete and not self.replaying
 
-    def stop_if_decided(self) -> None:
-        """Raises DecisionKnown when a case has decided already, unless all of them are wanted."""
+    def decided_before(self) -> str | None:
+        """Which case has decided already; None while the decision is open, or when all cases are
+        wanted."""
         if not self.stops_early or self.builds is None:
-            return
+            return None
         for row in self.rows:
             if next(upgrade.reasons_against(row, self.builds), None) is not None:
-                raise DecisionKnown(
+                return (
                     f"the decision is known from {row.title}: not safe; "
                     "--rllm-complete measures the other cases, too"
                 )
+        return None
 
     def decide(
         self, silent: Sequence[str], left_out: Mapping[str, str] = MappingProxyType({})

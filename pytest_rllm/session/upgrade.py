@@ -118,9 +118,10 @@ def _not_measured(rows: Sequence[Row], left_out: Mapping[str, str]) -> Iterator[
     """What was left out, with its reason; cases that were left out for one reason are counted."""
     for row in rows:
         yield from (f"{row.title}: {text}" for text in row.not_measured)
-        if row.outcome != "error":  # the notes of a row that compares builds say what was left out
-            whole = "" if row.judgements else "not measured: "
-            yield from (f"{row.title}: {whole}{note}" for note in row.notes)
+        if row.judgements and row.outcome != "error":  # its notes say which part was left out
+            yield from (f"{row.title}: {note}" for note in row.notes)
+    skipped = [row for row in rows if row.outcome == "skip" and not row.judgements]
+    left_out = {row.title: "; ".join(row.notes) for row in skipped} | dict(left_out)
     for why in dict.fromkeys(left_out.values()):
         titles = [title for title, reason in left_out.items() if reason == why]
         yield (
