@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from doubles.mock_session import DeclaringEngine, mock_engines
 from doubles.mock_source import RecordingMockSource
 from doubles.synthetic import MATCH
 
@@ -15,6 +17,7 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.records.header import Header
 from pytest_rllm.session.comparison import compare
+from pytest_rllm.verdicts.claims import Claim
 
 FINDING = """
 from pytest_rllm import ACCURACY, Prompt, Sampling, Serving, finding, higher, pp
@@ -149,3 +152,47 @@ def test_a_broken_ledger_is_named_when_something_is_stored(session: Session, sto
     assert ended(result) == {"errors": 2}
     result.stdout.fnmatch_lines(["*could not be checked: *ledger.jsonl:1: broken line*"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+def test_other_words_for_a_test_its_claims_and_its_arms_make_nothing_stale(
+    session: Session, stored: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_text() for path in stored.iterdir()}
+    for path in (pytester.path / "findings").iterdir():
+        path.write_text(path.read_text().replace("Thinking helps.", "Reasoning is worth it."))
+    claims, servings = Claim.__str__, Serving.__str__
+    monkeypatch.setattr(Claim, "__str__", lambda claim: f"to say it better: {claims(claim)}")
+    monkeypatch.setattr(Serving, "__str__", lambda serving: f"a model, {servings(serving)}")
+    result = session("-rA", "--rllm-report=json:out.json")
+    assert ended(result) == {"passed": 2}
+    assert unused(result) == []
+    result.stdout.fnmatch_lines(["one *to say it better: accuracy higher by 5 pp * holds"])
+    for row in json.loads((pytester.path / "out.json").read_text())["rows"]:
+        assert row["sentence"] == "Reasoning is worth it."
+        assert row["judgements"][0]["arms"][0] == "a model, reasoning on easy"
+        assert row["notes"] == []
+    for words in ("create", "fix", "create,fix,trim"):
+        assert ended(session(f"--rllm-baseline={words}")) == {"passed": 2}
+    assert {path.name: path.read_text() for path in stored.iterdir()} == before
+
+
+def test_numbers_of_a_mock_engine_are_not_stored_and_the_session_says_so(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = RecordingMockSource(
+        lambda block, letter: (1.0, 8 * (letter == "A")),
+        about=lambda block, letter: {"match": MATCH | {"engine_version": "mock 1"}},
+        folder=pytester.path / "records",
+    )
+    with monkeypatch.context() as patched:
+        mock_engines(patched, source, {"vllm": DeclaringEngine("a mock")})
+        pytester.makepyfile(test_one=FINDING.replace("NAME", "one"))
+        words, model = "--rllm-baseline=create", "--rllm-model=tiny"
+        live = pytester.runpytest_inprocess(*ARGS, words, model, "--rllm-record=records")
+    replay = pytester.runpytest_inprocess(*ARGS, words, model, "--rllm-replay=records")
+    for result in (live, replay):
+        assert ended(result) == {"passed": 1}
+        result.stdout.fnmatch_lines(
+            ["--rllm-baseline stores nothing of one ?tiny?: a mock engine measured it, *"]
+        )
+    assert not list(pytester.path.rglob("one.json"))
