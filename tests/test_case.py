@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,20 @@ import pytest
 from doubles.arms import CACHING, arm, prompts
 from doubles.mock_session import DeclaringEngine, measuring
 from doubles.mock_source import MockSource, twice
-from doubles.synthetic import MATCH, SHARE, TIME
+from doubles.synthetic import MATCH, SHARE, TIME, VALUE
 
 from pytest_rllm.baselines.store import Baselines
+from pytest_rllm.engines.base import Capabilities
+from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, together
 from pytest_rllm.metrics import E2E
 from pytest_rllm.models import PAIRS
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session.case import BLOCKS, LOOKS, ClaimsNothing, FindingCase
-from pytest_rllm.session.comparison import unmeasured
+from pytest_rllm.session.comparison import CannotMeasure, unmeasured
 from pytest_rllm.session.session import Session
-from pytest_rllm.verdicts.claims import higher, lower, no_worse, pct, pp
+from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, pct, pp
 
 NEW, OLD = "vllm 2", "vllm 1"
 
@@ -179,3 +182,151 @@ def test_a_session_without_two_builds_says_what_is_needed(tmp_path: Path) -> Non
     case = FindingCase("f", "c", "A sentence.", "a source", session, PAIRS["tiny"], Path("f/c"))
     with pytest.raises(ValueError, match="needs a build to compare with: --rllm-against BUILD"):
         case.compare_builds(Serving(), prompts=prompts(60), workload=together())
+
+
+# ---- what an engine cannot do
+
+FLAGGED = Serving(flags=("--x",))
+KV = replace(VALUE, name="kv", series=("kv_use",))
+BARE = Capabilities(models=frozenset({"reasoning"}), fixed_length=True)
+NO_CACHE = "the engine 'declaring' cannot serve prefix caching"
+NOT_TOLD = "bare does not tell kv_use"
+
+
+@pytest.fixture
+def bare(tmp_path: Path, source: MockSource) -> FindingCase:
+    """A test case whose engine can do little; another engine can do everything."""
+    source.value = twice
+    session = measuring(source, tmp_path, DeclaringEngine("bare", BARE), DeclaringEngine("able"))
+    return FindingCase("f", "c", "A sentence.", "a source", session, PAIRS["tiny"], Path("f/c"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        (arm(serving=CACHING), arm(), NO_CACHE),
+        (arm(), arm(serving=CACHING), NO_CACHE),
+        (arm(engine="able"), arm(serving=CACHING), NO_CACHE),
+        (arm(serving=Serving(model="plain")), arm(), "cannot serve the plain model"),
+        (arm(serving=Serving(flags=("--x", "1"))), arm(), "cannot serve the flags --x 1"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_known_before_anything_is_started(
+    bare: FindingCase, source: MockSource, first: Arm, second: Arm, why: str
+) -> None:
+    with pytest.raises(CannotMeasure, match=why) as lacking:
+        bare.compare(first, against=second)
+    assert source.prepared == []
+    row = bare.conclude(not_measured=str(lacking.value))
+    assert (row.outcome, row.judgements, row.statuses) == ("skip", (), ())
+    assert row.notes == (str(lacking.value),)
+
+
+def test_an_arm_on_an_engine_that_can_is_measured(bare: FindingCase, source: MockSource) -> None:
+    caching = arm(engine="able", serving=CACHING)
+    bare.compare(caching, against=arm(engine="able")).shows(lower(TIME, by=pct(5)))
+    assert bare.conclude().outcome == "pass"
+
+
+def test_one_run_of_what_an_engine_cannot_do_is_not_measured(
+    bare: FindingCase, source: MockSource
+) -> None:
+    with pytest.raises(CannotMeasure, match=NO_CACHE):
+        bare.measure(arm(serving=CACHING))
+    assert source.prepared == []
+
+
+def test_a_claim_on_what_an_engine_does_not_tell_is_left_out_and_named(
+    bare: FindingCase, source: MockSource
+) -> None:
+    claims = lower(TIME, by=pct(5)), lower(KV, by=pct(5))
+    found = bare.compare(arm(), against=arm(engine="able")).shows(*claims)
+    assert [judged.metric for judged in found.verdicts] == ["time"]
+    assert found.not_measured == (f"kv lower by 5 % is not measured: {NOT_TOLD}",)
+    row = bare.conclude()
+    assert (row.outcome, row.statuses) == ("pass", ("holds (paper)",))
+    assert row.explanations()[-1] == row.not_measured[0] == found.not_measured[0]
+
+
+def test_what_no_claim_is_left_of_is_not_started(bare: FindingCase, source: MockSource) -> None:
+    comparison = bare.compare(arm(), against=arm(engine="able"))
+    with pytest.raises(CannotMeasure) as lacking:
+        comparison.shows(lower(KV, by=pct(5)), higher(KV, by=pct(5)))
+    assert str(lacking.value) == NOT_TOLD
+    assert source.prepared == []
+    assert bare.conclude(not_measured=str(lacking.value)).outcome == "skip"
+
+
+@pytest.mark.parametrize(
+    ("claim", "outcome"), [(lower(TIME, by=pct(5)), "skip"), (higher(TIME, by=pct(5)), "fail")]
+)
+@pytest.mark.parametrize("later", ["an arm", "its claims"])
+def test_a_case_of_which_a_part_cannot_be_measured_says_both(
+    bare: FindingCase, claim: Claim, outcome: str, later: str
+) -> None:
+    bare.compare(arm(), against=arm(engine="able")).shows(claim)
+    against = arm(serving=CACHING) if later == "an arm" else arm(engine="able")
+    with pytest.raises(CannotMeasure) as lacking:
+        bare.compare(arm(), against=against).shows(lower(KV, by=pct(5)))
+    row = bare.conclude(not_measured=str(lacking.value))
+    assert row.outcome == outcome
+    assert len(row.judgements) == 1
+    assert row.statuses == ("holds (paper)" if outcome == "skip" else "refuted",)
+    assert row.notes == (f"only a part was measured: {lacking.value}",)
+
+
+def test_a_part_is_compared_with_its_part_of_the_baseline_and_nothing_is_stored(
+    bare: FindingCase, source: MockSource, tmp_path: Path
+) -> None:
+    """What could not be measured here is neither missing, nor stale, nor trimmed."""
+    session = bare.session
+    session.baselines = Baselines(tmp_path, frozenset({"create"}))
+    whole = replace(bare, comparisons=[])
+    whole.compare(arm(engine="able"), against=arm(engine="able", serving=CACHING)).shows(
+        lower(SHARE, by=pp(5)), lower(KV, by=pct(5))
+    )
+    whole.compare(arm(engine="able"), against=arm(engine="able", serving=FLAGGED)).shows(
+        lower(SHARE, by=pp(5))
+    )
+    assert whole.conclude().outcome == "pass"
+    (path,) = session.baselines.written
+    before = path.read_text()
+
+    session.baselines = Baselines(tmp_path, frozenset({"fix", "trim", "create"}))
+    one = arm(serving=CACHING)
+    part = replace(bare, comparisons=[])
+    session._engines["bare"] = DeclaringEngine("bare", replace(BARE, prefix_caching=True))
+    part.compare(arm(), against=one).shows(lower(SHARE, by=pp(5)), lower(KV, by=pct(5)))
+    with pytest.raises(CannotMeasure) as lacking:
+        part.compare(arm(), against=arm(serving=FLAGGED))
+    row = part.conclude(not_measured=str(lacking.value))
+    assert (row.outcome, row.statuses) == ("skip", ("holds",))
+    assert row.notes == (f"only a part was measured: {lacking.value}",)
+    assert path.read_text() == before
+    assert session.messages == [
+        "--rllm-baseline stores nothing of f [c]: only a part of it was measured"
+    ]
+
+
+# ---- a mock engine
+
+
+@pytest.mark.parametrize("arms", ["both", "first", "second"])
+@pytest.mark.parametrize("words", [(), ("create",), ("create", "fix", "trim", "update")], ids=len)
+def test_a_mock_engines_numbers_are_never_stored_and_the_user_is_told(
+    case: FindingCase, source: MockSource, tmp_path: Path, arms: str, words: tuple[str, ...]
+) -> None:
+    mocks = {"both": "AB", "first": "A", "second": "B"}[arms]
+    source.value = twice
+    source.about = lambda block, letter: (
+        {"match": MATCH | {"engine_version": "mock 1"}} if letter in mocks else {}
+    )
+    case.session.baselines = Baselines(tmp_path, frozenset(words))
+    case.compare(arm(), against=arm(engine=OLD)).shows(lower(SHARE, by=pp(5)))
+    assert case.conclude().outcome == "pass"
+    assert not list(tmp_path.rglob("f.json"))
+    assert case.session.baselines.written == []
+    assert case.session.messages == [
+        "--rllm-baseline stores nothing of f [c]: a mock engine measured it, and its numbers are "
+        "of no real engine"
+    ] * bool(words)

@@ -95,6 +95,9 @@ def test_a_replay_gives_the_same_verdict_bit_for_bit(live, replay, pytester, rec
     then = json.loads((live[1] / "live.json").read_text())
     again = json.loads((pytester.path / "again.json").read_text())
     assert again.pop("records") != then.pop("records")
+    assert (again.pop("replayed"), then.pop("replayed")) == (True, False)
+    ((now,), (first,)) = (told["rows"] for told in (again, then))
+    assert now.pop("records") != first.pop("records")
     assert again == then
     assert len(list((recorded / "servers").iterdir())) == before
 
@@ -211,7 +214,8 @@ def test_an_unusable_baseline_is_an_error_not_a_verdict(replay, pytester, text, 
 def test_an_undecided_finding_skips_or_fails_as_told(replay, monkeypatch) -> None:
     """No 24 questions can tell an effect of theirs from one that is a hair away."""
     result = replay("--rllm-report", "json:now.json")
-    estimate = json.loads(Path("now.json").read_text())["claims"][0]["estimate"]
+    (row,) = json.loads(Path("now.json").read_text())["rows"]
+    estimate = row["judgements"][0]["verdicts"][0]["estimate"]
     close = f"higher(ACCURACY, by=pp({100 * estimate - 0.5:.3f}))"
     result = replay(claims=close)
     result.assert_outcomes(skipped=1)

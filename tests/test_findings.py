@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from doubles.mock_session import DeclaringEngine, mock_engines
 from doubles.mock_source import RecordingMockSource
 from doubles.synthetic import MATCH
 
@@ -205,3 +206,25 @@ def test_reworded_sentences_leave_a_baseline_as_it_is(
         assert ended(session(f"--rllm-baseline={words}")) == {"passed": 2}
         assert ("the plain model" in (stored / "one.json").read_text()) is label
     assert ended(session()) == {"passed": 2}
+
+
+def test_numbers_of_a_mock_engine_are_not_stored_and_the_session_says_so(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = RecordingMockSource(
+        lambda block, letter: (1.0, 8 * (letter == "A")),
+        about=lambda block, letter: {"match": MATCH | {"engine_version": "mock 1"}},
+        folder=pytester.path / "records",
+    )
+    with monkeypatch.context() as patched:
+        mock_engines(patched, source, {"vllm": DeclaringEngine("a mock")})
+        pytester.makepyfile(test_one=FINDING.replace("NAME", "one"))
+        words, model = "--rllm-baseline=create", "--rllm-model=tiny"
+        live = pytester.runpytest_inprocess(*ARGS, words, model, "--rllm-record=records")
+    replay = pytester.runpytest_inprocess(*ARGS, words, model, "--rllm-replay=records")
+    for result in (live, replay):
+        assert ended(result) == {"passed": 1}
+        result.stdout.fnmatch_lines(
+            ["--rllm-baseline stores nothing of one ?tiny?: a mock engine measured it, *"]
+        )
+    assert not list(pytester.path.rglob("one.json"))

@@ -336,24 +336,28 @@ def test_no_json_makes_the_parser_raise(contents: list[Any]) -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        [said({}, finish="abort"), DONE],
-        [said({}, finish="abort")],
-        [said({"content": ""}, used=3, finish="abort"), event({"choices": [], "usage": {}}), DONE],
+        [choice({}, finish="abort"), DONE],
+        [choice({}, finish="abort")],
+        [
+            choice({"content": ""}, used=3, finish="abort"),
+            event({"choices": [], "usage": {}}),
+            DONE,
+        ],
     ],
     ids=["done", "closed", "usage"],
 )
 def test_a_request_that_the_engine_aborted_has_failed(rest: list[bytes]) -> None:
-    stream = at_once(said({"content": "So: "}, used=3), *rest)
+    stream = at_once(choice({"content": "So: "}, used=3), *rest)
     assert stream.error == "the engine aborted the request"
     assert stream.finish_reason == "abort"
     assert stream.deltas == [Delta(1.0, "content", 3, "So: ")], "what had arrived is kept"
 
 
 def test_an_abort_is_named_before_the_connection_that_broke_after_it() -> None:
-    stream = parse([(1.0, said({}, finish="abort"))], "ConnectionResetError")
+    stream = parse([(1.0, choice({}, finish="abort"))], "ConnectionResetError")
     assert stream.error == "the engine aborted the request"
 
 
 def test_an_answer_that_ends_otherwise_was_not_aborted() -> None:
     for reason in ("stop", "length", "tool_calls", "aborted-not"):
-        assert at_once(said({"content": "7"}), said({}, finish=reason), DONE).error is None
+        assert at_once(choice({"content": "7"}), choice({}, finish=reason), DONE).error is None

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pytest_rllm.datasets.prompts import choose
-from pytest_rllm.engines.base import EngineError
+from pytest_rllm.engines.base import Endpoint, EngineError
 from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.pool import Pool
@@ -24,12 +24,14 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.metrics import KV_PEAK, counted
 from pytest_rllm.models import PAIRS
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session.sources import Live
+from pytest_rllm.session import comparison
+from pytest_rllm.session.sources import EngineDied, Live, Place
 from pytest_rllm.telemetry.gpu import Gpu
-from pytest_rllm.verdicts.validity import busiest
+from pytest_rllm.verdicts.void_blocks import busiest
 
 TINY = PAIRS["tiny"]
 
@@ -244,7 +246,12 @@ def test_a_page_tells_what_is_on() -> None:
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("records")
     with Pool(folder / "servers") as pool:
-        yield Live(VllmEngine(), TINY, pool, Gpu(), folder, Progress(None))
+        yield one_engine(VllmEngine(), pool, folder)
+
+
+def one_engine(engine: Endpoint, pool: Pool, folder: Path) -> Live:
+    """Measures on one engine, whatever an arm names."""
+    return Live(lambda _text: engine, TINY, pool, Gpu(), folder, Progress(None))
 
 
 def asked(serving: Serving, n: int = 8, tokens: int = 24) -> Arm:
@@ -254,7 +261,11 @@ def asked(serving: Serving, n: int = 8, tokens: int = 24) -> Arm:
 
 def measured(live: Live, arm: Arm, name: str) -> Run:
     live.prepare([arm])
-    return live.run(arm, Path(f"{name}.jsonl"), arm.about() | {"arm": name, "where": name})
+    return live.run(arm, Path(f"{name}.jsonl"), header_of(arm, name), Place(name))
+
+
+def header_of(arm: Arm, name: str) -> Header:
+    return comparison.header_of(arm, Header(), name=name, side=None, blocks=1)
 
 
 @pytest.mark.engine
@@ -272,9 +283,9 @@ def test_contract_of_the_stream_and_the_metrics(live: Live) -> None:
     assert counted(run, "generation_tokens") == 8 * 120
     assert 0 < KV_PEAK.of_run(run) <= 1
     assert run.series["kv_capacity_tokens"][1][0] == 6400
-    assert run.about["match"]["engine_version"] == VllmEngine().version()
-    assert run.about["client"]["streams"] >= 1
-    assert run.about["client"]["events_per_s"] > busiest(run)
+    assert run.header.match["engine_version"] == VllmEngine().version()
+    assert run.header.client["streams"] >= 1
+    assert run.header.client["events_per_s"] > busiest(run)
 
 
 @pytest.mark.engine
@@ -283,7 +294,7 @@ def test_an_engine_killed_in_mid_run_leaves_its_samples_and_no_process(
 ) -> None:
     arm = asked(Serving(), n=40, tokens=64)
     live.prepare([arm])
-    server = live.pool.serve(live.engine, arm.serving, TINY)
+    server = live.pool.serve(live.engine_of(""), arm.serving, TINY)
     (api,) = psutil.Process(server.process.pid).children()
     processes = [api, *api.children(recursive=True)]
 
@@ -292,8 +303,9 @@ def test_an_engine_killed_in_mid_run_leaves_its_samples_and_no_process(
             api.kill()
 
     monkeypatch.setattr(live, "say", kill_after_eight)
-    with pytest.raises(EngineError, match="died in the middle of a run") as caught:
-        live.run(arm, Path("killed.jsonl"), arm.about() | {"arm": "A", "where": "killed"})
+    with pytest.raises(EngineDied, match="died in the middle of a run") as caught:
+        live.run(arm, Path("killed.jsonl"), header_of(arm, "A"), Place("killed"))
+    assert caught.value.engine == arm.engine
     run = read_run(live.folder / "killed.jsonl")
     finished = [s for s in run.samples if s.error is None]
     assert len(run.samples) == 40
@@ -310,7 +322,7 @@ def test_a_model_that_is_no_model_shows_what_vllm_said(live: Live, tmp_path: Pat
     (tmp_path / "config.json").write_text('{"model_type": "no_such_model"}')
     broken = replace(TINY, name="broken", reasoning=str(tmp_path))
     with pytest.raises(EngineError, match="ended with status 1") as caught:
-        live.pool.serve(live.engine, Serving(), broken)
+        live.pool.serve(live.engine_of(""), Serving(), broken)
     assert "no_such_model" in str(caught.value)
 
 
@@ -318,12 +330,12 @@ def test_a_model_that_is_no_model_shows_what_vllm_said(live: Live, tmp_path: Pat
 def test_a_server_that_runs_already_is_measured_by_its_url(live: Live, tmp_path: Path) -> None:
     """It serves the model under a name that is not ours, and is up when we have left."""
     named = Serving(flags=("--served-model-name", "the-model-of-somebody"))
-    running = live.pool.serve(live.engine, named, TINY)
+    running = live.pool.serve(live.engine_of(""), named, TINY)
     engine = VllmEngine(build_named(f"{running.url}/v1/"))
     assert engine.version() == VllmEngine().version()
     assert engine.model_name == "the-model-of-somebody"
     with Pool(tmp_path / "servers") as pool:
-        theirs = Live(engine, TINY, pool, Gpu(), tmp_path, Progress(None))
+        theirs = one_engine(engine, pool, tmp_path)
         run = measured(theirs, asked(Serving()), "url")
         assert [s.error for s in run.samples] == [None] * 8
         assert counted(run, "generation_tokens") == 8 * 24
