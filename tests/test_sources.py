@@ -16,7 +16,7 @@ from doubles.mock_session import DeclaringEngine
 from doubles.scripted_server import AnswerScript, Reply, ScriptedServer
 from doubles.synthetic import record, run, sample
 
-from pytest_rllm.engines.api_snapshot import Contract
+from pytest_rllm.engines.api_snapshot import ApiSnapshot
 from pytest_rllm.engines.base import Capabilities, Endpoint, EngineError
 from pytest_rllm.engines.pool import Attached, Server
 from pytest_rllm.experiment.serving import Serving
@@ -36,7 +36,7 @@ from pytest_rllm.session.sources import (
 )
 from pytest_rllm.telemetry.gpu import Gpu
 
-SAID = Contract("vllm", "vllm", "1", "tiny: reasoning", (), ("delta.reasoning",), (), {}, "t")
+SAID = ApiSnapshot("vllm", "vllm", "1", "tiny: reasoning", (), ("delta.reasoning",), (), {}, "t")
 QUICK = AnswerScript(first_s=0.0, gap_s=0.0)
 ENGINES = {
     "new": DeclaringEngine("engine 2", Capabilities()),

@@ -1,8 +1,8 @@
-"""The canary of an engine's contract: what a release renamed or changed, told before findings are.
+"""The differences between two API contracts of an engine: what a release renamed or changed.
 
-Contracts are stored in ``baselines/contracts/<distribution>-<version>.json``. They are observed of
-the bundled reasoning model served the default way: every machine has it, and nothing optional, as
-the metrics of speculation, comes and goes with it.
+Contracts are stored in ``baselines/contracts/<distribution>-<version>.json``. They are observed on
+the bundled reasoning model served in the default way: every machine has it, and optional parts, such
+as the metrics of speculation, are absent from all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 
-from .api_snapshot import Contract
+from .api_snapshot import ApiSnapshot
 
 ALIKE = 0.6
 """Two names are one that was renamed when they share so much of their words. Renames that were:
@@ -45,7 +45,7 @@ class Change:
         return f"{_SAID.get(self.part, self.part)} {self.kind}: {names}"
 
 
-def changes(old: Contract, new: Contract) -> list[Change]:
+def changes(old: ApiSnapshot, new: ApiSnapshot) -> list[Change]:
     """Every difference of two contracts, each once and by part; what is only new comes last."""
     found = _of_metrics(_families(old), _families(new))
     parts: tuple[tuple[Part, Sequence[str], Sequence[str]], ...] = (
@@ -68,7 +68,7 @@ class _Families:
     labels: Mapping[str, Sequence[str]]
 
 
-def _families(contract: Contract) -> _Families:
+def _families(contract: ApiSnapshot) -> _Families:
     types: dict[str, str] = {}
     labels: dict[str, list[str]] = {}
     for family in contract.metrics:
@@ -137,12 +137,12 @@ def _alike(one: str, other: str) -> float:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """How the canary ends, why in sentences, and the contract that is to be stored now."""
+class ApiCheck:
+    """Whether an engine keeps its contract, why in sentences, and the contract to store now."""
 
     ending: Literal["pass", "fail"]
     lines: Sequence[str] = field(repr=False)
-    store: Contract | None = field(default=None, repr=False)
+    store: ApiSnapshot | None = field(default=None, repr=False)
 
     @property
     def kept(self) -> bool:
@@ -152,7 +152,7 @@ class Decision:
         return "\n".join(self.lines)
 
 
-def decide(fresh: Contract, stored: Sequence[Contract], words: frozenset[str]) -> Decision:
+def decide(fresh: ApiSnapshot, stored: Sequence[ApiSnapshot], words: frozenset[str]) -> ApiCheck:
     """Whether an engine keeps its contract.
 
     The stored contract of the same version must be equal. Without one, the nearest older version
@@ -168,7 +168,7 @@ def decide(fresh: Contract, stored: Sequence[Contract], words: frozenset[str]) -
     ours = [c for c in stored if (c.engine, c.distribution) == (fresh.engine, fresh.distribution)]
     others = sorted({c.served for c in ours} - {fresh.served})
     if others:
-        return Decision(
+        return ApiCheck(
             "fail",
             [
                 f"stored contracts of {fresh.distribution} are of {', '.join(others)}; this one is "
@@ -180,10 +180,10 @@ def decide(fresh: Contract, stored: Sequence[Contract], words: frozenset[str]) -
         return _of_new_version(fresh, ours, words)
     found = changes(same, fresh)
     if not found:
-        return Decision("pass", [f"{fresh.name} keeps its stored contract"])
+        return ApiCheck("pass", [f"{fresh.name} keeps its stored contract"])
     if "fix" in words:
-        return Decision("pass", [f"{fresh.name}, stored anew:", *map(str, found)], fresh)
-    return Decision(
+        return ApiCheck("pass", [f"{fresh.name}, stored anew:", *map(str, found)], fresh)
+    return ApiCheck(
         "fail",
         [
             f"{fresh.name} does not keep its stored contract:",
@@ -193,13 +193,15 @@ def decide(fresh: Contract, stored: Sequence[Contract], words: frozenset[str]) -
     )
 
 
-def _of_new_version(fresh: Contract, ours: Sequence[Contract], words: frozenset[str]) -> Decision:
+def _of_new_version(
+    fresh: ApiSnapshot, ours: Sequence[ApiSnapshot], words: frozenset[str]
+) -> ApiCheck:
     create = "create" in words
     if not ours:
         why = f"no contract of {fresh.distribution} is stored, so nothing tells what it must be"
         if create:
-            return Decision("pass", [f"{why}: {fresh.name} is stored now"], fresh)
-        return Decision("fail", [f"{why}: store it with --rllm-baseline=create once reviewed"])
+            return ApiCheck("pass", [f"{why}: {fresh.name} is stored now"], fresh)
+        return ApiCheck("fail", [f"{why}: store it with --rllm-baseline=create once reviewed"])
     near = _nearest(fresh.version, ours)
     found = changes(near, fresh)
     stands = "is stored now" if create else "is not stored"
@@ -208,13 +210,13 @@ def _of_new_version(fresh: Contract, ours: Sequence[Contract], words: frozenset[
         *(map(str, found) if found else ["no change"]),
     ]
     if create:
-        return Decision("pass", lines, fresh)
+        return ApiCheck("pass", lines, fresh)
     if all(change.kind == "new" and change.part != "sampling" for change in found):
-        return Decision("pass", lines)
-    return Decision("fail", [*lines, "store it with --rllm-baseline=create once reviewed"])
+        return ApiCheck("pass", lines)
+    return ApiCheck("fail", [*lines, "store it with --rllm-baseline=create once reviewed"])
 
 
-def _nearest(version: str, stored: Sequence[Contract]) -> Contract:
+def _nearest(version: str, stored: Sequence[ApiSnapshot]) -> ApiSnapshot:
     """The newest of those that are older, else the oldest."""
     ordered = sorted(stored, key=lambda c: _order(c.version))
     older = [c for c in ordered if _order(c.version) < _order(version)]

@@ -1,6 +1,5 @@
-"""The contract of an engine, as a running server shows it: the names and defaults relied on here.
-
-It is stored per version and compared by ``api_diff``.
+"""The API contract of an engine, as a running server shows it: the names and defaults that findings
+rely on. It is stored per version and compared by ``api_diff``.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class SnapshotError(ValueError):
 
 
 @dataclass(frozen=True)
-class Contract:
+class ApiSnapshot:
     """What one version of an engine promises, as observed.
 
     Attributes:
@@ -106,7 +105,7 @@ class Contract:
         return cls(**values)
 
 
-def observe(server: Server) -> Contract:
+def observe(server: Server) -> ApiSnapshot:
     """Ask a running server for its contract: one short request, and its telemetry page.
 
     Raises:
@@ -129,7 +128,7 @@ def observe(server: Server) -> Contract:
             f"the contract of {engine.name} {engine.version()} cannot be observed: "
             f"{type(error).__name__}: {error}{said}\n{server.last_words()}"
         ) from error
-    return Contract(
+    return ApiSnapshot(
         engine=engine.name,
         distribution=engine.distribution,
         version=engine.version(),
@@ -199,14 +198,14 @@ def _template(engine: Endpoint, chunks: Sequence[Mapping[str, Any]]) -> str:
 # ---- stored
 
 
-def path_in(folder: Path, contract: Contract) -> Path:
+def path_in(folder: Path, contract: ApiSnapshot) -> Path:
     """Where a contract is stored: ``<distribution>-<version>.json``."""
     return folder / (
         re.sub(r"[^\w.+-]", "_", f"{contract.distribution}-{contract.version}") + ".json"
     )
 
 
-def stored(folder: Path) -> list[Contract]:
+def stored(folder: Path) -> list[ApiSnapshot]:
     """Every contract of a folder, in the order of the files' names; none without the folder.
 
     Raises:
@@ -221,7 +220,7 @@ def stored(folder: Path) -> list[Contract]:
     return found
 
 
-def read(path: Path) -> Contract:
+def read(path: Path) -> ApiSnapshot:
     """Read one contract.
 
     Raises:
@@ -229,7 +228,7 @@ def read(path: Path) -> Contract:
     """
     back = "fix the file, or restore it with `git checkout`"
     try:
-        return Contract.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return ApiSnapshot.from_json(json.loads(path.read_text(encoding="utf-8")))
     except SnapshotError as error:
         raise SnapshotError(f"{path}: {error}") from error
     except OSError as error:
@@ -242,7 +241,7 @@ def read(path: Path) -> Contract:
         ) from error
 
 
-def write(contract: Contract, path: Path) -> None:
+def write(contract: ApiSnapshot, path: Path) -> None:
     """Write one contract, one name per line, whole or not at all; its folder too."""
     text = json.dumps(contract.to_json(), indent=1, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)

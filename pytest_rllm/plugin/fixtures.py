@@ -12,7 +12,7 @@ from .findings import MARK, case_id, finding_id, records_of
 
 if TYPE_CHECKING:
     from ..datasets.prompts import Prompt
-    from ..engines.api_diff import Decision as ApiCheck
+    from ..engines.api_diff import ApiCheck
     from ..engines.base import Endpoint
     from ..models import ModelPair
     from ..records.run import Run

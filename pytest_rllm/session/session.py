@@ -16,7 +16,7 @@ from ..baselines.format import BaselineError
 from ..baselines.machines import Machine, machine
 from ..baselines.store import Baselines
 from ..engines import api_diff, api_snapshot, engine_named
-from ..engines.api_diff import Decision as ApiCheck
+from ..engines.api_diff import ApiCheck
 from ..engines.base import Endpoint
 from ..engines.pool import Pool
 from ..experiment.arm import Arm

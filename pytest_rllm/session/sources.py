@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..engines import api_diff
-from ..engines.api_snapshot import Contract as ApiSnapshot
-from ..engines.api_snapshot import observe
+from ..engines.api_snapshot import ApiSnapshot, observe
 from ..engines.base import Endpoint, EngineError
 from ..engines.http import NO_ANSWER, ask
 from ..engines.pool import Pool, Server
