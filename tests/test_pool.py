@@ -52,6 +52,7 @@ def test_a_serving_is_started_once_and_stopped_at_the_end(in_tmp: Path) -> None:
         processes = psutil.Process(first.process.pid).children(recursive=True)
         assert processes
     assert gone(processes)
+    assert first.status == 0  # of the supervisor, which was told to end its server
     assert not first.alive
     assert not other.alive
 

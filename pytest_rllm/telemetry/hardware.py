@@ -29,7 +29,7 @@ def hardware_id(gpu: Gpu, *, on_cpu: bool) -> str:
         on_cpu: whether the engine serves on the CPU, even if there are GPUs.
     """
     if on_cpu or gpu.why_not:
-        return f"cpu-{_cpu_vendor()}-{_isa()}-{_cores()}c"
+        return f"cpu-{_cpu_vendor()}-{instruction_set()}-{_cores()}c"
     name = re.sub(r"[^a-z0-9]+", "-", gpu.devices[0].name.lower()).strip("-")
     return f"gpu-{name}-{len(gpu.devices)}x"
 
@@ -61,7 +61,8 @@ def _cpu_vendor() -> str:
     return known.get(vendor[1] if vendor else "", platform.machine().lower())
 
 
-def _isa() -> str:
+def instruction_set() -> str:
+    """The best of ``ISA`` that the CPU has, ``base`` for none of them."""
     flags = re.search(r"^(?:flags|Features)\s*:(.*)", _cpuinfo(), re.MULTILINE)
     have = set(flags[1].split()) if flags else set()
     return next((name for name, flag in ISA if flag in have), "base")
