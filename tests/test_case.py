@@ -37,6 +37,7 @@ def trial(tmp_path: Path, source: WrittenDown) -> Trial:
         source=lambda _pair: source,
         baselines=Baselines(tmp_path),
         records=tmp_path,
+        shown_records=tmp_path,
         builds=None,
         machine=lambda hardware: Machine(hardware, {"time": 0.0}, 8),
     )
