@@ -36,11 +36,11 @@ def told(old: ApiSnapshot, new: ApiSnapshot) -> list[str]:
     return [str(change) for change in changes(old, new)]
 
 
-def with_metrics(*families: str) -> Contract:
+def with_metrics(*families: str) -> ApiSnapshot:
     return replace(BASE, metrics=families)
 
 
-def version(text: str, **values: Any) -> Contract:
+def version(text: str, **values: Any) -> ApiSnapshot:
     return replace(BASE, version=text, **values)
 
 

@@ -1,8 +1,8 @@
 """The differences between two API contracts of an engine: what a release renamed or changed.
 
 Contracts are stored in ``baselines/contracts/<distribution>-<version>.json``. They are observed on
-the bundled reasoning model served in the default way: every machine has it, and optional parts, such
-as the metrics of speculation, are absent from all of them.
+the bundled reasoning model served in the default way: every machine has it, and optional parts,
+such as the metrics of speculation, are absent from all of them.
 """
 
 from __future__ import annotations

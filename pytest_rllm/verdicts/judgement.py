@@ -76,7 +76,7 @@ class Judgement:
     @property
     def decided(self) -> bool:
         """Whether more blocks cannot change a verdict."""
-        waiting = any(reason.by_engine is None for reason in self.reasons)
+        waiting = any(reason.by_engine is None and reason.side for reason in self.reasons)
         return not waiting and all(j.verdict != "inconclusive" for j in self.verdicts)
 
     def to_json(self) -> dict[str, Any]:
