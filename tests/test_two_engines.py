@@ -50,6 +50,41 @@ def test_arms_carry_the_labels_of_their_engines(case: FindingCase, source: MockS
     assert [run.header.engine for run in comparison.blocks[0]] == ["", OTHER]
 
 
+def test_two_builds_of_one_label_are_told_apart_by_how_the_arms_name_them(
+    tmp_path: Path, source: MockSource
+) -> None:
+    other = DeclaringEngine(OURS)
+    session = measuring(source, tmp_path, DeclaringEngine(OURS))
+    session._engines["vllm@./other"] = other
+    case = FindingCase("f", "c", "A sentence.", "x", session, PAIRS["tiny"], Path("f/c"))
+    found = case.compare(arm(), against=arm(engine="vllm@./other")).shows(lower(TIME, by=pct(10)))
+    assert found.arms == (
+        f"{OURS}: reasoning on easy",
+        f"{OURS} (vllm@./other): reasoning on easy",
+    )
+
+
+@pytest.mark.parametrize(
+    ("templates", "invalid"),
+    [
+        (("a1 of 9 tokens", "b2 of 9 tokens"), True),
+        (("a1 of 9 tokens", "9 tokens, ids not told"), False),
+        (("a1 of 9 tokens", "8 tokens, ids not told"), True),
+        (("8 tokens, ids not told", "9 tokens, ids not told"), True),
+        (("a1 of 9 tokens", "not told"), False),
+        (("not told", "not told"), False),
+        (("a1 of 9 tokens", None), False),
+    ],
+)
+def test_templates_are_compared_as_far_as_both_engines_tell_them(
+    case: FindingCase, source: MockSource, templates: tuple[Any, Any], invalid: bool
+) -> None:
+    source.about = lambda block, letter: {"template": templates["AB".index(letter)]}
+    found = case.compare(arm(), against=arm(engine=OTHER)).shows(lower(TIME, by=pct(10)))
+    assert found.verdict == ("invalid" if invalid else "holds")
+    assert bool(found.reasons) is invalid
+
+
 def test_arms_of_one_engine_do_not_name_it(case: FindingCase) -> None:
     comparison = case.compare(arm(engine=OTHER), against=arm(engine=OTHER, serving=CACHING))
     found = comparison.shows(lower(TIME, by=pct(10)))

@@ -31,6 +31,7 @@ CONVERSATION = (
 """Asked by no data set, so it leaves no prefix in a cache that a question could hit. Without a
 system message: some chat templates refuse one."""
 TOKENS = 24
+NOT_TOLD = "not told"
 OTHERS = ("python_", "process_", "http_")
 """Families on the page that come from the libraries that serve it, not from the engine."""
 
@@ -137,7 +138,8 @@ def observe(server: Server) -> ApiSnapshot:
         delta_fields=tuple(sorted({name for chunk in chunks for name in _fields(chunk)})),
         usage_fields=tuple(_leaves(chunks)),
         sampling=sampling or {},
-        template=_template(engine, chunks),
+        # A mock has no chat template, and its numbers of tokens are no model's.
+        template=NOT_TOLD if engine.capabilities.is_mock else _template(engine, chunks),
     )
 
 
@@ -192,7 +194,7 @@ def _template(engine: Endpoint, chunks: Sequence[Mapping[str, Any]]) -> str:
         return f"{digest} of {len(ids)} tokens"
     counts = [(c.get("usage") or {}).get("prompt_tokens") for c in chunks]
     count = next((n for n in counts if n), None)
-    return "not told" if count is None else f"{count} tokens, ids not told"
+    return NOT_TOLD if count is None else f"{count} tokens, ids {NOT_TOLD}"
 
 
 # ---- stored

@@ -224,14 +224,27 @@ def header_of(
 
 
 def arm_names(first: Arm, second: Arm, label: Callable[[str], str] = str) -> tuple[str, str]:
-    """What tells two arms apart: serving and tiers always, the rest where it differs."""
-    return _name(first, second, label), _name(second, first, label)
+    """What tells two arms apart: serving and tiers always, the rest where it differs.
+
+    Engines are named where they differ; two builds of one label by how the arms name them, too.
+    """
+    engines = first.engine, second.engine
+    if first.engine == second.engine:
+        called = ["", ""]
+    else:
+        labels = [label(engine) for engine in engines]
+        alike = labels[0] == labels[1]
+        called = [
+            f"{text} ({engine})" if alike and engine else text
+            for text, engine in zip(labels, engines, strict=True)
+        ]
+    return _name(first, second, called[0]), _name(second, first, called[1])
 
 
-def _name(arm: Arm, other: Arm, label: Callable[[str], str]) -> str:
+def _name(arm: Arm, other: Arm, engine: str) -> str:
     words = [f"{arm.serving} on {'+'.join(dict.fromkeys(p.tier for p in arm.prompts))}"]
-    if arm.engine != other.engine:
-        words[0] = f"{label(arm.engine)}: {words[0]}"
+    if engine:
+        words[0] = f"{engine}: {words[0]}"
     if arm.workload != other.workload:
         words.append(str(arm.workload))
     if arm.sampling != other.sampling:
