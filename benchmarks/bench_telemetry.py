@@ -44,7 +44,7 @@ def options() -> argparse.Namespace:
 def measure(chosen: argparse.Namespace, folder: Path) -> list[dict[bool, Run]]:
     """Pairs of runs with telemetry (True) and without (False), in the order ABBA, on one server."""
     engine, pair, serving = engine_named("vllm"), pair_named(chosen.model), Serving()
-    sampling = Sampling(chosen.tokens, ignore_eos=True)
+    sampling = Sampling(chosen.tokens, fixed_length=True)
     prompts = choose(pair.tiers, "hard", n=chosen.requests)
     requests = [Request(prompt, engine.body(prompt, sampling)) for prompt in prompts]
     host, gpu = Host(), Gpu()

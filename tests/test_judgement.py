@@ -50,7 +50,7 @@ BROKEN: dict[str, tuple[Callable[[str], Run], Claim, str]] = {
     "requests fail": (
         lambda name: arm(name, errors=8),
         RIGHT,
-        "{}: 8 of 96 requests failed: HTTP 500",
+        "{}: 48 of 576 requests failed: HTTP 500",
     ),
     "no reasoning": (
         without_reasoning,
@@ -81,11 +81,15 @@ BROKEN: dict[str, tuple[Callable[[str], Run], Claim, str]] = {
 }  # fmt: skip
 
 
+ENOUGH = 6
+"""Blocks that tell a fault of one arm from chance."""
+
+
 @pytest.mark.parametrize(("make", "claim", "text"), BROKEN.values(), ids=BROKEN)
 def test_what_the_first_arms_engine_broke_is_said(
     make: Callable[[str], Run], claim: Claim, text: str
 ) -> None:
-    found = judge_blocks([claim, FEW_FAILURES], [(make("A"), arm("B"))])
+    found = judge_blocks([claim, FEW_FAILURES], [(make("A"), arm("B"))] * ENOUGH)
     wanted = Reason(text.format("A"), (claim.slug,), side="A", by_engine=True)
     assert found.broken == found.reasons == (wanted,)
     assert [judged.verdict for judged in found.verdicts] == ["invalid", "holds"]
@@ -96,7 +100,7 @@ def test_what_the_first_arms_engine_broke_is_said(
 def test_what_the_second_arm_lacks_is_nothing_that_the_first_broke(
     make: Callable[[str], Run], claim: Claim, text: str
 ) -> None:
-    found = judge_blocks([claim], [(arm("A"), make("B"))])
+    found = judge_blocks([claim], [(arm("A"), make("B"))] * ENOUGH)
     assert found.reasons == (Reason(text.format("B"), (claim.slug,), side="B", by_engine=True),)
     assert (found.broken, found.verdict) == ((), "invalid")
 
@@ -105,7 +109,7 @@ def test_what_the_second_arm_lacks_is_nothing_that_the_first_broke(
 def test_what_both_arms_lack_is_neithers(
     make: Callable[[str], Run], claim: Claim, text: str
 ) -> None:
-    found = judge_blocks([claim], [(make("A"), make("B"))])
+    found = judge_blocks([claim], [(make("A"), make("B"))] * ENOUGH)
     assert {reason.side for reason in found.reasons} == {None}
     texts = dict.fromkeys((text.format("A"), text.format("B")))
     assert [reason.text for reason in found.reasons] == list(texts)
@@ -120,7 +124,8 @@ def test_failures_that_may_be_chance_are_looked_at_further(
 ) -> None:
     found = judge_blocks([RIGHT], [(arm("A", errors[0]), arm("B", errors[1]))])
     assert {(reason.side, reason.by_engine) for reason in found.reasons} == {(side, None)}
-    assert (found.verdict, found.broken, found.decided) == ("invalid", (), False)
+    assert (found.verdict, found.broken) == ("invalid", ())
+    assert found.decided is (side is None), "what both arms do alike, more blocks do not change"
 
 
 def test_more_blocks_tell_whether_failures_were_chance() -> None:
@@ -146,10 +151,18 @@ def test_an_answer_in_one_delta_is_the_engines_doing_when_it_holds_more_than_one
 ) -> None:
     whole = sample("q0", deltas=[Delta(0.5, "content", tokens, "7")])
     others = sample("q1", tokens=18 - tokens), sample("q2")  # as many tokens as in the other arm
-    found = judge_blocks([no_worse(TBT, within=pct(5))], [(run(whole, *others), arm("B", of=3))])
+    pair = (run(whole, *others), arm("B", of=3))
+    found = judge_blocks([no_worse(TBT, within=pct(5))], [pair] * ENOUGH)
     (reason,) = found.reasons
     assert reason.text.startswith("TBT: the answer to q0 ")
     assert (reason.side, reason.by_engine, bool(found.broken)) == ("A", by_engine, by_engine)
+
+
+def test_one_odd_answer_among_many_blocks_breaks_nothing_yet() -> None:
+    odd, whole = (without_first_token("A"), arm("B")), (arm("A"), arm("B"))
+    found = judge_blocks([FIRST_TOKEN], [odd, *[whole] * 11])
+    (reason,) = found.reasons
+    assert (reason.side, reason.by_engine, found.broken, found.decided) == ("A", None, (), False)
 
 
 def test_one_cause_is_said_once_with_all_the_claims_that_it_costs() -> None:

@@ -142,7 +142,7 @@ def test_the_pace_is_kept(serve: Serve) -> None:
 
     server = serve("--seconds-per-token", "0.01", "--first-token-s", "0.1")
     begun = monotonic()
-    answered(server, EASY[0], Sampling(20, ignore_eos=True))
+    answered(server, EASY[0], Sampling(20, fixed_length=True))
     assert monotonic() - begun >= 0.1 + 19 * 0.01
 
 

@@ -78,7 +78,7 @@ def test_a_running_server_that_we_could_start_keeps_what_it_tells_and_loses_the_
 
 def test_it_asks_for_no_more_than_the_api_has() -> None:
     engine = OpenAIEndpoint()
-    assert engine.body(PROMPTS[0], Sampling(9, ignore_eos=True)).keys() == {
+    assert engine.body(PROMPTS[0], Sampling(9, fixed_length=True)).keys() == {
         "model",
         "messages",
         "temperature",

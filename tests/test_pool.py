@@ -337,7 +337,7 @@ def test_what_is_not_declared_is_refused_before_anything_is_started(
 def test_a_fixed_length_is_refused_where_it_is_not_declared() -> None:
     engine = Bare("")
     assert engine.cannot(Serving(), Sampling(8)) is None
-    reason = engine.cannot(Serving(), Sampling(8, ignore_eos=True))
+    reason = engine.cannot(Serving(), Sampling(8, fixed_length=True))
     assert reason == (
         "the engine 'script' cannot run answers to a fixed length: their model ends them"
     )

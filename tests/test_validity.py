@@ -192,7 +192,7 @@ def test_speed_is_compared_between_equal_lengths_only(claim: Claim) -> None:
     longer = run(*four(tokens=10))
     assert found(longer, claims=[claim]) == [
         f"output lengths apart: 40 against 36 tokens; {claim.metric} can be compared only between "
-        "equal lengths (Sampling(ignore_eos=True))"
+        "equal lengths (Sampling(fixed_length=True))"
     ]
     assert found(longer, claims=[RIGHT, lower(E2E, by=pct(5))]) == []
 
@@ -445,7 +445,7 @@ def test_a_budget_that_is_too_small_for_both_arms_carries_no_verdict() -> None:
             id="two budgets",
         ),
         pytest.param(
-            *(ran_out(arm, 1.0, sampling=Sampling(8, ignore_eos=True)) for arm in "AB"),
+            *(ran_out(arm, 1.0, sampling=Sampling(8, fixed_length=True)) for arm in "AB"),
             id="fixed length",
         ),
     ],

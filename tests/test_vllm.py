@@ -87,7 +87,7 @@ def test_reasoning_that_is_marked_in_a_way_that_is_not_known_is_refused() -> Non
 def test_requests_ask_for_running_usage_and_a_fixed_length() -> None:
     engine = VllmEngine()
     (prompt,) = choose(TINY.tiers, "hard", n=1)
-    assert engine.body(prompt, Sampling(9, ignore_eos=True)) == {
+    assert engine.body(prompt, Sampling(9, fixed_length=True)) == {
         "model": "under-test",
         "messages": [{"role": "user", "content": prompt.text}],
         "temperature": 0.6,
@@ -271,7 +271,7 @@ def one_engine(engine: Endpoint, pool: Pool, folder: Path) -> Live:
 
 def asked(serving: Serving, n: int = 8, tokens: int = 24) -> Arm:
     prompts = choose(TINY.tiers, "hard", n=n)
-    return Arm(serving, prompts, closed(4), Sampling(tokens, ignore_eos=True))
+    return Arm(serving, prompts, closed(4), Sampling(tokens, fixed_length=True))
 
 
 def measured(live: Live, arm: Arm, name: str) -> Run:

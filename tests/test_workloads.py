@@ -82,5 +82,5 @@ def test_impossible_loads_are_refused(make: Callable[[], object], message: str) 
 
 
 def test_sampling_is_the_papers_by_default() -> None:
-    assert Sampling(9) == Sampling(9, temperature=0.6, top_p=0.95, ignore_eos=False)
+    assert Sampling(9) == Sampling(9, temperature=0.6, top_p=0.95, fixed_length=False)
     assert Sampling(9, temperature=0, top_p=1)

@@ -29,7 +29,7 @@ def test_batch_size(compare, dataset, workload, model):
     def arm(in_flight: int, sampling: Sampling, *tiers: str, n: int) -> Arm:
         return Arm(Serving(), dataset(*tiers, n=n), workload.closed(in_flight), sampling)
 
-    fixed, free = Sampling(model.fixed_length, ignore_eos=True), Sampling(model.generous)
+    fixed, free = Sampling(model.fixed_length, fixed_length=True), Sampling(model.generous)
     compare(arm(16, fixed, "medium", n=192), against=arm(4, fixed, "medium", n=192)).shows(
         higher(TPS, by=pct(25)),
     )

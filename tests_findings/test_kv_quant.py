@@ -21,7 +21,7 @@ def test_kv_quant(compare, dataset, workload, model):
         Serving(kv_cache_dtype="fp8"),
         **arms,
         prompts=dataset("medium", n=480, repeats=3),
-        sampling=Sampling(model.fixed_length, ignore_eos=True),
+        sampling=Sampling(model.fixed_length, fixed_length=True),
         blocks=(12, 24, 36, 48),
         restarts=True,
     ).shows(

@@ -43,7 +43,7 @@ def test_spec_decode(compare, dataset, workload, model, drafter, temperature):
         against=Serving(),
         prompts=dataset("medium", n=96 if temperature else 480),
         workload=workload.closed(4),
-        sampling=Sampling(model.fixed_length, temperature, ignore_eos=True),
+        sampling=Sampling(model.fixed_length, temperature, fixed_length=True),
         blocks=(8,) if temperature else (10, 20, 30, 40),  # greedy n-grams save little
         restarts=True,
     ).shows(

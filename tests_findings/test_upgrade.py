@@ -44,7 +44,7 @@ def test_upgrade_speed(compare_builds, dataset, workload, model):
         Serving(),
         prompts=dataset("medium", n=8 * MOST),
         workload=workload.closed(4),
-        sampling=Sampling(model.fixed_length, ignore_eos=True),
+        sampling=Sampling(model.fixed_length, fixed_length=True),
     ).shows(
         no_worse(TBT, within=pct(5)),
         no_worse(TPS, within=pct(5)),
@@ -59,7 +59,7 @@ def test_upgrade_first_token(compare_builds, dataset, workload):
         Serving(),
         prompts=dataset("medium", n=8 * MOST, repeats=3),
         workload=workload.closed(1),
-        sampling=Sampling(2, ignore_eos=True),
+        sampling=Sampling(2, fixed_length=True),
     ).shows(
         no_worse(TTFT, within=pct(5)),
     )
@@ -120,7 +120,7 @@ def test_upgrade_speculation(compare_builds, dataset, workload, model):
         Serving(speculative="draft" if model.draft else "ngram"),
         prompts=dataset("medium", n=8 * MOST, at_most=True),
         workload=workload.closed(4),
-        sampling=Sampling(model.fixed_length, temperature=0, ignore_eos=True),
+        sampling=Sampling(model.fixed_length, temperature=0, fixed_length=True),
     ).shows(
         no_worse(ACCEPTANCE_LENGTH, within=pct(5)),
         no_worse(TBT, within=pct(10)),

@@ -69,7 +69,7 @@ def loads(pair: ModelPair) -> dict[str, Load]:
         "speed": Load(
             choose(pair.tiers, "hard", n=8 * ROUNDS),
             closed(4),
-            Sampling(128, ignore_eos=True),
+            Sampling(128, fixed_length=True),
             (TBT, TPS, E2E),
             TBT,
         ),
@@ -77,7 +77,7 @@ def loads(pair: ModelPair) -> dict[str, Load]:
             choose(pair.tiers, "medium", n=24 * ROUNDS),
             # One at a time: an answer that is held back must not change what the next one meets.
             closed(1),
-            Sampling(2, ignore_eos=True),
+            Sampling(2, fixed_length=True),
             (TTFT,),
             TTFT,
         ),

@@ -115,7 +115,7 @@ def observe(server: Server) -> ApiSnapshot:
     engine = server.engine
     prompt = Prompt("contract", "", "", "easy", "word", "contract")
     body = engine.body(
-        prompt, Sampling(TOKENS, temperature=0, ignore_eos=engine.capabilities.fixed_length)
+        prompt, Sampling(TOKENS, temperature=0, fixed_length=engine.capabilities.fixed_length)
     )
     body["messages"] = list(CONVERSATION)
     body |= engine.token_ids

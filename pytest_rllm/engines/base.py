@@ -213,7 +213,7 @@ class Endpoint(ABC):
         lacking = self.capabilities.lacking(serving)
         if lacking:
             return f"the engine {self.name!r} cannot serve {' and '.join(lacking)}"
-        if sampling is not None and sampling.ignore_eos and not self.capabilities.fixed_length:
+        if sampling is not None and sampling.fixed_length and not self.capabilities.fixed_length:
             return (
                 f"the engine {self.name!r} cannot run answers to a fixed length: "
                 "their model ends them"

@@ -227,7 +227,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         body = super().body(prompt, sampling)
         body["stream_options"]["continuous_usage_stats"] = True
-        body["ignore_eos"] = sampling.ignore_eos
+        body["ignore_eos"] = sampling.fixed_length
         return body
 
     def greedy_body(

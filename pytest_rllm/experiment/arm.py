@@ -40,11 +40,13 @@ class Arm:
     @property
     def fingerprint(self) -> str:
         """Equal for arms that measure the same thing; what a replay must find in its record."""
+        sampling = asdict(self.sampling)
+        sampling["ignore_eos"] = sampling.pop("fixed_length")  # its name in the first records
         said = {
             "serving": asdict(self.serving),
             "prompts": revision(self.prompts),
             "workload": asdict(self.workload),
-            "sampling": asdict(self.sampling),
+            "sampling": sampling,
         }
         if self.cut:
             said["cut"] = revision(self.cut)

@@ -17,13 +17,13 @@ class Sampling:
         temperature: 0 is greedy.
         top_p: nucleus mass, in (0, 1].
         max_tokens: output budget in tokens, reasoning and answer together.
-        ignore_eos: run every request to exactly ``max_tokens`` (fixed length, for speed).
+        fixed_length: run every answer to exactly ``max_tokens``, whatever ends it; for speed.
     """
 
     max_tokens: int
     temperature: float = 0.6
     top_p: float = 0.95
-    ignore_eos: bool = False
+    fixed_length: bool = False
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:

@@ -185,7 +185,7 @@ class EngineConformance:
         if not can.fixed_length:
             pytest.skip("the engine declares no answers of a fixed length")
         for tokens in (3, 5 * TOKENS):
-            stream = _stream(server, Sampling(tokens, ignore_eos=True))
+            stream = _stream(server, Sampling(tokens, fixed_length=True))
             assert (stream.usage["completion_tokens"], stream.finish_reason) == (tokens, "length")
 
     def test_every_delta_tells_its_tokens(self, server: Server, can: Capabilities) -> None:
@@ -319,7 +319,7 @@ class EngineConformance:
         self, adapter: Endpoint, can: Capabilities
     ) -> None:
         """Before anything is asked."""
-        reason = adapter.cannot(Serving(), Sampling(TOKENS, ignore_eos=True))
+        reason = adapter.cannot(Serving(), Sampling(TOKENS, fixed_length=True))
         assert (reason is None) == can.fixed_length
 
     def test_a_server_is_gone_when_it_is_stopped(
@@ -351,7 +351,7 @@ def _run(server: Server, folders: pytest.TempPathFactory) -> Run:
     """All prompts, four at a time, measured as a finding measures them."""
     engine = server.engine
     fixed = engine.capabilities.fixed_length
-    sampling = Sampling(4 * TOKENS, ignore_eos=fixed)
+    sampling = Sampling(4 * TOKENS, fixed_length=fixed)
     with RunWriter(folders.mktemp("run") / "run.jsonl", Header()) as writer:
         return drive(
             server.url,

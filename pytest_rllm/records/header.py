@@ -140,6 +140,10 @@ def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
     if "imported" in told:
         more = {key: told.pop(key) for key in ("carries", "not_kept", "doubts") if key in told}
         told["imported"] = {**told["imported"], **more}
+    if "ignore_eos" in told.get("sampling", {}):
+        sampling = dict(told["sampling"])
+        sampling["fixed_length"] = sampling.pop("ignore_eos")
+        told["sampling"] = sampling
     known = {f.name for f in fields(Header)}
     notes = {key: told.pop(key) for key in list(told) if key not in known}
     return told | ({"notes": notes} if notes else {})

@@ -12,7 +12,7 @@ from ..metrics.base import MetricUnavailable
 from .claims import Claim, Verdict
 from .judge import Blocks, Judged, Look, Spread, judge_family
 from .precedence import overall
-from .validity import Reason, Side, check
+from .validity import Reason, Side, check, differ
 
 ALPHA = 0.01
 """A difference within the margin is remarked upon when its p value is below this."""
@@ -186,7 +186,7 @@ def _unavailable(
     invalid: Mapping[str, Sequence[str]],
 ) -> Iterator[Reason]:
     """Claims whose metric a run does not hold: each cause once, with all the claims it costs."""
-    costs: dict[tuple[str, Side | None, bool], list[str]] = {}
+    costs: dict[tuple[str, Side | None, bool | None], list[str]] = {}
     for claim, judged in zip(claims, verdicts, strict=True):
         if judged.verdict == "invalid" and judged.why and not invalid[claim.slug]:
             side, by_engine = _side_without(claim, blocks)
@@ -195,21 +195,25 @@ def _unavailable(
         yield Reason(why, tuple(slugs), side, by_engine)
 
 
-def _side_without(claim: Claim, blocks: Blocks) -> tuple[Side | None, bool]:
-    """The only arm of which a metric cannot be had, and whether the engine caused that."""
-    lacking: dict[Side, bool] = {}
-    sides: tuple[Side, Side] = ("A", "B")
-    for i, side in enumerate(sides):
-        for pair in blocks:
-            try:
-                if claim.metric.per != "pair":
-                    claim.metric.of_run(pair[i])
-            except MetricUnavailable as error:
-                lacking[side] = error.by_engine
-                break
-    if len(lacking) != 1:
+def _side_without(claim: Claim, blocks: Blocks) -> tuple[Side | None, bool | None]:
+    """The only arm of which a metric cannot be had, and whether the engine caused that; None when
+    the blocks are too few to tell that from chance."""
+    if claim.metric.per == "pair":
         return None, False
-    return next(iter(lacking.items()))
+    lacking: dict[Side, list[bool]] = {"A": [], "B": []}
+    for pair in blocks:
+        for side, run in zip(lacking, pair, strict=True):
+            try:
+                claim.metric.of_run(run)
+            except MetricUnavailable as error:
+                lacking[side].append(error.by_engine)
+    sides = [side for side in lacking if lacking[side]]
+    if len(sides) != 1:
+        return None, False
+    (side,) = sides
+    if not all(lacking[side]):
+        return side, False
+    return side, True if differ(len(lacking[side]), len(blocks), 0, len(blocks)) else None
 
 
 def _blocks(claims: Sequence[Claim], blocks: Blocks, void: Mapping[int, str]) -> Iterator[Block]:

@@ -19,8 +19,8 @@ from .void_blocks import void_blocks
 
 FAILED_SHARE = 0.01
 """With a larger share of failed requests, the finished ones are no fair sample."""
-FAILED_BY_CHANCE = 0.01
-"""One arm fails more than the other when Fisher's exact test says so at this level, one-sided."""
+BY_CHANCE = 0.01
+"""One-sided level at which one arm fails, or lacks evidence, more often than the other."""
 TELEMETRY_LOST = 0.1
 """A single page may come late; when a larger share is lost, the engine does not answer."""
 NOT_THE_ENGINES = ("host_", "gpu")
@@ -160,24 +160,30 @@ def _of_arm(runs: Sequence[Run], side: str) -> Iterator[Fault]:
         yield from _gpus(run, arm)
 
 
-def _failed(blocks: Blocks) -> Iterator[Fault]:
-    """Arms of which more than FAILED_SHARE of the requests failed."""
+def differ(first: int, of_first: int, second: int, of_second: int) -> bool:
+    """Whether the first of two counts is larger by more than chance: Fisher's exact test."""
     from scipy import stats
 
+    table = np.array([[first, of_first - first], [second, of_second - second]])
+    return bool(stats.fisher_exact(table, alternative="greater").pvalue < BY_CHANCE)
+
+
+def _failed(blocks: Blocks) -> Iterator[Fault]:
+    """Arms of which more than FAILED_SHARE of the requests failed."""
     counts = []
     for arm in zip(*blocks, strict=True):
         whole = [run for run in arm if run.closing is not None]
         samples = [sample for run in whole for sample in run.samples]
         planned = sum(run.closing["planned"] for run in whole if run.closing)
         counts.append(([s.error for s in samples if s.error], len(samples), planned))
-    if not any(errors for errors, _, _ in counts):
-        return
-    table = np.array([[len(errors), answered - len(errors)] for errors, answered, _ in counts])
-    more = [
-        bool(stats.fisher_exact(rows, alternative="greater").pvalue < FAILED_BY_CHANCE)
-        for rows in (table, table[::-1])
-    ]
     sides: tuple[Side, Side] = ("A", "B")
+    if not any(len(errors) > FAILED_SHARE * planned for errors, _, planned in counts):
+        return
+    (one, of_one, _), (other, of_other, _) = counts
+    worse = [
+        differ(len(one), of_one, len(other), of_other),
+        differ(len(other), of_other, len(one), of_one),
+    ]
     for i, side in enumerate(sides):
         errors, answered, planned = counts[i]
         if len(errors) <= FAILED_SHARE * planned:
@@ -187,9 +193,9 @@ def _failed(blocks: Blocks) -> Iterator[Fault]:
             WHAT_FINISHED,
             series=("*",),
             # An arm that fails by far more often does so alone, though the other one fails, too.
-            kind="" if more[1 - i] else f"failed {side}" if more[i] else "failed",
+            kind="" if worse[1 - i] else f"failed {side}" if worse[i] else "failed",
             side=side,
-            by_engine=None if not any(more) else more[i],
+            by_engine=None if not any(worse) else worse[i],
         )
 
 
@@ -275,7 +281,7 @@ def _truncated(blocks: Blocks) -> Iterator[Fault]:
     first, second = samplings
     if first is None or second is None or first.max_tokens != second.max_tokens:
         return
-    if first.ignore_eos or second.ignore_eos:
+    if first.fixed_length or second.fixed_length:
         return
     shares = []
     for arm in zip(*blocks, strict=True):
@@ -310,7 +316,7 @@ def _unlike(one: Any, other: Any) -> bool:
 
 
 def _really_on(run: Run, arm: str, side: Side) -> Iterator[Fault]:
-    """An optimisation, or a reasoning parser, that was asked for and is off."""
+    """An optimisation, or reasoning in a field of its own, that was asked for and is off."""
     serving = run.header.serving
     if serving is None:
         return
@@ -350,7 +356,7 @@ def _lengths(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[Fault]:
     if abs(first - second) > LENGTHS_APART * max(first, second):
         yield Fault(
             f"output lengths apart: {first} against {second} tokens; {', '.join(speed)} can be "
-            "compared only between equal lengths (Sampling(ignore_eos=True))",
+            "compared only between equal lengths (Sampling(fixed_length=True))",
             TIMES,
             metrics=tuple(speed),
         )

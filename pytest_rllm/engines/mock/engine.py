@@ -82,7 +82,7 @@ class MockEngine(OpenAIEndpoint, Launcher):
         """The request tells the mock the right answer: it could not find it."""
         told = {"answer": prompt.answer, "tier": prompt.tier}
         body = super().body(prompt, sampling)
-        return body | {"fixed_length": sampling.ignore_eos, "mock": told}
+        return body | {"fixed_length": sampling.fixed_length, "mock": told}
 
     def greedy_body(
         self, text: str, tokens: int, *, log_probabilities: bool = False
