@@ -196,7 +196,7 @@ def test_real_records_of_schema_1_are_judged_as_when_they_are_written_anew(
     assert before.reasons == ()
     assert all(judged.verdict != "invalid" for judged in before.verdicts)
     assert {each.server[0] for pair in old for each in pair} == {
-        first_line(path)["build"] for path in old_records(1)[0]
+        first_line(path)["build"] for path in old_records[0]
     }
 
 
