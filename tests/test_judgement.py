@@ -17,7 +17,7 @@ from pytest_rllm.records.run import Run
 from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, pct, pp, unchanged
 from pytest_rllm.verdicts.judge import Judged, Look, judge_family
 from pytest_rllm.verdicts.judgement import Block, Judgement, judge_blocks, settled
-from pytest_rllm.verdicts.validity import Reason
+from pytest_rllm.verdicts.reasons import Reason
 
 RIGHT = no_worse(ACCURACY, within=pp(5))
 FEW_FAILURES = no_worse(FAILED, within=pp(50))

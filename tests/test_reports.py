@@ -27,7 +27,7 @@ from pytest_rllm.reports.table import case_text, table_of
 from pytest_rllm.verdicts.claims import higher, lower, not_lower, pct, pp
 from pytest_rllm.verdicts.judge import Judged
 from pytest_rllm.verdicts.judgement import Block, Judgement
-from pytest_rllm.verdicts.validity import Reason
+from pytest_rllm.verdicts.reasons import Reason
 
 FASTER = judged(lower(TBT, by=pct(10)), "holds", (math.log(0.6), math.log(0.75), math.log(0.85)))
 RIGHT = judged(not_lower(ACCURACY, by_more_than=pp(3)), "inconclusive", (-0.04, -0.01, 0.02))

@@ -26,7 +26,7 @@ from pytest_rllm.session.upgrade import CANNOT_TELL, Builds, decide
 from pytest_rllm.verdicts.claims import no_worse, pct, pp
 from pytest_rllm.verdicts.judge import Judged
 from pytest_rllm.verdicts.judgement import Judgement
-from pytest_rllm.verdicts.validity import Reason
+from pytest_rllm.verdicts.reasons import Reason
 
 NEW, OLD = "vllm 2", "vllm 1"
 FAST = no_worse(E2E, within=pct(5))

@@ -26,7 +26,8 @@ from pytest_rllm.metrics import (
 from pytest_rllm.records.run import Run, Sample
 from pytest_rllm.records.sse import Delta
 from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, pct, pp, unchanged
-from pytest_rllm.verdicts.validity import Checked, Reason, check, problems
+from pytest_rllm.verdicts.reasons import Reason
+from pytest_rllm.verdicts.validity import Checked, check, problems
 from pytest_rllm.verdicts.void_blocks import void_blocks
 
 FAST = lower(TBT, by=pct(10))

@@ -17,7 +17,8 @@ from ..verdicts.claims import not_higher, not_lower, pct
 from ..verdicts.judge import judge_family
 from ..verdicts.judgement import Judgement
 from ..verdicts.precedence import overall
-from ..verdicts.validity import FAILED_SHARE, LENGTHS_APART, Reason
+from ..verdicts.reasons import Reason
+from ..verdicts.validity import FAILED_SHARE, LENGTHS_APART
 
 GATED = (TTFT, TTFVT, TBT, E2E, TPS, RUN_TIME)
 """What is claimed not to be worse, of that what both sides kept."""

@@ -121,7 +121,8 @@ def make_session(config: pytest.Config) -> Session:
     from ..baselines.store import Baselines
     from ..engines import ENGINES, parse_engine
     from ..reports import FORMATS
-    from ..session.session import Session, fresh_records
+    from ..session.folders import fresh_records
+    from ..session.session import Session
 
     root = config.rootpath
     engine = value(config, "engine") or "vllm"

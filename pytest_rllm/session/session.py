@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +27,7 @@ from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
 from ..verdicts.judgement import Judgement, engines_of, parts
 from . import upgrade
+from .folders import link_latest
 from .memo import Memo
 from .sources import MOCK, Live, Replay, Source
 from .upgrade import Builds
@@ -389,23 +387,3 @@ class Session:
             replayed=self.replaying,
             messages=tuple(self.messages),
         )
-
-
-def fresh_records(root: Path) -> Path:
-    """Where this session's records go: a name in ``root`` that is not taken yet."""
-    stem, number = time.strftime("%Y%m%d-%H%M%S"), 1
-    folder = root / stem
-    while folder.exists():
-        number += 1
-        folder = root / f"{stem}.{number}"
-    return folder
-
-
-def link_latest(records: Path) -> None:
-    """Make the folder of records, and ``latest`` beside it that points to it."""
-    records.mkdir(parents=True, exist_ok=True)
-    latest = records.parent / "latest"
-    with suppress(OSError):  # no links on this file system: the folder's own name is enough
-        if latest.is_symlink():
-            latest.unlink()
-        os.symlink(records.name, latest)

@@ -12,7 +12,8 @@ from ..metrics.base import MetricUnavailable
 from .claims import Claim, Verdict
 from .judge import Blocks, Judged, Look, Spread, judge_family
 from .precedence import overall
-from .validity import Reason, Side, check, differ
+from .reasons import Reason, Side
+from .validity import check, differ
 
 ALPHA = 0.01
 """A difference within the margin is remarked upon when its p value is below this."""

@@ -6,15 +6,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ..metrics.base import Evidence, MetricUnavailable
-from ..metrics.engine import counted
 from ..records.run import Run
 from .claims import Claim
 from .judge import Blocks
+from .really_on import faults_of_quantisation, faults_of_run
+from .reasons import EVERYTHING, TIMES, WHAT_FINISHED, Fault, Reason, Side
 from .void_blocks import void_blocks
 
 FAILED_SHARE = 0.01
@@ -26,73 +26,12 @@ TELEMETRY_LOST = 0.1
 NOT_THE_ENGINES = ("host_", "gpu")
 """Series that are not read from the engine's page: they go on when the engine stops answering."""
 LENGTHS_APART = 0.02
-CAPACITY_GROWTH = 1.5
-"""An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
 VOID_SHARE = 0.25
 """With a larger share of void blocks, the others were not measured undisturbed either. Of 326 pairs
 of blocks on two cores of a shared host 24 were void; at that rate three of eight are void in one or
 two cases of a hundred."""
 TRUNCATED_SHARE = 0.2
 RESOLVED = {"template": "the chat template", "sampling_defaults": "a sampling default"}
-FAR_OFF = 2.0
-"""Mean change of a token's log probability beyond which quantised numerics are implausible."""
-
-Side = Literal["A", "B"]
-EVERYTHING: frozenset[Evidence] = frozenset(("requests", "answers", "times"))
-WHAT_FINISHED: frozenset[Evidence] = frozenset(("answers", "times"))
-TIMES: frozenset[Evidence] = frozenset(("times",))
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a part of the evidence cannot be used.
-
-    Attributes:
-        text: for a person.
-        claims: slugs of the claims that it makes invalid.
-        side: the arm whose runs lack the evidence; None when both do, or none alone.
-        by_engine: whether the engine caused it: requests that fail, reasoning that vanished, a
-            metric that is gone. None: more requests would tell.
-    """
-
-    text: str
-    claims: tuple[str, ...]
-    side: Side | None = None
-    by_engine: bool | None = False
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with the runs of a comparison, and the evidence that it spoils.
-
-    Attributes:
-        text: for a person.
-        spoils: the kinds of evidence that cannot be used.
-        series: telemetry that cannot be used; ``"*"`` is all of it.
-        metrics: names of the only metrics concerned; empty when all that rest on the evidence are.
-        kind: equal for one fault in both arms.
-        side, by_engine: as of a :class:`Reason`.
-    """
-
-    text: str
-    spoils: frozenset[Evidence]
-    series: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
-    kind: str = ""
-    side: Side | None = None
-    by_engine: bool | None = False
-
-    def costs(self, claim: Claim) -> bool:
-        """Whether a claim rests on what is spoilt."""
-        metric = claim.metric
-        if self.metrics:
-            return metric.name in self.metrics
-        if self.series and metric.series:
-            return "*" in self.series or bool(set(self.series) & set(metric.series))
-        return metric.evidence in self.spoils
 
 
 @dataclass(frozen=True)
@@ -119,7 +58,7 @@ def check(blocks: Blocks, claims: Sequence[Claim]) -> Checked:
         *_lengths(blocks, claims),
         *_resolved(blocks),
         *_truncated(blocks),
-        *_numerics(blocks),
+        *faults_of_quantisation(blocks),
     ]
     return Checked(void, tuple(dict.fromkeys(_reasons(faults, claims))))
 
@@ -156,7 +95,7 @@ def _of_arm(runs: Sequence[Run], side: str) -> Iterator[Fault]:
         if all(sample.error for sample in run.samples):
             continue
         yield from _telemetry(run, arm, mine)
-        yield from _really_on(run, arm, mine)
+        yield from faults_of_run(run, arm, mine)
         yield from _gpus(run, arm)
 
 
@@ -315,37 +254,6 @@ def _unlike(one: Any, other: Any) -> bool:
     return bool(one != other)
 
 
-def _really_on(run: Run, arm: str, side: Side) -> Iterator[Fault]:
-    """An optimisation, or reasoning in a field of its own, that was asked for and is off."""
-    serving = run.header.serving
-    if serving is None:
-        return
-
-    def fault(text: str, kind: str, spoils: frozenset[Evidence]) -> Fault:
-        return Fault(f"{arm}: {text}", spoils, kind=kind, side=side, by_engine=True)
-
-    wanted = []
-    if serving.speculative:
-        wanted.append(("drafts", "speculation"))
-    if serving.prefix_caching and run.header.repeats:
-        wanted.append(("prefix_hits", "prefix caching"))
-    for series, what in wanted:
-        try:
-            if counted(run, series) <= 0:
-                text = f"{what} was not really on: {series} stayed at 0"
-                yield fault(text, f"{what} off", EVERYTHING)
-        except MetricUnavailable as error:
-            yield fault(f"whether {what} was on is unknown: {error}", f"{what} unknown", EVERYTHING)
-    if serving.model == "reasoning" and not any(s.reasoned for s in run.samples):
-        assert run.closing is not None
-        yield fault(
-            "no reasoning in any answer; fields of the stream's deltas were "
-            f"{', '.join(run.closing['delta_fields'])}: was one renamed?",
-            "no reasoning",
-            WHAT_FINISHED,
-        )
-
-
 def _lengths(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[Fault]:
     speed = [str(claim.metric) for claim in claims if claim.metric.fixed_length]
     if not speed:
@@ -360,51 +268,3 @@ def _lengths(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[Fault]:
             TIMES,
             metrics=tuple(speed),
         )
-
-
-def _numerics(blocks: Blocks) -> Iterator[Fault]:
-    """Quantisation shows in three signs: more room, other numerics, and not far off."""
-    first, second = blocks[0][0], blocks[0][1]
-    one, other = first.header.serving, second.header.serving
-    if one is None or other is None or one.model != other.model:
-        return
-    for kind in ("kv_cache_dtype", "quantization"):
-        if getattr(one, kind) == getattr(other, kind):
-            continue
-        arm = (first if getattr(one, kind) else second).header.arm
-        change = _change(first.header.signature, second.header.signature)
-        text = None
-        if change is None:
-            text = f"whether {kind} is on is unknown: the engine told no log probabilities"
-        elif change == 0:
-            text = f"{kind} was not really on: log probabilities are bit for bit the same"
-        elif change > FAR_OFF:
-            text = f"{kind} broke the model: a token's log probability moves by {change:.1f}"
-        if text:
-            yield Fault(f"{arm}: {text}", EVERYTHING)
-    if one.kv_cache_dtype and not other.kv_cache_dtype:
-        yield from _room(first, second)
-    if other.kv_cache_dtype and not one.kv_cache_dtype:
-        yield from _room(second, first)
-
-
-def _room(small: Run, own: Run) -> Iterator[Fault]:
-    """A KV cache of a smaller type has to hold more tokens than one of the model's own type."""
-    arm = small.header.arm
-    rooms = [run.series.get("kv_capacity_tokens", ([], []))[1] for run in (small, own)]
-    if not all(rooms):
-        text = f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
-        yield Fault(text, EVERYTHING)
-    elif rooms[0][0] < CAPACITY_GROWTH * rooms[1][0]:
-        yield Fault(
-            f"{arm}: kv_cache_dtype was not really on: room for {rooms[0][0]:.0f} tokens "
-            f"against {rooms[1][0]:.0f}",
-            EVERYTHING,
-        )
-
-
-def _change(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Mean absolute difference of log probabilities at the same prompt's tokens."""
-    if not first or len(first) != len(second):
-        return None
-    return float(np.abs(np.array(first) - np.array(second)).mean())

@@ -1,0 +1,97 @@
+"""Whether an optimisation that was asked for was really on, and did no more than it may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..metrics.base import Evidence, MetricUnavailable
+from ..metrics.engine import counted
+from ..records.run import Run
+from .judge import Blocks
+from .reasons import EVERYTHING, WHAT_FINISHED, Fault, Side
+
+CAPACITY_GROWTH = 1.5
+"""An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
+FAR_OFF = 2.0
+"""Mean change of a token's log probability beyond which quantised numerics are implausible."""
+
+
+def faults_of_run(run: Run, arm: str, side: Side) -> Iterator[Fault]:
+    """An optimisation, or reasoning in a field of its own, that was asked for and is off."""
+    serving = run.header.serving
+    if serving is None:
+        return
+
+    def fault(text: str, kind: str, spoils: frozenset[Evidence]) -> Fault:
+        return Fault(f"{arm}: {text}", spoils, kind=kind, side=side, by_engine=True)
+
+    wanted = []
+    if serving.speculative:
+        wanted.append(("drafts", "speculation"))
+    if serving.prefix_caching and run.header.repeats:
+        wanted.append(("prefix_hits", "prefix caching"))
+    for series, what in wanted:
+        try:
+            if counted(run, series) <= 0:
+                text = f"{what} was not really on: {series} stayed at 0"
+                yield fault(text, f"{what} off", EVERYTHING)
+        except MetricUnavailable as error:
+            yield fault(f"whether {what} was on is unknown: {error}", f"{what} unknown", EVERYTHING)
+    if serving.model == "reasoning" and not any(s.reasoned for s in run.samples):
+        assert run.closing is not None
+        yield fault(
+            "no reasoning in any answer; fields of the stream's deltas were "
+            f"{', '.join(run.closing['delta_fields'])}: was one renamed?",
+            "no reasoning",
+            WHAT_FINISHED,
+        )
+
+
+def faults_of_quantisation(blocks: Blocks) -> Iterator[Fault]:
+    """Quantisation shows in three signs: more room, other numerics, and not far off."""
+    first, second = blocks[0][0], blocks[0][1]
+    one, other = first.header.serving, second.header.serving
+    if one is None or other is None or one.model != other.model:
+        return
+    for kind in ("kv_cache_dtype", "quantization"):
+        if getattr(one, kind) == getattr(other, kind):
+            continue
+        arm = (first if getattr(one, kind) else second).header.arm
+        change = _change(first.header.signature, second.header.signature)
+        text = None
+        if change is None:
+            text = f"whether {kind} is on is unknown: the engine told no log probabilities"
+        elif change == 0:
+            text = f"{kind} was not really on: log probabilities are bit for bit the same"
+        elif change > FAR_OFF:
+            text = f"{kind} broke the model: a token's log probability moves by {change:.1f}"
+        if text:
+            yield Fault(f"{arm}: {text}", EVERYTHING)
+    if one.kv_cache_dtype and not other.kv_cache_dtype:
+        yield from _room(first, second)
+    if other.kv_cache_dtype and not one.kv_cache_dtype:
+        yield from _room(second, first)
+
+
+def _room(small: Run, own: Run) -> Iterator[Fault]:
+    """A KV cache of a smaller type has to hold more tokens than one of the model's own type."""
+    arm = small.header.arm
+    rooms = [run.series.get("kv_capacity_tokens", ([], []))[1] for run in (small, own)]
+    if not all(rooms):
+        text = f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
+        yield Fault(text, EVERYTHING)
+    elif rooms[0][0] < CAPACITY_GROWTH * rooms[1][0]:
+        yield Fault(
+            f"{arm}: kv_cache_dtype was not really on: room for {rooms[0][0]:.0f} tokens "
+            f"against {rooms[1][0]:.0f}",
+            EVERYTHING,
+        )
+
+
+def _change(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Mean absolute difference of log probabilities at the same prompt's tokens."""
+    if not first or len(first) != len(second):
+        return None
+    return float(np.abs(np.array(first) - np.array(second)).mean())
