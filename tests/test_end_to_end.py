@@ -132,16 +132,16 @@ def test_a_line_deleted_from_a_baseline_is_missed(replay, pytester) -> None:
     replay("--rllm-baseline", "create")
     path = stored(pytester)
     lines = path.read_text().splitlines(keepends=True)
-    at = next(i for i, line in enumerate(lines) if '"1/b/accuracy": [' in line)
+    at = next(i for i, line in enumerate(lines) if '"1/a/accuracy": [' in line)
     del lines[at]
     path.write_text("".join(lines))
     result = replay()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*not in the baseline: 1/b/accuracy (plain on easy+medium)*create*"]
+        ["*not in the baseline: 1/a/accuracy (reasoning on easy+medium)*create*"]
     )
     replay("--rllm-baseline", "create").assert_outcomes(passed=1)
-    assert '"1/b/accuracy": [' in path.read_text()
+    assert '"1/a/accuracy": [' in path.read_text()
 
 
 def test_an_entry_that_nobody_claims_is_told_and_trimmed(replay, pytester) -> None:

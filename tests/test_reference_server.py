@@ -24,6 +24,7 @@ from pytest_rllm.experiment.workloads import Sampling, together
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.reference_server import Running, Script, running, truth
 from pytest_rllm.loadgen.run import drive
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import events, parse
 from pytest_rllm.records.writer import RunWriter
@@ -79,7 +80,7 @@ def ask(server: Running, method: str, path: str, body: str | None = None) -> tup
 def driven(server: Running, tmp_path: Any, timing: dict[str, Any], n: int = 4) -> Run:
     prompt = Prompt("q", "how far?", "1", "easy", "math", "t")
     body = VllmEngine().body(prompt, Sampling(10_000)) | {"timing": timing}
-    with RunWriter(tmp_path / "run.jsonl", {}) as writer:
+    with RunWriter(tmp_path / "run.jsonl", Header()) as writer:
         return drive(server.url, [Request(prompt, body)] * n, together(), writer)
 
 
