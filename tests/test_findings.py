@@ -126,13 +126,13 @@ def test_a_file_that_cannot_be_collected_is_not_gone(
     assert (stored / "two.json").exists()
 
 
-@pytest.mark.parametrize("word", ["", "trim"])
+@pytest.mark.parametrize("words", [(), ("--rllm-baseline=trim",)], ids=["none", "trim"])
 def test_a_broken_file_of_another_finding_is_named_and_fails(
-    session: Session, stored: Path, word: str
+    session: Session, stored: Path, words: tuple[str, ...]
 ) -> None:
     (stored / "other.json").write_text('{\n "schema": 1,')
     before = (stored / "one.json").read_text()
-    result = session(f"--rllm-baseline={word}")
+    result = session(*words)
     assert ended(result) == {"passed": 2}
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(

@@ -14,7 +14,16 @@ from doubles.synthetic import MATCH, SHARE, TIME, VALUE, answers, run, sample, v
 from pytest_rllm.metrics import ACCURACY, E2E, FAILED, KV_PEAK, REASONING_TOKENS, TBT, TTFT, Metric
 from pytest_rllm.records.deltas import Delta
 from pytest_rllm.records.run import Run
-from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, pct, pp, unchanged
+from pytest_rllm.verdicts.claims import (
+    Claim,
+    higher,
+    lower,
+    no_worse,
+    not_lower,
+    pct,
+    pp,
+    unchanged,
+)
 from pytest_rllm.verdicts.judge import Judged, Look, judge_family
 from pytest_rllm.verdicts.judgement import Block, Judgement, judge_blocks, settled
 from pytest_rllm.verdicts.reasons import Reason
@@ -285,7 +294,7 @@ def test_a_difference_within_the_margin_is_remarked_upon() -> None:
                          [(right, wrong)])  # fmt: skip
     assert found.remarks == (
         "accuracy not lower by more than 50 pp: the arms do differ (p = 0.0039), "
-        "by less than the margin",
+        "and not to the worse",
     )
 
 
@@ -349,3 +358,16 @@ def test_a_metric_is_worked_out_once_per_run_however_often_it_is_judged() -> Non
     for at, size in enumerate((2, 4, 6)):
         before = judge_blocks(claims, blocks[:size], look=Look((2, 4, 6), at), before=before)
         assert sorted(asked) == sorted(id(each) for pair in blocks[:size] for each in pair)
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [((80, 96), "by less than the margin"), ((96, 80), "and not to the worse")],
+)
+def test_a_difference_is_said_to_be_small_or_not_to_the_worse(
+    right: tuple[int, int], said: str
+) -> None:
+    first, second = (answers(*(i < n for i in range(96))) for n in right)
+    found = judge_blocks([not_lower(ACCURACY, by_more_than=pp(40))], [(first, second)])
+    (remark,) = found.remarks
+    assert remark.endswith(said)

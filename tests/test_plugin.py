@@ -81,6 +81,14 @@ def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
         (("--rllm-data", "nowhere"), "*--rllm-data: there is no folder nowhere*"),
         (("--rllm-report", "pdf:x"), "*unknown report 'pdf'; there are json, markdown, table*"),
         (("--rllm-report", "json"), "*--rllm-report*FORMAT:PATH*"),
+        (("--rllm-report", "json:nowhere/x"), "*--rllm-report: there is no folder nowhere*"),
+        (("--rllm-engine", ""), "*--rllm-engine needs a value: NAME*"),
+        (("--rllm-model", " "), "*--rllm-model needs a value: NAMES*"),
+        (("--rllm-engine", "mock@"), "*'mock@' names no build: write mock or mock@BUILD*"),
+        (("--rllm-engine", "mock@mock==1.0"), "*'mock' has no builds: 'mock==1.0' is no URL*"),
+        (("--rllm-engine", "openai@x==1.0"), "*'openai' has no builds: 'x==1.0' is no URL*"),
+        (("--rllm-engine", "mock@http://"), "*'http://' names no host: write http://HOST:PORT*"),
+        (("--rllm-complete",), "*--rllm-complete is for the upgrade gate*"),
     ],
 )
 def test_an_impossible_option_is_refused_with_the_possible_ones(pytester, args, message) -> None:

@@ -219,6 +219,19 @@ def test_an_engine_that_dies_is_named_and_its_samples_are_kept(
     assert len(read_run(tmp_path / "dies.jsonl").samples) == 4
 
 
+@pytest.mark.parametrize("engine", ["new", "old"])
+def test_an_engine_that_dies_between_two_runs_is_named_too(
+    live: Live, pool: MockPool, server: ScriptedServer, engine: str
+) -> None:
+    live.prepare(ARMS)
+    one = next(a for a in ARMS if a.engine == engine)
+    next(s for s in pool.servers if s.engine is ENGINES[engine]).up = False
+    refuse(server, PROBE_TRIES)
+    with pytest.raises(EngineDied, match="died between two runs") as caught:
+        live.run(one, Path("r.jsonl"), HEADER, Place())
+    assert caught.value.engine == engine
+
+
 # ---- probes that are refused
 
 

@@ -232,7 +232,7 @@ def test_the_decision_comes_first_and_what_the_engines_say_differently_last() ->
     builds = Builds(NEW, OLD, ["metric renamed: a -> b"])
     assert decide(builds, [row(HOLDS)]).lines() == [
         "vllm 1 -> vllm 2: SAFE",
-        "  1 claims of no regression hold, in 1 cases",
+        "  1 claim of no regression holds, in 1 case",
         "  metric renamed: a -> b",
     ]
 
@@ -499,7 +499,7 @@ def test_nothing_selected_is_no_decision(gate: Callable[..., pytest.RunResult]) 
 def test_a_part_that_was_selected_is_decided_upon(gate: Callable[..., pytest.RunResult]) -> None:
     result = gate("-k", "answers", speed=slower)
     assert result.ret == 0
-    assert told(result)[1] == "  1 claims of no regression hold, in 1 cases"
+    assert told(result)[1] == "  1 claim of no regression holds, in 1 case"
 
 
 def test_workers_would_know_a_part_of_the_cases_each(

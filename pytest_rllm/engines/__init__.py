@@ -54,7 +54,9 @@ def parse_engine(text: str, default: str | None = None) -> tuple[str, str | None
     """
     text = text.strip()
     if match := _WITH_BUILD.fullmatch(text):
-        return match[1], match[2].strip() or None
+        if not match[2].strip():
+            raise ValueError(f"{text!r} names no build: write {match[1]} or {match[1]}@BUILD")
+        return match[1], match[2].strip()
     if text in engines_known():
         return text, None
     if default is not None and (Path(text).exists() or not _NAME.fullmatch(text)):
@@ -82,8 +84,16 @@ def engine_named(
         ValueError: no such engine, with the names there are; or it names no build.
         EngineError: the build's environment could not be made.
     """
+    from .base import Launcher
+
     name, said = parse_engine(text)
-    made: Callable[[Build | None], Endpoint] = ENGINES.load(name)
+    made: type[Endpoint] = ENGINES.load(name)
+    only_url = made.url_only or not issubclass(made, Launcher)
+    if said is not None and only_url and not re.match(r"https?://", said):
+        raise ValueError(
+            f"the engine {name!r} has no builds: {said!r} is no URL of a running server, "
+            f"{name}@http://HOST:PORT"
+        )
     if said is not None:
         from .builds import build_named
 
@@ -91,8 +101,6 @@ def engine_named(
             raise ValueError(f"{text!r} says a build, and another one is given: {build.said}")
         build = build_named(said, say=say)
     engine = made(build)
-    from .base import Launcher
-
     if engine.url is None and not isinstance(engine, Launcher):
         raise ValueError(
             f"the engine {name!r} cannot be started here: give the URL of its server, "

@@ -137,6 +137,8 @@ class Endpoint(ABC):
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = None
     """Where its metrics page is; None where it has none."""
+    url_only: ClassVar[bool] = False
+    """Whether the only other builds of it are servers that run already, given by their URL."""
     token_ids: ClassVar[Mapping[str, Any]] = {}
     """What a request's body adds to be told the prompt's token ids, where an engine tells them."""
     build: Build | None = None

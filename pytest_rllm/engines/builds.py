@@ -83,6 +83,8 @@ def cache_folder() -> Path:
 
 def _answering(text: str) -> str:
     """Base of a server's API, which lists a model."""
+    if not urlsplit(text).hostname:
+        raise ValueError(f"{text!r} names no host: write http://HOST:PORT")
     url = text.rstrip("/").removesuffix("/v1").rstrip("/")
     try:
         models = list(json.loads(ask(f"{url}/v1/models", timeout_s=10))["data"])

@@ -18,7 +18,7 @@ from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from ..telemetry.hardware import instruction_set
-from ..telemetry.prometheus import Page, labels, sample_names, totals
+from ..telemetry.prometheus import Page, labels, nearest, sample_names, totals
 from .base import COUNTERS, GAUGES, MODEL_NAME, Capabilities, EngineError, Launch, Launcher
 from .environments import APART, clean_environment
 from .http import ask
@@ -251,7 +251,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             there = [name for name in sample_names(page) if name.startswith("vllm:")]
             missing[ours] = (
                 f"{ours}: none of {', '.join(theirs)} is in {self.metrics_path} of {self.name}; "
-                f"there are {', '.join(there) or 'none'}"
+                f"there are {nearest(theirs[0], there)}"
             )
         configs = labels(page, CONFIG)
         sizes = [

@@ -51,7 +51,11 @@ REPLAYED = pytest.StashKey[Path]()
 def value(config: pytest.Config, name: str) -> str | None:
     """Command line, then ini, then None."""
     given = config.getoption(f"rllm_{name}")
-    return str(given) if given is not None else config.getini(f"rllm_{name}") or None
+    if given is None:
+        return config.getini(f"rllm_{name}") or None
+    if not str(given).strip():
+        raise pytest.UsageError(f"--rllm-{name} needs a value: {OPTIONS[name][0]}")
+    return str(given)
 
 
 def flag(config: pytest.Config, name: str) -> bool:
@@ -145,6 +149,8 @@ def make_session(config: pytest.Config) -> Session:
         )
     if against:
         against = _named("against", partial(_whole, against, name))
+    if config.getoption("rllm_complete") and not (against or replay):
+        raise ValueError("--rllm-complete is for the upgrade gate: give --rllm-against, too")
     words = frozenset(filter(None, (value(config, "baseline") or "").split(",")))
     if words and hasattr(config, "workerinput"):
         raise ValueError("--rllm-baseline: workers (-n) would overwrite each other's baselines")
@@ -157,6 +163,8 @@ def make_session(config: pytest.Config) -> Session:
         _named("report", lambda: FORMATS.load(form))
         if not path:
             raise ValueError(f"--rllm-report takes FORMAT:PATH, not {report!r}")
+        if not Path(path).absolute().parent.is_dir():
+            raise ValueError(f"--rllm-report: there is no folder {Path(path).parent}")
     records = replayed(config) or (Path(record) if record else None)
     return Session(
         engine_text=engine,

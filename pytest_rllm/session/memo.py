@@ -47,6 +47,9 @@ class Memo:
         if not path.is_file():
             return Memo()
         try:
-            return Memo(**json.loads(path.read_text(encoding="utf-8")))
+            memo = Memo(**json.loads(path.read_text(encoding="utf-8")))
+            if not all(isinstance(part, dict) for part in vars(memo).values()):
+                raise TypeError("labels, series and not_measured are objects")
+            return memo
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: broken ({error}); record the session anew") from error

@@ -208,6 +208,10 @@ class Session:
             return Builds.read(self.records)
         if self.against is None:
             return None
+        if self.engine_of(self._new).key == self.engine_of(self._old).key:
+            raise ValueError(
+                f"{self.against} is the engine that is measured: name another build, engine or URL"
+            )
         new, old = self.engine_of(self._new).label, self.engine_of(self._old).label
         if new == old:
             old += f" ({self.against})"

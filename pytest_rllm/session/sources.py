@@ -292,12 +292,23 @@ class Live:
                 return ask(url, body)
             except NO_ANSWER as error:
                 self._refused[server.number] = self._failed_probes(server) + 1
-                if not left:
-                    raise EngineError(
-                        f"{server.engine.label} refused a probe {PROBE_TRIES} times: POST {url}: "
-                        f"{error}\n{server.last_words()}"
+                if left:
+                    continue
+                if not server.answers(server.engine.health_path):
+                    raise EngineDied(
+                        self._arm_engine(server),
+                        f"{server.engine.label} died between two runs, status {server.status}: "
+                        f"POST {url}: {error}\n{server.last_words()}",
                     ) from error
+                raise EngineError(
+                    f"{server.engine.label} refused a probe {PROBE_TRIES} times: POST {url}: "
+                    f"{error}\n{server.last_words()}"
+                ) from error
         raise AssertionError("the last try returns or raises")
+
+    def _arm_engine(self, server: Server) -> str:
+        """How arms name the engine of a server that is up."""
+        return next(engine for (engine, _), one in self._up.items() if one is server)
 
     def _failed_probes(self, server: Server) -> int:
         """Probes that a server has refused so far."""

@@ -49,7 +49,12 @@ class Builds:
         if not path.is_file():
             return None
         try:
-            return Builds(**json.loads(path.read_text(encoding="utf-8")))
+            builds = Builds(**json.loads(path.read_text(encoding="utf-8")))
+            if not (isinstance(builds.new, str) and isinstance(builds.old, str)):
+                raise TypeError("new and old are texts")
+            if not isinstance(builds.changes, list):
+                raise TypeError("changes is a list")
+            return builds
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: broken ({error}); record the session anew") from error
 
@@ -98,8 +103,14 @@ def decide(
     if open_ends or not verdicts or overall(verdicts) != "holds":
         return decision("cannot tell yet", *open_ends)
     return decision(
-        "safe", f"{len(verdicts)} claims of no regression hold, in {len(measured)} cases"
+        "safe",
+        f"{_count(len(verdicts), 'claim')} of no regression "
+        f"{'holds' if len(verdicts) == 1 else 'hold'}, in {_count(len(measured), 'case')}",
     )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def reasons_against(row: Row, builds: Builds) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -70,6 +71,13 @@ def labels(text: str, name: str) -> list[Mapping[str, str]]:
         ValueError: a line of them is not in Prometheus' format.
     """
     return [labels for _name, labels, _value in _samples(text, (name,))]
+
+
+def nearest(wanted: str, names: Sequence[str], most: int = 5) -> str:
+    """The names that are most like a wanted one, for a message: a page has hundreds of them."""
+    shown = get_close_matches(wanted, names, most, 0.0)
+    others = len(names) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {others} others" if others > 0 else "")
 
 
 def sample_names(text: str) -> list[str]:

@@ -254,8 +254,13 @@ def _small_differences(claims: Sequence[Claim], verdicts: Sequence[Judged]) -> I
         p = judged.no_difference
         if judged.verdict != "holds" or p is None or p >= ALPHA:
             continue
-        if claim.verb in ("not_lower", "not_higher", "unchanged"):
-            yield f"{claim}: the arms do differ (p = {p:.2g}), by less than the margin"
+        if claim.verb not in ("not_lower", "not_higher", "unchanged"):
+            continue
+        assert judged.estimate is not None
+        worse = judged.estimate > 0 if claim.verb == "not_higher" else judged.estimate < 0
+        harmless = claim.verb != "unchanged" and not worse
+        how = "and not to the worse" if harmless else "by less than the margin"
+        yield f"{claim}: the arms do differ (p = {p:.2g}), {how}"
 
 
 VERSUS = "-vs-"

@@ -12,7 +12,7 @@ from ...datasets.prompts import Prompt
 from ...experiment.serving import Serving
 from ...experiment.workloads import Sampling
 from ...models import ModelPair
-from ...telemetry.prometheus import Page, sample_names, totals
+from ...telemetry.prometheus import Page, nearest, sample_names, totals
 from ..base import COUNTERS, GAUGES, SPECULATION, Capabilities, Launch, Launcher
 from ..openai import OpenAIEndpoint
 from .server import METRICS
@@ -29,6 +29,7 @@ class MockEngine(OpenAIEndpoint, Launcher):
     """
 
     name: ClassVar[str] = "mock"
+    url_only: ClassVar[bool] = True
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
 
@@ -97,12 +98,12 @@ class MockEngine(OpenAIEndpoint, Launcher):
             if serving.speculative or ours not in SPECULATION
         }
         found = totals(page, set(wanted.values()))
-        there = ", ".join(sample_names(page)) if len(found) < len(wanted) else ""
+        there = sample_names(page) if len(found) < len(wanted) else []
         return Page(
             {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found},
             {
                 ours: f"{ours}: {theirs} is not in {self.metrics_path} of the mock engine; "
-                f"there are {there or 'none'}"
+                f"there are {nearest(theirs, there)}"
                 for ours, theirs in wanted.items()
                 if theirs not in found
             },
