@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 from ..datasets.prompts import Prompt
 from ..experiment.workloads import Sampling
+from ..records.files import write_whole
 from ..records.sse import events
 from ..telemetry.prometheus import families
 from .base import Endpoint, EngineError
@@ -246,10 +246,4 @@ def read(path: Path) -> ApiSnapshot:
 def write(contract: ApiSnapshot, path: Path) -> None:
     """Write one contract, one name per line, whole or not at all; its folder too."""
     text = json.dumps(contract.to_json(), indent=1, ensure_ascii=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, text + "\n")
