@@ -74,7 +74,7 @@ class Registry:
                 raise  # ours: a fault of this package, or of a library it stands on
             raise RegistryError(
                 f"the {self.what} {name!r} of the package {givers[0]} cannot be imported "
-                f"({type(error).__name__}: {error}): mend or uninstall that package"
+                f"({type(error).__name__}: {error}): repair or uninstall that package"
             ) from error
 
 

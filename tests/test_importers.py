@@ -735,7 +735,7 @@ def test_runs_that_did_not_take_turns_cannot_be_told(
 ) -> None:
     firsts = vary(tmp_path, "A", 8, date="20261119-000000")
     assert against(firsts, vary(tmp_path, "B", 8), tmp_path) == 8
-    assert "take turns (A B B A ...)" in capsys.readouterr().out
+    assert "alternate them (A B B A ...)" in capsys.readouterr().out
 
 
 def test_a_run_is_evidence_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
-"""One side's imported runs against the other's: is what a user of the service feels no worse?
+"""Judge imported runs of one side against those of another: is the service no worse for its users?
 
-The runs of a side are blocks: the k-th of one is held against the k-th of the other. Requests of
-one run share the machine's mood, so a single pair of runs has no error bar and decides nothing.
+The runs of a side are blocks: the k-th run of one side is compared with the k-th of the other. The
+requests of one run share the state of the machine, so a single pair of runs has no error bar and
+decides nothing.
 """
 
 from __future__ import annotations
@@ -133,8 +134,8 @@ def _one_after_the_other(firsts: Sequence[Run], seconds: Sequence[Run]) -> Itera
     one, other = ([imported(run).began for run in side] for side in (firsts, seconds))
     if len(one) > 1 and (max(one) < min(other) or max(other) < min(one)):
         yield (
-            "all runs of one side were made before those of the other, and the machine's mood "
-            "changes between: take turns (A B B A ...), both servers up"
+            "all runs of one side were made before those of the other, and the machine's speed may "
+            "have changed in between: alternate them (A B B A ...), both servers up"
         )
 
 
