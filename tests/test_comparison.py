@@ -389,8 +389,8 @@ def test_a_difference_within_the_margin_is_named() -> None:
     claims = not_lower(ACCURACY, by_more_than=pp(10)), higher(ACCURACY, by=pp(1))
     within, beyond = (Comparison("1", {0: pair}.get, (1,), unmeasured).shows(c) for c in claims)
     assert within.remarks == (
-        "accuracy not lower by more than 10 pp: the arms do differ (p = 0.0039), by less than the "
-        "margin",
+        "accuracy not lower by more than 10 pp: the arms do differ (p = 0.0039), and not to the "
+        "worse",
     )
     assert beyond.verdict == "holds"
     assert beyond.remarks == (), "a claim of a difference says so itself"

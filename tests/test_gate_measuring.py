@@ -301,7 +301,7 @@ def test_an_engine_that_dies_is_told_by_its_name(
 def test_two_builds_of_one_version_are_told_apart_when_one_dies(
     gate: Callable[..., pytest.RunResult], source: GateSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same = {text: DeclaringEngine("engine 2") for text in SAID}
+    same = {text: DeclaringEngine("engine 2", key=text) for text in SAID}
     mock_engines(monkeypatch, source, same)
     source.dies = lambda arm, header: (
         EngineDied("old", "engine 2 died in the middle of a run") if arm.engine == "old" else None
@@ -309,6 +309,15 @@ def test_two_builds_of_one_version_are_told_apart_when_one_dies(
     result = gate()
     assert result.ret == CANNOT_TELL
     result.stdout.fnmatch_lines(["engine 2 (old) -> engine 2: CANNOT TELL YET"])
+
+
+def test_an_engine_is_not_compared_with_itself(
+    gate: Callable[..., pytest.RunResult], source: GateSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mock_engines(monkeypatch, source, {text: DeclaringEngine("engine 2") for text in SAID})
+    result = gate()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--rllm-against: old is the engine that is measured: name *"])
 
 
 def test_a_probe_that_is_always_refused_is_an_error_row_with_one_sentence(

@@ -39,18 +39,21 @@ class DeclaringEngine(OpenAIEndpoint, Launcher):
     Args:
         label: what people call it.
         declared: by default everything.
+        key: tells builds of one label apart; the label by default.
     """
 
     name = "declaring"
 
-    def __init__(self, label: str, declared: Capabilities = EVERYTHING) -> None:
+    def __init__(
+        self, label: str, declared: Capabilities = EVERYTHING, key: str | None = None
+    ) -> None:
         super().__init__()
         self.label = label
-        self._declared = declared
+        self._declared, self._key = declared, key or label
 
     @property
     def key(self) -> str:
-        return self.label
+        return self._key
 
     def version(self) -> str:
         return "1"
