@@ -19,6 +19,7 @@ from doubles.synthetic import judged, record, run, sample
 from pytest_rllm import registry
 from pytest_rllm.metrics import ACCURACY, TBT, TPS
 from pytest_rllm.records.reader import packed
+from pytest_rllm.records.run import RecordError
 from pytest_rllm.reports import FORMATS
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.reports.row import Row
@@ -382,8 +383,9 @@ def test_a_rows_runs_are_read_with_their_series(tmp_path: Path) -> None:
     assert [of.series["kv_use"][1] for _, of in found] == [[0.25, 0.5]] * 2 + [[0.25, 1.5]] * 2
 
 
-def test_a_row_without_records_has_no_runs(tmp_path: Path) -> None:
-    assert list(row(FASTER, records=str(tmp_path / "gone")).runs()) == []
+def test_a_row_whose_records_are_gone_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"gone: there is no such folder of records; unpack"):
+        list(row(FASTER, records=str(tmp_path / "gone")).runs())
 
 
 # ---- progress

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ..records.reader import read_run
-from ..records.run import Run
+from ..records.run import RecordError, Run
 from ..verdicts.judge import Judged
 from ..verdicts.judgement import Judgement
 
@@ -75,8 +75,14 @@ class Row:
         """The case's recorded runs with their series, for plots; read one at a time.
 
         Raises:
-            RecordError: a record cannot be read.
+            RecordError: a record cannot be read, or there is no folder of them: it was removed, or
+                it lies in an archive, which has to be unpacked.
         """
+        if not Path(self.records).is_dir():
+            raise RecordError(
+                f"{self.records}: there is no such folder of records; unpack the archive, or give "
+                "the report's row the folder where they are"
+            )
         found = [*Path(self.records).rglob("*.jsonl"), *Path(self.records).rglob("*.jsonl.xz")]
         for path in sorted({p.with_name(p.name.removesuffix(".xz")) for p in found}):
             yield path, read_run(path)
