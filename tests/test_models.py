@@ -78,6 +78,15 @@ def test_a_revision_changes_with_any_file_of_a_checkpoint(tmp_path: Path) -> Non
     assert len({first, second, pair.revision("reasoning")}) == 3
 
 
+def test_the_bundled_pair_is_the_one_that_baselines_were_stored_of() -> None:
+    """Another text would make every stored number stale."""
+    pair = pair_named("tiny")
+    revisions = [pair.revision(role) for role in ("reasoning", "plain", "draft")]
+    assert revisions == ["9d4fef96c78b", "29c56307c43b", "5ea8bb0e5eee"]
+    assert not pair.two_modes
+    assert pair.asks({"model": "m"}, "plain") == {"model": "m"}
+
+
 def test_a_case_is_marked_with_what_it_needs() -> None:
     tiny, large = cases(["tiny", "r1-distill-qwen-32b"])
     assert (tiny.id, tiny.values, list(tiny.marks)) == ("tiny", ("tiny",), [])

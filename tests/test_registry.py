@@ -66,7 +66,7 @@ def test_another_package_adds_a_model_pair(install: Install) -> None:
     for name in ("wrong", "none"):
         with pytest.raises(ValueError, match=f"'{name}' .* must be a ModelPair of that name"):
             pair_named(name)
-    with pytest.raises(ValueError, match=r"there are tiny, .*mine, none, wrong, or give REASON"):
+    with pytest.raises(ValueError, match=r"there are tiny, .*mine, none, wrong, or give a TOML"):
         pair_named("absent")
 
 

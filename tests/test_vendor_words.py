@@ -27,6 +27,8 @@ EXEMPT = {
     # The field of ``Sampling``, which the mock's requests are called after.
     ("engines/mock", "experiment/arm.py"): r".*",
     ("engines/mock", "records/header.py"): r".*",
+    # A budget of a pair, which the field of ``Sampling`` is filled with.
+    ("engines/mock", "models/pair_file.py"): r".*",
     # It imitates a vLLM server, which is what clients are compared on.
     ("engines/vllm.py", "loadgen/reference_server"): r".*",
     # Evidence for a threshold: names that releases did rename.

@@ -1,7 +1,8 @@
 """Prompts with their answer keys, the table of data sets, and the choice of prompts from them.
 
 A data set is a function that yields prompts: one of this package is decorated with :func:`dataset`,
-one of another package is an entry point of the group ``pytest_rllm.datasets``.
+one of another package is an entry point of the group ``pytest_rllm.datasets``. A file of one's own
+is a :class:`~pytest_rllm.local_data.LocalData`, and needs no function.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
+from ..local_data import LocalData
 from ..registry import Registry
 
 
@@ -63,18 +65,27 @@ def dataset(name: str) -> Callable[[Loader], Loader]:
     return register
 
 
-def load(name: str, folder: Path | None = None) -> tuple[Prompt, ...]:
+def load(name: str | LocalData, folder: Path | None = None) -> tuple[Prompt, ...]:
     """All prompts of a data set.
+
+    Args:
+        name: of a registered data set; or a file, and what its columns mean.
+        folder: of ``--rllm-data``; says nothing about such a file.
 
     Raises:
         ValueError: there is no such data set (the message lists the names), its loader cannot be
-            imported or yields something else than prompts, or two prompts have the same id.
+            imported or yields something else than prompts, two prompts have the same id, or a file
+            cannot be used.
     """
     return _load(name, folder)
 
 
 @cache
-def _load(name: str, folder: Path | None) -> tuple[Prompt, ...]:
+def _load(name: str | LocalData, folder: Path | None) -> tuple[Prompt, ...]:
+    if isinstance(name, LocalData):
+        from .local import prompts_of
+
+        return tuple(prompts_of(name))
     prompts = tuple(_loader(name)(folder))
     for prompt in prompts:
         if not isinstance(prompt, Prompt):
@@ -82,6 +93,11 @@ def _load(name: str, folder: Path | None) -> tuple[Prompt, ...]:
     if len({prompt.id for prompt in prompts}) != len(prompts):
         raise ValueError(f"data set {name!r} holds one id twice: ids of prompts must be unique")
     return prompts
+
+
+def datasets_known() -> tuple[str, ...]:
+    """Names of all registered data sets, other packages' included, sorted."""
+    return tuple(sorted({*_LOADERS, *_OTHERS.names()}))
 
 
 def _loader(name: str) -> Loader:
@@ -93,14 +109,13 @@ def _loader(name: str) -> Loader:
     if name in _LOADERS:
         return _LOADERS[name]
     if name not in _OTHERS:
-        names = ", ".join(sorted({*_LOADERS, *_OTHERS.names()}))
-        raise ValueError(f"unknown data set {name!r}; there are {names}")
+        raise ValueError(f"unknown data set {name!r}; there are {', '.join(datasets_known())}")
     loader: Loader = _OTHERS.load(name)
     return loader
 
 
 def choose(
-    tiers: Mapping[str, str],
+    tiers: Mapping[str, str | LocalData],
     *wanted: str,
     n: int,
     repeats: int = 1,
@@ -112,7 +127,7 @@ def choose(
     All questions come once before the next repeat begins.
 
     Args:
-        tiers: names of data sets by tier.
+        tiers: data sets by tier, registered names or files.
         wanted: the tiers to choose from, in equal shares.
         n: number of different questions, over all tiers.
         repeats: number of prompts per question.
@@ -137,7 +152,7 @@ def choose(
         prompts = load(tiers[tier], folder)
         if len(prompts) < share and not at_most:
             raise ValueError(
-                f"{share} questions of {tiers[tier]!r} were asked for, it has {len(prompts)}: "
+                f"{share} questions of {str(tiers[tier])!r} were asked for, it has {len(prompts)}: "
                 "ask for fewer, or pass at_most=True"
             )
         shares.append(prompts[:share])

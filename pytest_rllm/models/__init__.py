@@ -2,16 +2,21 @@
 
 A pair is a reasoning model and the plain model it is compared with, of the same size. The pair
 ``tiny`` is bundled (its card: ``README.md`` in this folder); the others are those of the paper.
+A pair of one's own is a TOML file, see :mod:`.pair_file`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..registry import Registry, RegistryError
+from .pair import TIERS as TIERS
+from .pair import ModelPair as ModelPair
+from .pair_file import PairFileError as PairFileError
+from .pair_file import read_pair
+from .toml_lines import place_of as place_of
 
 BUNDLED = Path(__file__).parent
 
@@ -22,74 +27,6 @@ _BUNDLED_TIERS = {
     "knowledge": "bundled-knowledge",
 }
 _PAPER_TIERS = {"easy": "gsm8k", "medium": "math500", "hard": "aime2024", "knowledge": "gpqa"}
-
-
-@dataclass(frozen=True)
-class ModelPair:
-    """A reasoning model, its plain counterpart, and what serving and asking them takes.
-
-    Attributes:
-        name: what ``--rllm-model`` and the ids of test cases call it.
-        reasoning, plain, draft: a folder, or a model id that the engine can load.
-        reasoning_format: how the reasoning model marks its reasoning, named after the first model
-            that did so (``deepseek-r1``: ``<think>`` ... ``</think>``); engines translate it.
-        tiers: data set per tier of difficulty.
-        short, enough, generous: output budgets in tokens: one that cuts answers off, one that
-            suffices for most, one that hardly binds.
-        fixed_length: output tokens per request where speed is compared; fewer than a hard
-            question takes, so that nothing is generated past an answer's natural end.
-        max_model_len: context length to serve with, in tokens.
-        kv_cache_bytes: size of the KV cache; None leaves it to the engine.
-        kv_block_tokens: tokens per KV-cache block; None leaves it to the engine.
-        gpu_memory_gib: GPU memory that a case needs, per GPU; 0 when no GPU is needed.
-        gpus: number of GPUs that a case needs.
-    """
-
-    name: str
-    reasoning: str
-    plain: str
-    draft: str | None
-    reasoning_format: str
-    tiers: Mapping[str, str] = field(hash=False)
-    short: int
-    enough: int
-    generous: int
-    fixed_length: int
-    max_model_len: int
-    kv_cache_bytes: int | None = None
-    kv_block_tokens: int | None = None
-    gpu_memory_gib: float = 0
-    gpus: int = 1
-
-    def path(self, role: str) -> str:
-        """The folder or model id behind ``"reasoning"``, ``"plain"`` or ``"draft"``.
-
-        Raises:
-            ValueError: the pair has no draft model, or a local folder is not a checkpoint.
-        """
-        path = {"reasoning": self.reasoning, "plain": self.plain, "draft": self.draft}[role]
-        if path is not None and path.startswith("~"):
-            path = str(Path(path).expanduser())
-        if path is None:
-            raise ValueError(f"the model pair {self.name!r} has no {role} model")
-        looks_local = path.startswith((".", "/")) or Path(path).is_dir()
-        if looks_local and not (Path(path) / "config.json").is_file():
-            raise ValueError(
-                f"{role} model of the pair {self.name!r}: {path} holds no config.json; "
-                "give a folder with a Hugging Face checkpoint, or a model id without a leading ./"
-            )
-        return path
-
-    def revision(self, role: str) -> str:
-        """Twelve hexadecimal digits over a local checkpoint's files, else the model id itself."""
-        folder = Path(self.path(role))
-        if not folder.is_dir():
-            return str(folder)
-        digest = hashlib.sha256()
-        for file in sorted(folder.iterdir()):
-            if file.is_file():
-                digest.update(file.name.encode() + b"\0" + file.read_bytes())
-        return digest.hexdigest()[:12]
 
 
 def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelPair:
@@ -143,7 +80,8 @@ PAIRS: Mapping[str, ModelPair] = {
 
 
 _OTHERS = Registry("pytest_rllm.pairs", "model pair", {})
-"""Pairs of other packages: an entry point is a :class:`ModelPair`, named as the pair is."""
+"""Pairs of other packages: an entry point is a :class:`ModelPair`, named as the pair is, or the
+``pathlib.Path`` of a TOML file that describes it."""
 
 
 def pairs_known() -> tuple[str, ...]:
@@ -152,22 +90,31 @@ def pairs_known() -> tuple[str, ...]:
 
 
 def pair_named(name: str) -> ModelPair:
-    """The pair of that name, or a pair made from ``REASONING:PLAIN[:DRAFT]``, paths or model ids.
+    """The pair of that name, the one that a TOML file describes, or one made from
+    ``REASONING:PLAIN[:DRAFT]``, paths or model ids.
 
-    A pair of your own is served, asked and budgeted as the paper's 7B is, on a GPU of any size.
+    A pair that is made from paths is asked and budgeted as the paper's 7B is, with the paper's data
+    sets, on a GPU of any size; a TOML file says all of that for itself.
+
+    Args:
+        name: of a pair; or the path of a file that ends in ``.toml``; or paths or model ids.
 
     Raises:
-        ValueError: no such pair, with the names there are; or another package's that is none.
+        ValueError: no such pair, with the names there are; another package's that is none; or a
+            TOML file that cannot be used, with the line and with what was expected there.
     """
     if name in _OTHERS:
         return _of_package(name)
     if name in PAIRS:
         return PAIRS[name]
+    if name.endswith(".toml"):
+        return _of_file(Path(name).expanduser())
     parts = name.split(":")
     if len(parts) not in (2, 3):
         raise ValueError(
             f"unknown model pair {name!r}; there are {', '.join(pairs_known())}, "
-            "or give REASONING:PLAIN or REASONING:PLAIN:DRAFT (folders or model ids)"
+            "or give a TOML file that describes your pair (FILE.toml), "
+            "or REASONING:PLAIN or REASONING:PLAIN:DRAFT (folders or model ids)"
         )
     return replace(
         PAIRS["r1-distill-qwen-7b"],
@@ -179,6 +126,17 @@ def pair_named(name: str) -> ModelPair:
     )
 
 
+def _of_file(file: Path) -> ModelPair:
+    """A pair that a file describes, under a name that no other pair has."""
+    pair = read_pair(file)
+    if pair.name in pairs_known():
+        raise PairFileError(
+            f"{place_of(file, 'name')}: there is a pair {pair.name!r} already; "
+            "give this one another name: name = ..."
+        )
+    return pair
+
+
 def _of_package(name: str) -> ModelPair:
     """A pair that another package gives."""
     if name in PAIRS:
@@ -187,9 +145,11 @@ def _of_package(name: str) -> ModelPair:
             "that package's entry points"
         )
     pair = _OTHERS.load(name)
+    if isinstance(pair, Path):
+        pair = read_pair(pair)
     if not isinstance(pair, ModelPair) or pair.name != name:
         raise RegistryError(
             f"the entry point {name!r} of the group {_OTHERS.group} must be a ModelPair of that "
-            f"name, not {pair!r}"
+            f"name, or the Path of a TOML file that describes one, not {pair!r}"
         )
     return pair

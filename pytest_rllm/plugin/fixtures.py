@@ -91,12 +91,22 @@ def model(request: pytest.FixtureRequest) -> ModelPair:
 
 @pytest.fixture(scope="session")
 def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., list[Prompt]]:
-    """``dataset("easy", "hard", n=64, repeats=1)``: questions of the pair's tiers, interleaved."""
+    """``dataset("easy", "hard", n=64, repeats=1)``: questions of the pair's tiers, interleaved.
+
+    A finding that asks for a tier which the pair's description leaves out is not measured further.
+    """
     from ..datasets.prompts import choose
+    from ..models import TIERS
+    from ..session.comparison import CannotMeasure
 
     folder = session_of(request.config).data
 
     def chosen(*tiers: str, n: int, repeats: int = 1, at_most: bool = False) -> list[Prompt]:
+        missing = [tier for tier in tiers if tier in TIERS and tier not in model.tiers]
+        if missing:
+            raise CannotMeasure(
+                f"the model pair {model.name!r} has no data for {' and '.join(missing)}"
+            )
         return choose(model.tiers, *tiers, n=n, repeats=repeats, folder=folder, at_most=at_most)
 
     return chosen
@@ -142,6 +152,7 @@ def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
     item: Any = request.node
     if CASE not in item.stash:
         session = session_of(request.config)
+        session.pair = model
         workers = getattr(request.config, "workerinput", {}).get("workercount", 1)
         if workers > 1 and not session.replaying:
             raise pytest.UsageError(

@@ -23,7 +23,11 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "serving engine (default: vllm), and which build of it: 'vllm==0.31.0', a path to a "
         "python, or a URL (default: the installed one)",
     ),
-    "model": ("NAMES", "model pairs, joined by commas; tiny is bundled (default: all there are)"),
+    "model": (
+        "NAMES",
+        "model pairs, joined by commas: names (tiny is bundled), or TOML files that describe a "
+        "pair of your own (default: all there are)",
+    ),
     "against": (
         "[NAME@]BUILD",
         "upgrade gate: compare the engine with another build of it, or with another engine: "
@@ -65,18 +69,25 @@ def flag(config: pytest.Config, name: str) -> bool:
 
 
 def model_names(config: pytest.Config) -> list[str]:
-    """Names of the model pairs to measure.
+    """Names of the model pairs to measure, or the TOML files that describe them.
 
     Raises:
-        pytest.UsageError: one that does not exist, with those there are.
+        pytest.UsageError: one that does not exist, with those there are; a TOML file that cannot be
+            used, with the line; or two of one name.
     """
     from ..models import PAIRS, pair_named
 
     given = value(config, "model")
     names = [name.strip() for name in given.split(",")] if given else list(PAIRS)
+    called: dict[str, str] = {}
     for name in names:
         try:
             pair = pair_named(name)
+            if called.setdefault(pair.name, name) != name:
+                raise ValueError(
+                    f"{called[pair.name]} and {name} are both called {pair.name!r}: say name = ... "
+                    "in one of the files"
+                )
             for role in ("reasoning", "plain", *(["draft"] if pair.draft else [])):
                 pair.path(role)
         except ValueError as error:
@@ -124,9 +135,11 @@ def make_session(config: pytest.Config) -> Session:
     """
     from ..baselines.store import Baselines
     from ..engines import ENGINES, parse_engine
+    from ..models import pair_named
     from ..reports import FORMATS
     from ..session.folders import fresh_records
     from ..session.session import Session
+    from .pair_check import check
 
     root = config.rootpath
     engine = value(config, "engine") or "vllm"
@@ -165,6 +178,8 @@ def make_session(config: pytest.Config) -> Session:
             raise ValueError(f"--rllm-report takes FORMAT:PATH, not {report!r}")
         if not Path(path).absolute().parent.is_dir():
             raise ValueError(f"--rllm-report: there is no folder {Path(path).parent}")
+    for pair in map(pair_named, model_names(config)):
+        _named("model", partial(check, pair))
     records = replayed(config) or (Path(record) if record else None)
     return Session(
         engine_text=engine,

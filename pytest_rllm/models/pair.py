@@ -1,0 +1,125 @@
+"""What a model pair is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..local_data import LocalData
+
+TIERS = ("easy", "medium", "hard", "knowledge")
+"""Names of tiers: three of growing difficulty, and one of what thinking does not help with."""
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """A reasoning model, its plain counterpart, and what serving and asking them takes.
+
+    Attributes:
+        name: what ``--rllm-model`` and the ids of test cases call it.
+        reasoning, plain, draft: a folder, or a model id that the engine can load.
+        reasoning_format: how the reasoning model marks its reasoning, named after the first model
+            that did so (``deepseek-r1``: ``<think>`` ... ``</think>``); engines translate it.
+        tiers: data set per tier of difficulty: its registered name, or a file of one's own.
+        short, enough, generous: output budgets in tokens: one that cuts answers off, one that
+            suffices for most, one that hardly binds.
+        fixed_length: output tokens per request where speed is compared; fewer than a hard
+            question takes, so that nothing is generated past an answer's natural end.
+        max_model_len: context length to serve with, in tokens.
+        kv_cache_bytes: size of the KV cache; None leaves it to the engine.
+        kv_block_tokens: tokens per KV-cache block; None leaves it to the engine.
+        gpu_memory_gib: GPU memory that a case needs, per GPU; 0 when no GPU is needed.
+        gpus: number of GPUs that a case needs.
+        requests: per role (``"reasoning"``, ``"plain"``) further fields of the JSON body of every
+            request that is sent to it. A checkpoint with two modes is both roles, told apart by
+            these fields alone.
+        flags: per name of an engine further flags that its servers are started with.
+        served_name: what a server that runs already calls the model; None asks it.
+        file: the TOML file that describes the pair; None for one that no file describes.
+    """
+
+    name: str
+    reasoning: str
+    plain: str
+    draft: str | None
+    reasoning_format: str
+    tiers: Mapping[str, str | LocalData] = field(hash=False)
+    short: int
+    enough: int
+    generous: int
+    fixed_length: int
+    max_model_len: int
+    kv_cache_bytes: int | None = None
+    kv_block_tokens: int | None = None
+    gpu_memory_gib: float = 0
+    gpus: int = 1
+    requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    served_name: str | None = None
+    file: Path | None = field(default=None, compare=False)
+
+    @property
+    def two_modes(self) -> bool:
+        """Whether one checkpoint is both roles and each request says which: one server serves
+        both."""
+        return self.reasoning == self.plain and self._fields("reasoning") != self._fields("plain")
+
+    def _fields(self, role: str) -> Mapping[str, Any]:
+        return self.requests.get(role, {})
+
+    def asks(self, body: Mapping[str, Any], role: str) -> dict[str, Any]:
+        """A request's body with the further fields of that role.
+
+        Raises:
+            ValueError: a field that the measurement sets itself.
+        """
+        fields = self._fields(role)
+        if taken := sorted(body.keys() & fields.keys()):
+            where = f"{self.file}: " if self.file else ""
+            raise ValueError(
+                f"{where}the requests of the {role} model set {', '.join(map(repr, taken))}, which "
+                "the measurement sets itself: leave that out"
+            )
+        return {**body, **fields}
+
+    def path(self, role: str) -> str:
+        """The folder or model id behind ``"reasoning"``, ``"plain"`` or ``"draft"``.
+
+        Raises:
+            ValueError: the pair has no draft model, or a local folder is not a checkpoint.
+        """
+        path = {"reasoning": self.reasoning, "plain": self.plain, "draft": self.draft}[role]
+        if path is not None and path.startswith("~"):
+            path = str(Path(path).expanduser())
+        if path is None:
+            raise ValueError(f"the model pair {self.name!r} has no {role} model")
+        looks_local = path.startswith((".", "/")) or Path(path).is_dir()
+        if looks_local and not (Path(path) / "config.json").is_file():
+            raise ValueError(
+                f"{role} model of the pair {self.name!r}: {path} holds no config.json; "
+                "give a folder with a Hugging Face checkpoint, or a model id without a leading ./"
+            )
+        return path
+
+    def revision(self, role: str) -> str:
+        """Which model answers, and how it is asked: equal when answers may be compared.
+
+        Twelve hexadecimal digits over a local checkpoint's files, else the model id itself. Where
+        requests of that role have further fields, a ``+`` and eight digits over these follow.
+        """
+        folder = Path(self.path(role))
+        said = str(folder)
+        if folder.is_dir():
+            digest = hashlib.sha256()
+            for file in sorted(folder.iterdir()):
+                if file.is_file():
+                    digest.update(file.name.encode() + b"\0" + file.read_bytes())
+            said = digest.hexdigest()[:12]
+        if fields := self._fields(role):
+            text = json.dumps(fields, sort_keys=True)
+            said += f"+{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return said
