@@ -198,6 +198,21 @@ def test_a_mock_engine_says_so_in_what_baselines_are_matched_by(live: Live) -> N
     assert live.match(ENGINES["new"])["engine_version"] == "1"
 
 
+def test_how_a_pair_is_asked_and_started_is_part_of_what_baselines_are_matched_by(
+    live: Live,
+) -> None:
+    """And says nothing where a pair is asked and started as any other."""
+    roles = ("reasoning", "plain", "draft")
+    usual = " ".join(PAIRS["tiny"].revision(role) for role in roles)
+    assert live.match(ENGINES["new"])["models"] == usual
+    live.pair = replace(PAIRS["tiny"], flags={"declaring": ("--x", "1"), "other": ("--y",)})
+    assert live.match(ENGINES["new"])["models"] == f"{usual} --x 1"
+    live.pair = replace(PAIRS["tiny"], requests={"plain": {"seed": 7}})
+    reasoning, plain, draft = live.match(ENGINES["new"])["models"].split()
+    assert (reasoning, draft) == (usual.split()[0], usual.split()[2])
+    assert plain.startswith(f"{usual.split()[1]}+")
+
+
 @pytest.mark.parametrize("engine", ["new", "old"])
 def test_an_engine_that_dies_is_named_and_its_samples_are_kept(
     live: Live, pool: MockPool, server: ScriptedServer, tmp_path: Path, engine: str

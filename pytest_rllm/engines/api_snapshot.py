@@ -114,7 +114,7 @@ def observe(server: Server) -> ApiSnapshot:
     """
     engine = server.engine
     prompt = Prompt("contract", "", "", "easy", "word", "contract")
-    body = engine.body(
+    body = server.body(
         prompt, Sampling(TOKENS, temperature=0, fixed_length=engine.capabilities.fixed_length)
     )
     body["messages"] = list(CONVERSATION)

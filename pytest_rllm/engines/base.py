@@ -6,12 +6,13 @@ one vendor (flags, names of metrics, fields of a request) stand in that vendor's
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
@@ -231,6 +232,14 @@ class Endpoint(ABC):
             return MODEL_NAME
         # A base model comes before its adapters.
         return self.told("/v1/models", lambda said: said["data"][0]["id"])
+
+    def naming(self, model: str | None) -> Self:
+        """This engine, with requests that call the model so; None leaves it as it is."""
+        if model is None:
+            return self
+        named = copy.copy(self)
+        named.model_name = model
+        return named
 
     def told(self, path: str, pick: Callable[[Any], Any]) -> str:
         """What a server that runs already says of itself.

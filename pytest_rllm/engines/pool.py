@@ -12,14 +12,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock, RLock
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
+from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
+from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from .base import Endpoint, EngineError, Launcher
 from .http import NO_ANSWER, ask
@@ -35,11 +37,14 @@ Key = tuple[str, str, str]
 
 @dataclass
 class Server(ABC):
-    """One running server and how to reach it.
+    """One running server and how to reach it and ask it.
+
+    A server of one checkpoint with two modes is both roles of its pair: there is an object for each
+    of them, which asks in its role's way, and both stand for the one process.
 
     Attributes:
         engine: what serves.
-        serving, pair: what it serves, and how.
+        serving, pair: what it serves, how, and in which role.
         url: base of its API, without ``/v1``.
         number: counts the servers of a pool, from 1.
         started_in_s: seconds until it was healthy.
@@ -56,6 +61,25 @@ class Server(ABC):
     def key(self) -> Key:
         """What it is found by in a pool."""
         return key_of(self.engine, self.serving, self.pair)
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """JSON body of a streamed chat completion that asks ``prompt``, with the role's fields.
+
+        Raises:
+            ValueError: the pair sets a field that the engine's adapter sets itself.
+        """
+        return self.pair.asks(self.engine.body(prompt, sampling), self.serving.model)
+
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        """JSON body of a probe, see ``Endpoint.greedy_body``, with the role's fields.
+
+        Raises:
+            ValueError: the pair sets a field that the engine's adapter sets itself.
+        """
+        body = self.engine.greedy_body(text, tokens, log_probabilities=log_probabilities)
+        return self.pair.asks(body, self.serving.model)
 
     @property
     @abstractmethod
@@ -213,6 +237,7 @@ class Pool:
         given_up: Event,
     ) -> Server:
         key = key_of(engine, serving, pair)
+        asked, serving = serving, served_as(serving, pair)
         with self._books:
             turn = self._turns.setdefault(key, Lock())
         with turn:
@@ -227,9 +252,10 @@ class Pool:
             with self._books:
                 self.servers.pop(key, None)
                 self.servers[key] = server
-        return server
+        return server if asked == serving else replace(server, serving=asked)
 
     def _attach(self, engine: Endpoint, url: str, serving: Serving, pair: ModelPair) -> Attached:
+        engine = engine.naming(pair.served_name)
         server = Attached(engine, serving, pair, url, self._next_number())
         if not server.answers(engine.health_path):
             raise EngineError(
@@ -362,7 +388,13 @@ class Pool:
 
 def key_of(engine: Endpoint, serving: Serving, pair: ModelPair) -> Key:
     """Equal for what one server can serve."""
-    return engine.key, pair.name, serving.key
+    return engine.key, pair.name, served_as(serving, pair).key
+
+
+def served_as(serving: Serving, pair: ModelPair) -> Serving:
+    """How the server is started that serves so: one checkpoint with two modes is served as the
+    reasoning model, whichever role is asked."""
+    return replace(serving, model="reasoning") if pair.two_modes else serving
 
 
 def free_port() -> int:

@@ -83,6 +83,9 @@ PARSERS = {
     "mistral": "mistral",
 }
 """How a model marks its reasoning (``ModelPair.reasoning_format``) to vLLM's parser of it."""
+ONE_MODE = ("deepseek-r1",)
+"""Formats whose parser takes all text for reasoning until it is told to end: it does not know of a
+request that wants none, as that of ``qwen3`` does by ``chat_template_kwargs``."""
 
 
 class VllmEngine(OpenAIEndpoint, Launcher):
@@ -203,7 +206,8 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             binaries = f"{Path(self._python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
             env |= APART | {"PATH": binaries}
         server = [self._python, "-m", "vllm.entrypoints.openai.api_server"]
-        return Launch([*server, *flags, *switches, *serving.flags], env)
+        own = pair.flags.get(self.name, ())
+        return Launch([*server, *flags, *switches, *own, *serving.flags], env)
 
     def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:
         """As vLLM's own ``/render`` says, which prepares a request and does not run it.
@@ -285,6 +289,13 @@ def _parser(pair: ModelPair) -> str:
         raise ValueError(
             f"the model pair {pair.name!r} marks its reasoning as {pair.reasoning_format!r}, for "
             f"which no parser of vLLM is known here; there are {', '.join(PARSERS)}"
+        )
+    if pair.two_modes and pair.reasoning_format in ONE_MODE:
+        known = ", ".join(name for name in PARSERS if name not in ONE_MODE)
+        raise ValueError(
+            f"the model pair {pair.name!r} is one checkpoint with two modes, and vLLM's parser of "
+            f"{pair.reasoning_format!r} takes every answer for reasoning, in both of them: choose "
+            f"another reasoning_format; there are {known}"
         )
     return PARSERS[pair.reasoning_format]
 

@@ -27,7 +27,7 @@ from ..datasets.prompts import Prompt
 from ..engines import engine_named
 from ..engines.base import COUNTERS, SPECULATION, Capabilities, Endpoint
 from ..engines.http import ask
-from ..engines.pool import Attached, Pool, Server
+from ..engines.pool import Attached, Pool, Server, served_as
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling, closed
 from ..loadgen.client import Request
@@ -121,7 +121,7 @@ class EngineConformance:
         """Starts a server, or skips where that serving is not declared."""
 
         def start(serving: Serving) -> Server:
-            if reason := adapter.cannot(serving):
+            if reason := adapter.cannot(served_as(serving, models)):
                 pytest.skip(reason)
             if serving.speculative == "draft" and models.draft is None:
                 pytest.skip(f"the model pair {models.name!r} has no draft model")
@@ -200,7 +200,7 @@ class EngineConformance:
         """Where declared: one per token, in nats."""
         if not can.log_probabilities:
             pytest.skip("the engine declares no log probabilities")
-        body = server.engine.greedy_body(PROMPTS[0].text, TOKENS, log_probabilities=True)
+        body = server.greedy_body(PROMPTS[0].text, TOKENS, log_probabilities=True)
         answer = json.loads(ask(f"{server.url}/v1/chat/completions", body))
         told = server.engine.log_probabilities(answer)
         assert len(told) == answer["usage"]["completion_tokens"]
@@ -305,7 +305,9 @@ class EngineConformance:
         self, pool: Pool, adapter: Endpoint, models: ModelPair, can: Capabilities
     ) -> None:
         """Before a server is started."""
-        refused = [serving for serving in OPTIONAL.values() if can.lacking(serving)]
+        refused = [
+            serving for serving in OPTIONAL.values() if can.lacking(served_as(serving, models))
+        ]
         if not refused:
             pytest.skip("the engine declares every capability: there is nothing to refuse")
         started = pool.started
@@ -334,7 +336,7 @@ class EngineConformance:
 
 
 def _raw(server: Server, sampling: Sampling) -> bytes:
-    return ask(f"{server.url}/v1/chat/completions", server.engine.body(PROMPTS[0], sampling))
+    return ask(f"{server.url}/v1/chat/completions", server.body(PROMPTS[0], sampling))
 
 
 def _stream(server: Server, sampling: Sampling) -> Stream:
@@ -355,7 +357,7 @@ def _run(server: Server, folders: pytest.TempPathFactory) -> Run:
     with RunWriter(folders.mktemp("run") / "run.jsonl", Header()) as writer:
         return drive(
             server.url,
-            [Request(prompt, engine.body(prompt, sampling)) for prompt in PROMPTS],
+            [Request(prompt, server.body(prompt, sampling)) for prompt in PROMPTS],
             closed(4),
             writer,
             scrape=Scrape(

@@ -15,7 +15,7 @@ from ..baselines.store import Baselines
 from ..engines import api_diff, api_snapshot, engine_named
 from ..engines.api_diff import ApiCheck
 from ..engines.base import Endpoint
-from ..engines.pool import Pool
+from ..engines.pool import Pool, served_as
 from ..experiment.arm import Arm
 from ..loadgen.fidelity import ClientCapacity
 from ..metrics.base import Metric
@@ -64,6 +64,7 @@ class Session:
         broken: why that is not known: a stored file that cannot be used.
         messages: sentences about the engine for the end of the session.
         decision: of the gate, known at the end; None when no builds are compared.
+        pair: the models of the test case that is measured now; None before the first one.
     """
 
     engine_text: str
@@ -85,6 +86,7 @@ class Session:
     broken: str | None = None
     messages: list[str] = field(default_factory=list)
     decision: Decision | None = None
+    pair: ModelPair | None = None
     _engines: dict[str, Endpoint] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
 
@@ -125,7 +127,8 @@ class Session:
         it can. Records tell by themselves what was measured."""
         if self.replaying:
             return None
-        return self.engine_of(arm.engine).cannot(arm.serving, arm.sampling)
+        serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
+        return self.engine_of(arm.engine).cannot(serving, arm.sampling)
 
     def untold(self, arm: Arm, metric: Metric) -> str | None:
         """Why an arm's engine does not tell what a metric takes; None when it does."""

@@ -15,7 +15,7 @@ from ..engines.base import Endpoint, EngineError
 from ..engines.http import NO_ANSWER, ask
 from ..engines.pool import Pool, Server
 from ..experiment.arm import Arm
-from ..experiment.serving import Serving
+from ..experiment.serving import Role, Serving
 from ..loadgen import client
 from ..loadgen.client import Request
 from ..loadgen.fidelity import ClientCapacity
@@ -84,6 +84,8 @@ class EngineDied(EngineError):
 
 Served = tuple[str, Serving]
 """What a server is asked for by: an arm's engine and serving."""
+Asked = tuple[int, Role]
+"""A server's number, and in which role it is asked: one server may be both."""
 
 
 @dataclass
@@ -112,8 +114,8 @@ class Live:
     capacity: ClientCapacity = field(default_factory=ClientCapacity)
     snapshots: dict[Served, ApiSnapshot] = field(default_factory=dict, init=False)
     _host: Host = field(default_factory=Host, init=False)
-    _paces: dict[int, float] = field(default_factory=dict, init=False)
-    _signatures: dict[int, tuple[float, ...]] = field(default_factory=dict, init=False)
+    _paces: dict[Asked, float] = field(default_factory=dict, init=False)
+    _signatures: dict[Asked, tuple[float, ...]] = field(default_factory=dict, init=False)
     _refused: dict[int, int] = field(default_factory=dict, init=False)
     _up: dict[Served, Server] = field(default_factory=dict, init=False)
 
@@ -164,15 +166,16 @@ class Live:
     def _make_ready(self, arm: Arm, server: Server) -> None:
         """Learn what a server says of itself, and warm it up."""
         self._up[arm.engine, arm.serving] = server
-        if server.number not in self._signatures:
-            self._signatures[server.number] = self._signature(server)
+        asked = server.number, arm.serving.model
+        if asked not in self._signatures:
+            self._signatures[asked] = self._signature(server)
             self.snapshots[arm.engine, arm.serving] = self._observed(server)
         prompts = [replace(p, text=f"Warm-up. {p.text}") for p in arm.prompts]
         sampling = replace(arm.sampling, max_tokens=WARM_UP_TOKENS)
         warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], cut=(), sampling=sampling)
         record = self.pool.folder / f"warm-up-{server.number}.jsonl"
         run = self._drive(server, warm, record, Header(), Place())
-        self._paces[server.number] = max((s.pace for s in run.samples), default=0.0)
+        self._paces[asked] = max((s.pace for s in run.samples), default=0.0)
 
     def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:
         """One block on the server that :meth:`prepare` made ready.
@@ -182,10 +185,9 @@ class Live:
         """
         server = self._up[arm.engine, arm.serving]
         engine = server.engine
+        asked = server.number, arm.serving.model
         snapshot = self.snapshots[arm.engine, arm.serving]
-        fidelity = self.capacity.at_least(
-            arm.streams, arm.streams * self._paces[server.number], self.say
-        )
+        fidelity = self.capacity.at_least(arm.streams, arm.streams * self._paces[asked], self.say)
         header = replace(
             header,
             engine=engine.label,
@@ -193,7 +195,7 @@ class Live:
             sampling_defaults=dict(snapshot.sampling),
             server=server.number,
             server_started_in_s=round(server.started_in_s, 1),
-            signature=self._signatures[server.number],
+            signature=self._signatures[asked],
             gpu_strangers=dict(self.strangers),
             client=fidelity.to_json(),
             anchor_s=round(self._anchor(server), 6),
@@ -204,9 +206,7 @@ class Live:
         record = self.folder / path
         run = self._drive(server, arm, record, header, place, fidelity.processes)
         # A warm-up may show too low a rate: the next block expects what this one had.
-        self._paces[server.number] = max(
-            self._paces[server.number], busiest(run) / max(1, arm.streams)
-        )
+        self._paces[asked] = max(self._paces[asked], busiest(run) / max(1, arm.streams))
         if any(s.error for s in run.samples) and not server.answers(engine.health_path):
             server.stop()
             raise EngineDied(
@@ -220,6 +220,7 @@ class Live:
     def match(self, engine: Endpoint) -> dict[str, str]:
         """What must be equal for a stored baseline to speak of the same thing."""
         roles = ("reasoning", "plain") + (("draft",) if self.pair.draft else ())
+        flags = () if engine.url else self.pair.flags.get(engine.name, ())
         version = engine.version()
         if engine.capabilities.is_mock and not version.startswith(MOCK):
             version = f"{MOCK} {version}"  # a replay, too, must know what may not be stored
@@ -227,7 +228,7 @@ class Live:
             "engine": engine.name,
             "engine_version": version,
             "hardware": hardware.hardware_id(self.gpu, on_cpu=engine.on_cpu),
-            "models": " ".join(self.pair.revision(role) for role in roles),
+            "models": " ".join((*(self.pair.revision(role) for role in roles), *flags)),
             "client": client.VERSION,
         }
 
@@ -241,9 +242,9 @@ class Live:
         processes: int = 1,
     ) -> Run:
         engine = server.engine
-        requests = [Request(p, engine.body(p, arm.sampling)) for p in arm.prompts]
+        requests = [Request(p, server.body(p, arm.sampling)) for p in arm.prompts]
         for i, p in enumerate(arm.cut):  # spread between the others
-            cut = Request(p, engine.body(p, arm.sampling), CUT_AFTER_CHUNKS)
+            cut = Request(p, server.body(p, arm.sampling), CUT_AFTER_CHUNKS)
             requests.insert(i * len(requests) // len(arm.cut) + i % 2, cut)
         scrape = None
         if engine.metrics_path:
@@ -283,9 +284,7 @@ class Live:
 
     def _greedy(self, server: Server, tokens: int, *, log_probabilities: bool = False) -> bytes:
         """The answer to one fixed question, so many tokens long."""
-        body = server.engine.greedy_body(
-            SIGNATURE_PROMPT, tokens, log_probabilities=log_probabilities
-        )
+        body = server.greedy_body(SIGNATURE_PROMPT, tokens, log_probabilities=log_probabilities)
         url = f"{server.url}/v1/chat/completions"
         for left in reversed(range(PROBE_TRIES)):
             try:

@@ -25,7 +25,8 @@ class MockEngine(OpenAIEndpoint, Launcher):
     """Streams seeded answers from a process of its own, and runs no model.
 
     ``Serving(flags=...)`` takes the flags of ``python -m pytest_rllm.engines.mock --help``: how
-    often it is right, its pace, and faults that it makes.
+    often it is right, its pace, and faults that it makes. A request with the field
+    ``"reasons": false`` is answered without reasoning, as by a model with two modes.
     """
 
     name: ClassVar[str] = "mock"
@@ -77,7 +78,8 @@ class MockEngine(OpenAIEndpoint, Launcher):
         argv += ["--prefix-caching"] * serving.prefix_caching
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "pytest_rllm.engines.mock"]
-        return Launch([*command, *argv, *serving.flags], {"PYTHONPATH": path})
+        own = pair.flags.get(self.name, ())
+        return Launch([*command, *argv, *own, *serving.flags], {"PYTHONPATH": path})
 
     def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         """The request tells the mock the right answer: it could not find it."""

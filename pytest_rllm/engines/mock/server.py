@@ -15,7 +15,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,8 @@ class Server:
         told = body.get("mock") or {}  # our own client tells the mock what is right
         tier = told.get("tier")
         key = Key(str(told["answer"]), tier if tier in STEPS else "medium") if told else None
-        said = self.author.write(prompt, key, repeat)
+        author = self.author if body.get("reasons", True) else replace(self.author, reasons=False)
+        said = author.write(prompt, key, repeat)
         room = max(0, self.chosen.context - tokens_of(prompt))
         limit = min(room, int(body.get("max_tokens") or room))
         return self.author.filled(said, limit) if body.get("fixed_length") else said.cut(limit)
