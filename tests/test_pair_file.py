@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from pytest_rllm import registry
+from pytest_rllm.datasets.prompts import load
 from pytest_rllm.local_data import LocalData
-from pytest_rllm.models import PairFileError, pair_named
+from pytest_rllm.models import ModelPair, PairFileError, pair_named
+from pytest_rllm.models.pair_file import BUDGETS, ENGINE, KEYS, NEEDS, REQUESTS, TIER
 from pytest_rllm.models.toml_lines import line_of
+from pytest_rllm.plugin.pair_check import check
 
 WHOLE = """\
 # A pair of my own: reasoning = "none"
@@ -370,3 +373,47 @@ def test_a_file_of_another_package_has_the_name_of_its_entry_point(
     installed("theirs", written(folder))
     with pytest.raises(ValueError, match=r"'theirs' .* or the Path of a TOML file"):
         pair_named("theirs")
+
+
+# ---- what the README shows
+
+README = Path(__file__).parent.parent / "README.md"
+SHOWN = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> list[ModelPair]:
+    """The pairs of the README, beside the file of questions that one of them names."""
+    (tmp_path / "questions.jsonl").write_text('{"prompt_text": "1 + 1?", "gold": 2}\n')
+    pairs = []
+    for number, text in enumerate(SHOWN):
+        (tmp_path / f"pair{number}.toml").write_text(text)
+        pairs.append(pair_named(str(tmp_path / f"pair{number}.toml")))
+    return pairs
+
+
+def test_the_readme_shows_a_pair_of_two_checkpoints_and_one_with_two_modes(
+    shown: list[ModelPair],
+) -> None:
+    two, one = shown
+    assert (two.two_modes, one.two_modes) == (False, True)
+    assert (two.gpu_memory_gib, one.gpu_memory_gib) == (0, 0), "both are for a CPU"
+    assert (two.reasoning_format, one.reasoning_format) == ("deepseek-r1", "qwen3")
+    assert load(two.tiers["medium"])[0].text == "1 + 1?\nPut your final answer within \\boxed{}."
+    assert {type(data) for data in one.tiers.values()} == {str}
+    for pair in shown:
+        check(pair)
+
+
+def test_the_rooms_in_the_readmes_comments_are_those_of_the_sizes(shown: list[ModelPair]) -> None:
+    rooms = re.findall(r"room for ([\d ]+) tokens of ([\d ]+) bytes", "".join(SHOWN))
+    assert len(rooms) == len(shown)
+    for pair, (tokens, size) in zip(shown, rooms, strict=True):
+        assert pair.kv_cache_bytes is not None
+        assert int(tokens.replace(" ", "")) == pair.kv_cache_bytes // int(size.replace(" ", ""))
+
+
+def test_the_readme_names_every_key() -> None:
+    text = README.read_text(encoding="utf-8")
+    for key in {*KEYS, *BUDGETS, *NEEDS, *REQUESTS, *ENGINE, *TIER}:
+        assert re.search(rf"\b{key}\b", text), f"the README does not say what {key!r} means"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,10 @@ question = "asked"
 answer = "key"
 [requests.plain]
 reasons = false
+[tiers.hard]
+file = "few.jsonl"
+question = "asked"
+answer = "key"
 """
 FINDING = """
 from pytest_rllm import ACCURACY, REASONING_TOKENS, Serving, finding, higher, pct, pp
@@ -194,19 +198,21 @@ def test_thinking(compare, dataset, workload):
             workload=workload.closed(8), blocks=2,
         )
     asked("easy").shows(higher(ACCURACY, by=pp(10)))
-    if {more}:
-        asked("knowledge").shows(higher(ACCURACY, by=pp(10)))
+    for tier in {more}:
+        asked(tier).shows(higher(ACCURACY, by=pp(10)))
 """
 Session = Callable[..., dict[str, Any]]
 
 
-def write(folder: Path, *, more: bool = False) -> None:
-    """The finding, the pair and its questions."""
+def write(folder: Path, *more: str) -> None:
+    """The finding, on the easy tier and ``more``; the pair and its questions."""
     folder.mkdir(exist_ok=True)
     (folder / "test_thinking.py").write_text(FINDING.replace("{more}", str(more)))
     (folder / "mine.toml").write_text(PAIR.format(model=TINY.reasoning))
     rows = [{"asked": f"What is {i} and {i}?", "key": 2 * i} for i in range(48)]
-    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, n in (("questions", 48), ("few", 7)):
+        text = "".join(json.dumps(row) + "\n" for row in rows[:n])
+        (folder / f"{name}.jsonl").write_text(text)
 
 
 @pytest.fixture
@@ -215,9 +221,9 @@ def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Sessi
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", pytester.path / "cache")
 
-    def measured(engine: str, *args: str, more: bool = False) -> Any:
+    def measured(engine: str, *args: str, more: Sequence[str] = ()) -> Any:
         folder = pytester.path
-        write(folder, more=more)
+        write(folder, *more)
         result = pytester.runpytest_inprocess(
             *("-p", "no:cacheprovider", "--rllm-engine", engine, "--rllm-model", "mine.toml"),
             *("--rllm-report", "json:out.json", *args),
@@ -267,10 +273,19 @@ def test_both_roles_are_measured_at_one_url(
     assert_that_only_reasoning_reasons(records)
 
 
-def test_a_finding_on_a_tier_that_the_pair_leaves_out_says_so(session: Session) -> None:
-    found = session("mock", more=True)
+@pytest.mark.parametrize(
+    ("tier", "why"),
+    [
+        ("knowledge", "the model pair 'mine' has no data for knowledge"),
+        ("hard", "few.jsonl' were asked for, it has 7"),
+    ],
+)
+def test_a_finding_on_a_tier_that_the_pair_has_not_or_not_enough_of_says_so(
+    session: Session, tier: str, why: str
+) -> None:
+    found = session("mock", more=[tier])
     assert found["outcomes"] == {"skipped": 1}
-    assert "the model pair 'mine' has no data for knowledge" in json.dumps(found["notes"])
+    assert why in json.dumps(found["notes"])
     assert found["statuses"] == ["holds (paper)"], "what could be measured is judged"
 
 
@@ -281,7 +296,7 @@ def test_a_finding_on_a_tier_that_the_pair_leaves_out_says_so(session: Session) 
         ('question = "asked"', 'question = "axed"', "mine.toml:11: *no column 'axed'; its col*"),
         (
             "[tiers.easy]",
-            '[tiers]\nhard.dataset = "aime"\n[tiers.easy]',
+            '[tiers]\nknowledge.dataset = "aime"\n[tiers.easy]',
             "mine.toml:10: there is no",
         ),
         ("[requests.plain]", "[engines.vlm]\n[requests.plain]", "mine.toml:13: there is no engine"),

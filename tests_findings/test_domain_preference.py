@@ -15,7 +15,7 @@ def test_domain_preference(compare, dataset, workload):
         return compare(
             Serving(model="reasoning"),
             against=Serving(model="plain"),
-            prompts=dataset(*tiers, n=n),
+            prompts=dataset(*tiers, n=n, at_most=True),
             workload=workload.closed(16),
         )
 

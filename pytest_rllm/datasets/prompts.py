@@ -114,6 +114,10 @@ def _loader(name: str) -> Loader:
     return loader
 
 
+class TooFewQuestions(ValueError):
+    """A data set has fewer questions than were asked for."""
+
+
 def choose(
     tiers: Mapping[str, str | LocalData],
     *wanted: str,
@@ -135,7 +139,8 @@ def choose(
         at_most: take all questions of a data set that has too few, instead of an error.
 
     Raises:
-        ValueError: an unknown tier, or a data set with too few questions.
+        TooFewQuestions: a data set has too few.
+        ValueError: an unknown tier, or a choice of nothing.
     """
     if not wanted or n < len(wanted) or repeats < 1:
         raise ValueError(
@@ -151,7 +156,7 @@ def choose(
         share = n // len(wanted) + (i < n % len(wanted))
         prompts = load(tiers[tier], folder)
         if len(prompts) < share and not at_most:
-            raise ValueError(
+            raise TooFewQuestions(
                 f"{share} questions of {str(tiers[tier])!r} were asked for, it has {len(prompts)}: "
                 "ask for fewer, or pass at_most=True"
             )

@@ -93,9 +93,10 @@ def model(request: pytest.FixtureRequest) -> ModelPair:
 def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., list[Prompt]]:
     """``dataset("easy", "hard", n=64, repeats=1)``: questions of the pair's tiers, interleaved.
 
-    A finding that asks for a tier which the pair's description leaves out is not measured further.
+    A finding is not measured further that asks for a tier which the pair has not, or for more
+    questions than the TOML file of a pair gives.
     """
-    from ..datasets.prompts import choose
+    from ..datasets.prompts import TooFewQuestions, choose
     from ..models import TIERS
     from ..session.comparison import CannotMeasure
 
@@ -107,7 +108,12 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
             raise CannotMeasure(
                 f"the model pair {model.name!r} has no data for {' and '.join(missing)}"
             )
-        return choose(model.tiers, *tiers, n=n, repeats=repeats, folder=folder, at_most=at_most)
+        try:
+            return choose(model.tiers, *tiers, n=n, repeats=repeats, folder=folder, at_most=at_most)
+        except TooFewQuestions as few:
+            if model.file is None:
+                raise
+            raise CannotMeasure(str(few)) from few
 
     return chosen
 
