@@ -23,12 +23,18 @@ from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
 from pytest_rllm.engines.pool import Attached, Pool, Server, key_of, served_as
 from pytest_rllm.engines.vllm import VllmEngine
+from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.experiment.workloads import Sampling
+from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity
 from pytest_rllm.models import PAIRS
+from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
+from pytest_rllm.reports.progress import Progress
+from pytest_rllm.session.sources import Live, Place
+from pytest_rllm.telemetry.gpu import Gpu
 
 TINY = PAIRS["tiny"]
 BOTH = replace(
@@ -118,6 +124,31 @@ def test_a_field_that_the_adapter_sets_itself_is_refused() -> None:
     assert thinks.body(EASY[0], SHORT)["mock"] == {"answer": EASY[0].answer, "tier": "easy"}
     with pytest.raises(ValueError, match="the plain model set 'mock', which the measurement sets"):
         server.body(EASY[0], SHORT)
+
+
+class Known(ClientCapacity):
+    """A client that need not be measured."""
+
+    def at_least(self, streams: int, *_: Any) -> Fidelity:
+        return Fidelity(streams, 1, 1e6, 0.0, 0.0)
+
+
+def test_fresh_servers_of_both_roles_are_one_again(tmp_path: Path) -> None:
+    arms = [Arm(serving, EASY, closed(2), SHORT, engine="mock") for serving in (Serving(), PLAIN)]
+    with Pool(tmp_path / "servers") as fresh:
+        engine = MockEngine()
+        live = Live(
+            lambda _: engine, BOTH, fresh, Gpu(), tmp_path, Progress(None), capacity=Known()
+        )
+        live.prepare(arms)
+        live.prepare(arms[::-1])
+        assert fresh.started == 1
+        live.prepare(arms[::-1], fresh=True)
+        assert fresh.started == 2
+        runs = [live.run(a, Path(f"{i}.jsonl"), Header(), Place()) for i, a in enumerate(arms)]
+        assert [run.header.server for run in runs] == [2, 2]
+        assert [{s.reasoned for s in run.samples} for run in runs] == [{True}, {False}]
+        assert all(run.header.signature for run in runs), "each role was probed"
 
 
 # ---- what a server that runs already calls the model
