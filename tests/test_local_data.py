@@ -20,7 +20,7 @@ ROWS: list[dict[str, Any]] = [
     {"prompt_text": "7-4?", "gold": "3", "key": "c", "topic": "sums", "note": "y"},
 ]
 TEXT_ROWS = [row | {"gold": str(row["gold"])} for row in ROWS]
-"""A column of a file has one type."""
+"""A column of a Parquet file has one type."""
 
 Write = Callable[..., LocalData]
 
@@ -68,8 +68,18 @@ def test_the_same_id_in_two_tiers_is_two_questions(write: Write) -> None:
     assert len({p.id for p in mixed}) == 6
 
 
-def test_numbers_are_answers(write: Write) -> None:
-    assert [p.answer for p in load(write([ROWS[0], ROWS[0] | {"gold": 12}]))] == ["5", "12"]
+def test_answers_are_as_they_are_written(write: Write) -> None:
+    """Whatever stands beside them."""
+    said = [5, "2024-05-01", 0.5, "007", True]
+    found = load(write([ROWS[0] | {"gold": value} for value in said]))
+    assert [p.answer for p in found] == ["5", "2024-05-01", "0.5", "007", "True"]
+
+
+def test_empty_lines_are_no_rows(write: Write) -> None:
+    row = '{"prompt_text": "?", "gold": "1"}\n'
+    assert [p.id for p in load(write(f"{row}\n{row}"))] == ["medium-0", "medium-1"]
+    with pytest.raises(ValueError, match=r"mine\.jsonl, row 3: broken JSON"):
+        load(write(f"{row}\n{{", tier="easy"))
 
 
 def test_a_prompt_names_the_question_and_other_columns(write: Write) -> None:
@@ -112,7 +122,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no answer": (
         [TEXT_ROWS[0], {"prompt_text": "?"}],
         {},
-        r"mine\.jsonl, row 2: 'gold' is empty; .* the columns are prompt_text, gold, key, topic",
+        r"mine\.jsonl, row 2: 'gold' is empty; .* the columns are prompt_text$",
     ),
     "no question": (
         [TEXT_ROWS[0] | {"prompt_text": ""}],
@@ -138,7 +148,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a row that is no object": (
         '{"prompt_text": "?", "gold": "1"}\n3\n',
         {},
-        r"mine\.jsonl, row 2: no JSON object, one row is expected",
+        r"mine\.jsonl, row 2: no JSON object, which a row must be",
     ),
 }
 

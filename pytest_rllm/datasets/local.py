@@ -11,6 +11,8 @@ from ..local_data import LocalData
 from .hub import BOXED
 from .prompts import Prompt
 
+Row = Mapping[str, Any]
+
 
 def prompts_of(data: LocalData) -> Iterator[Prompt]:
     """The questions of a file, in its order.
@@ -20,10 +22,13 @@ def prompts_of(data: LocalData) -> Iterator[Prompt]:
 
     Raises:
         ValueError: the file cannot be read, has not the columns that the pair names, or a row has
-            no answer, no question, or the name of another row; with the file and the row.
+            no answer, no question, or the name of another row; with the file and the row, which of
+            a JSONL file is the line.
     """
-    rows = _rows(data)
-    columns = list(rows.column_names)
+    rows = (_rows_of_jsonl if data.path.suffix == ".jsonl" else _rows_of_parquet)(data)
+    if not rows:
+        raise ValueError(f"{data.path} has no rows; questions are expected")
+    columns = list(dict.fromkeys(column for _, row in rows for column in row))
     named = {"answer": data.answer, "question": data.question, "id": data.id}
     for said, column in (named | {"template": data.template}).items():
         if column is not None and column not in columns:
@@ -33,8 +38,8 @@ def prompts_of(data: LocalData) -> Iterator[Prompt]:
             )
     pieces = _pieces(data, columns)
     seen: dict[str, int] = {}
-    for number, row in enumerate(rows, 1):
-        name = str(number - 1) if data.id is None else _cell(data, row, number, data.id)
+    for count, (number, row) in enumerate(rows):
+        name = str(count) if data.id is None else _cell(data, row, number, data.id)
         if name in seen:
             raise ValueError(
                 f"{data.path}, row {number}: the id {name!r} is that of row {seen[name]}, too; "
@@ -53,21 +58,43 @@ def prompts_of(data: LocalData) -> Iterator[Prompt]:
             kind=data.kind,
             template=key if data.template is None else _cell(data, row, number, data.template),
         )
-    if not seen:
-        raise ValueError(f"{data.path} has no rows; questions are expected")
 
 
-def _rows(data: LocalData) -> Any:
-    """The rows of the file in its order, a ``datasets.Dataset``."""
+def _rows_of_jsonl(data: LocalData) -> list[tuple[int, Row]]:
+    """The rows with the numbers of their lines.
+
+    Read here and not by the library, which takes texts like "2024-05-01" for times, makes decimal
+    numbers of whole ones, and stumbles over empty lines.
+    """
+    rows: list[tuple[int, Row]] = []
+    try:
+        for number, line in enumerate(data.path.read_text("utf-8-sig").split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{data.path}, row {number}: broken JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{data.path}, row {number}: no JSON object, which a row must be")
+            rows.append((number, row))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{data.path} cannot be read as jsonl: {error}") from error
+    return rows
+
+
+def _rows_of_parquet(data: LocalData) -> list[tuple[int, Row]]:
+    """The rows, numbered from 1."""
     import datasets
 
-    reader = {".jsonl": "json", ".parquet": "parquet"}[data.path.suffix]
     quiet = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(reader, data_files=str(data.path), split="train")
+        loaded = datasets.load_dataset("parquet", data_files=str(data.path), split="train")
+        return list(enumerate(loaded, 1))
     except Exception as error:
-        raise ValueError(_unreadable(data, error)) from error
+        reasons = [str(one) for one in (error, error.__cause__) if one is not None]
+        raise ValueError(f"{data.path} cannot be read as parquet: {'; '.join(reasons)}") from error
     finally:
         if not quiet:
             datasets.enable_progress_bars()
@@ -89,9 +116,9 @@ def _pieces(data: LocalData, columns: list[str]) -> list[tuple[str, str | None]]
     return pieces
 
 
-def _cell(data: LocalData, row: Mapping[str, Any], number: int, column: str) -> str:
+def _cell(data: LocalData, row: Row, number: int, column: str) -> str:
     """The text or number in a column of a row."""
-    value = row[column]
+    value = row.get(column)
     if isinstance(value, str | int | float) and str(value).strip():
         return str(value)
     found = "is empty" if value is None or isinstance(value, str) else f"is {value!r}"
@@ -99,19 +126,3 @@ def _cell(data: LocalData, row: Mapping[str, Any], number: int, column: str) -> 
         f"{data.path}, row {number}: {column!r} {found}; a text or a number is expected; the "
         f"columns are {', '.join(row)}"
     )
-
-
-def _unreadable(data: LocalData, error: Exception) -> str:
-    """Why a file cannot be read; of JSONL with the first row that is broken."""
-    if data.path.suffix == ".jsonl":
-        with open(data.path, encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    if line.strip() and not isinstance(json.loads(line), dict):
-                        return f"{data.path}, row {number}: no JSON object, one row is expected"
-                except ValueError as broken:
-                    return f"{data.path}, row {number}: broken JSON ({broken})"
-    if not data.path.stat().st_size:
-        return f"{data.path} has no rows; questions are expected"
-    reasons = [str(one) for one in (error, error.__cause__) if one is not None]
-    return f"{data.path} cannot be read as {data.path.suffix[1:]}: {'; '.join(reasons)}"
