@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from pytest_rllm.engines.base import EngineError
-from pytest_rllm.engines.builds import Build, build_named, cache_folder
+from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.environments import Installed, clean_environment
+from pytest_rllm.telemetry.machine import cache_folder
 
 HERE = metadata.version("iniconfig")
 

@@ -23,7 +23,7 @@ def cpuinfo(vendor: str, flags: str) -> str:
 
 @pytest.fixture
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_cores", lambda: 2)
+    monkeypatch.setattr(environment, "cores", lambda: 2)
 
 
 @pytest.mark.usefixtures("_two_cores")
@@ -42,7 +42,7 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cpu_is_named_by_its_kernels(
     monkeypatch: pytest.MonkeyPatch, text: str, name: str
 ) -> None:
-    monkeypatch.setattr(environment, "_cpuinfo", lambda: text)
+    monkeypatch.setattr(environment, "cpuinfo", lambda: text)
     assert hardware_id(NONE, on_cpu=False) == name
 
 

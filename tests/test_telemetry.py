@@ -22,8 +22,8 @@ def test_devices_are_described() -> None:
     gpu = Gpu(MockNvml(H200, L4))
     assert gpu.why_not is None
     assert gpu.devices == (
-        Device(0, "NVIDIA H200", 141.0, (9, 0)),
-        Device(1, "NVIDIA L4", 22.5, (8, 9)),
+        Device(0, "NVIDIA H200", 141.0, (9, 0), "GPU-mock-0"),
+        Device(1, "NVIDIA L4", 22.5, (8, 9), "GPU-mock-1"),
     )
 
 
@@ -93,7 +93,7 @@ def test_the_real_library_agrees_with_this_machine() -> None:
 def test_the_mock_has_no_function_that_the_library_lacks() -> None:
     pynvml = pytest.importorskip("pynvml")
     names = [name for name in vars(MockNvml) if name.startswith(("nvml", "NVML"))]
-    assert len(names) == 14
+    assert len(names) == 15
     assert [name for name in names if not hasattr(pynvml, name)] == []
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from ..telemetry.machine import cache_folder
 from .environments import Venv, clean_environment
 from .http import NO_ANSWER, ask
 
@@ -73,12 +74,6 @@ def build_named(text: str, *, cache: Path | None = None, say: Say = lambda _text
     if text and (path.exists() or (os.sep in text and "@" not in text)):
         return Build(text, python=_interpreter(path))
     return Build(text, python=_environment(_pinned(text), cache or cache_folder(), say))
-
-
-def cache_folder() -> Path:
-    """``$RLLM_CACHE``, else ``pytest-rllm`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pytest-rllm"
-    return Path(os.environ.get("RLLM_CACHE") or users).expanduser()
 
 
 def _answering(text: str) -> str:

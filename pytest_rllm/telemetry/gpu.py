@@ -19,12 +19,14 @@ THROTTLE_REASONS = {
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU: name, memory in GiB, CUDA compute capability as ``(major, minor)``."""
+    """One GPU: name, memory in GiB, CUDA compute capability as ``(major, minor)``, and the id that
+    its driver gives it, empty where it gives none."""
 
     index: int
     name: str
     memory_gib: float
     capability: tuple[int, int]
+    uuid: str = ""
 
 
 class Gpu:
@@ -131,7 +133,16 @@ def _device(nvml: Any, index: int) -> Device:
         name.decode() if isinstance(name, bytes) else name,
         nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30,
         tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
+        _uuid(nvml, handle),
     )
+
+
+def _uuid(nvml: Any, handle: Any) -> str:
+    try:
+        uuid = nvml.nvmlDeviceGetUUID(handle)
+    except nvml.NVMLError:
+        return ""
+    return str(uuid.decode() if isinstance(uuid, bytes) else uuid)
 
 
 def _version(number: float) -> tuple[int, int]:

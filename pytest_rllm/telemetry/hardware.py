@@ -29,7 +29,7 @@ def hardware_id(gpu: Gpu, *, on_cpu: bool) -> str:
         on_cpu: whether the engine serves on the CPU, even if there are GPUs.
     """
     if on_cpu or gpu.why_not:
-        return f"cpu-{_cpu_vendor()}-{instruction_set()}-{_cores()}c"
+        return f"cpu-{_cpu_vendor()}-{instruction_set()}-{cores()}c"
     name = re.sub(r"[^a-z0-9]+", "-", gpu.devices[0].name.lower()).strip("-")
     return f"gpu-{name}-{len(gpu.devices)}x"
 
@@ -45,24 +45,26 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
-def _cpuinfo() -> str:
+def cpuinfo() -> str:
+    """What Linux tells of the processors; empty elsewhere."""
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.is_file() else ""
 
 
 def _cpu_vendor() -> str:
-    vendor = re.search(r"^vendor_id\s*:\s*(\S+)", _cpuinfo(), re.MULTILINE)
+    vendor = re.search(r"^vendor_id\s*:\s*(\S+)", cpuinfo(), re.MULTILINE)
     known = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}
     return known.get(vendor[1] if vendor else "", platform.machine().lower())
 
 
 def instruction_set() -> str:
     """The best of ``ISA`` that the CPU has, ``base`` for none of them."""
-    flags = re.search(r"^(?:flags|Features)\s*:(.*)", _cpuinfo(), re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)", cpuinfo(), re.MULTILINE)
     have = set(flags[1].split()) if flags else set()
     return next((name for name, flag in ISA if flag in have), "base")

@@ -44,6 +44,9 @@ class MockNvml:
     def nvmlDeviceGetName(self, device: MockDevice) -> str | bytes:
         return device.name
 
+    def nvmlDeviceGetUUID(self, device: MockDevice) -> str:
+        return f"GPU-mock-{self.devices.index(device)}"
+
     def nvmlDeviceGetCudaComputeCapability(self, device: MockDevice) -> list[int]:
         return list(device.capability)
 
