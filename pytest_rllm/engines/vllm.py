@@ -73,6 +73,9 @@ CONFIG = "vllm:cache_config_info"
 """Its labels say how the KV cache is made."""
 CACHE_ISA = ("amx", "avx512bf16", "avx512")
 """Instruction sets with which vLLM for CPU has kernels for an 8-bit KV cache."""
+EMULATED_BF16 = ("avx2", "base")
+"""Instruction sets on which 16-bit arithmetic is emulated: with ``--dtype float32`` vLLM made 2.2
+times as many tokens per second, and read prompts 4 times as fast (0.32.0, AVX2, bundled model)."""
 CAPACITY = "kv_cache_size_tokens"
 PARSERS = {
     "deepseek-r1": "deepseek_r1",
@@ -191,6 +194,10 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             env["HF_HUB_OFFLINE"] = "1"  # nothing to look up for a local checkpoint
         if self.on_cpu:
             switches.append("--enforce-eager")
+            if instruction_set() in EMULATED_BF16:
+                switches += ["--dtype", "float32"]
+                if pair.kv_cache_bytes:  # as many tokens as it holds of 16 bits
+                    options["--kv-cache-memory-bytes"] = 2 * pair.kv_cache_bytes
             env |= {
                 # More threads than one fight with the server for the cores, and change rounding.
                 "OMP_NUM_THREADS": "1",
