@@ -199,7 +199,7 @@ def test_update_converts_a_case_and_its_lines_of_the_ledger(root: Path) -> None:
     measured, old, new = words(root, "update"), root / "gpu" / "f.json", words(root).path(*PLACE)
     assert measured.change(*PLACE, "c", fresh_case(shown())) == NEW
     assert measured.written == [new, old]
-    assert new.read_text().startswith('{\n "schema": 2,')
+    assert new.read_text().startswith('{\n "schema": 3,')
     assert words(root).cases(*PLACE) == {"c": NEW, "d": old_case()}
     assert [tuple(vars(e).values())[1:5] for e in ledger.read(new.parent)] == [
         ("c", "1/tps/pct", None, 30.0),
@@ -258,14 +258,16 @@ def test_cases_that_no_longer_exist_are_named_and_trimmed(root: Path) -> None:
 
 
 def test_what_sessions_of_schema_1_have_shown_says_what_a_drift_is(root: Path) -> None:
+    """Of answers: whose the times of schema 1 are is not known, so they decide nothing."""
     stored, fresh = words(root), fresh_case(shown())
-    fresh.levels["1/b/tps"] = [0.6, None]
+    fresh.machine = ""
+    fresh.levels |= {"1/b/tps": [0.9, None], "2/b/accuracy": [0.65, None]}
     case = stored.cases(*PLACE)["c"]
-    assert decide(shown(), fresh, case, stored.sessions(*PLACE, "c")).notes == []
-    steady = [Entry("f", "c", "old: TPS", 0.5, 0.5 + i / 1000, "3") for i in range(4)]
-    ledger.replace(root / "gpu", steady)
     (note,) = decide(shown(), fresh, case, stored.sessions(*PLACE, "c")).notes
-    assert note.startswith("drift: 1/b/tps (old) went from 0.5 to 0.6")
+    assert note.startswith("drift: 2/b/accuracy (old) went from 0.5 to 0.65")
+    wide = [Entry("f", "c", "old: accuracy", 0.5, 0.4 + i / 10, "3") for i in range(4)]
+    ledger.replace(root / "gpu", wide)
+    assert decide(shown(), fresh, case, stored.sessions(*PLACE, "c")).notes == []
 
 
 @pytest.mark.parametrize(
@@ -274,7 +276,7 @@ def test_what_sessions_of_schema_1_have_shown_says_what_a_drift_is(root: Path) -
         ("{", r"gpu.f\.json:1: broken JSON .*restore it with `git checkout`"),
         ('{"schema": 1, "finding": "g", "cases": {}}', r"gpu.f\.json: holds the finding 'g'"),
         ('{"schema": 2, "finding": "f", "cases": {}}', "schema 2 in the place of schema 1.*move"),
-        ('{"schema": 3}', "schema 3, .*: update pytest-rllm"),
+        ('{"schema": 4}', "schema 4, .*: update pytest-rllm"),
     ],
 )
 def test_an_old_file_that_cannot_be_used_says_where_and_why(

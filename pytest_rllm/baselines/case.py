@@ -18,13 +18,9 @@ from dataclasses import dataclass, field, replace
 from ..verdicts.claims import Claim, Verdict
 from ..verdicts.judgement import Judgement
 
-SCHEMA = 2
+SCHEMA = 3
+"""3 knows whose the levels are: ``machine`` and ``reference_s``; 2 did not."""
 DIGITS = 4
-SPREADS = 3.0
-"""A level has drifted when it moved by more than its margin and by more than three spreads."""
-SESSION_SPREAD = 0.1
-"""Share by which the level of a timed metric is taken to move between sessions, until the ledger
-holds enough of them: blocks of one session do not show it."""
 
 Spreads = Mapping[str, float]
 """Standard deviation of a level, by the level's key."""
@@ -40,6 +36,9 @@ class Case:
         levels: per level's key the value and its spread (None when one block tells none), in the
             metric's unit.
         deviations: keys of the claims that are known not to hold here.
+        machine: fingerprint of the machine that stored the levels; empty where it is unknown.
+        reference_s: per comparison the seconds that a load which is no engine took beside it on
+            that machine.
         labels: names of the arms by ``1/a`` and ``1/b``, for people; nothing compares them.
         schema: of the file that the case was read from. Keys of schema 1 are sentences, see
             ``schema1.upgrade``.
@@ -51,6 +50,8 @@ class Case:
     levels: dict[str, list[float | None]] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict, compare=False)
+    machine: str = ""
+    reference_s: dict[str, float] = field(default_factory=dict)
     schema: int = field(default=SCHEMA, kw_only=True)
     judgements: tuple[Judgement, ...] = field(default=(), kw_only=True, compare=False, repr=False)
 
@@ -62,7 +63,11 @@ def fresh_case(judgements: Sequence[Judgement]) -> Case:
     """
     case = Case(_merged([j.match for j in judgements]), judgements=tuple(judgements))
     case.labels = labels(judgements)
+    machines = {judgement.machine for judgement in judgements}
+    case.machine = machines.pop() if len(machines) == 1 else ""
     for judgement in judgements:
+        if case.machine and judgement.reference_s is not None:
+            case.reference_s[judgement.comparison] = _rounded(judgement.reference_s)
         for j in judgement.verdicts:
             if j.verdict not in ("holds", "refuted"):
                 continue
@@ -110,12 +115,11 @@ def stale(stored: Case, fresh: Case) -> list[str]:
     ]
 
 
-def missing(stored: Case, fresh: Case) -> list[str]:
-    """Keys of what was measured and is not stored."""
-    return sorted(
-        (fresh.effects.keys() - stored.effects.keys())
-        | (fresh.levels.keys() - stored.levels.keys())
-    )
+def missing(stored: Case, fresh: Case, *, levels: bool = True) -> list[str]:
+    """Keys of what was measured and is not stored; with ``levels`` those of levels, too, which
+    belong to the machine that stored them."""
+    effects = fresh.effects.keys() - stored.effects.keys()
+    return sorted(effects | (fresh.levels.keys() - stored.levels.keys() if levels else set()))
 
 
 def unclaimed(stored: Case, judgements: Sequence[Judgement]) -> list[str]:
@@ -143,43 +147,6 @@ def part_of(stored: Case, fresh: Case, judgements: Sequence[Judgement]) -> Case:
         levels={key: value for key, value in stored.levels.items() if key not in gone},
         deviations=[key for key in stored.deviations if key not in gone],
     )
-
-
-def drifts(
-    stored: Case,
-    fresh: Case,
-    judgements: Sequence[Judgement],
-    sessions: Spreads | None = None,
-) -> list[str]:
-    """Levels that moved by more than their margin and by more than their spread explains.
-
-    Args:
-        stored, fresh: the two cases.
-        judgements: what was judged; its margins.
-        sessions: spread between sessions by the level's key, from the ledger. A time whose spread
-            is not known there is taken to move by SESSION_SPREAD: stored levels are of another
-            hour, and only large changes of them can be told.
-    """
-    found = []
-    for judgement in judgements:
-        for claim, j in zip(judgement.claims, judgement.verdicts, strict=True):
-            for key in j.level_keys:
-                if key not in stored.levels or key not in fresh.levels:
-                    continue
-                (was, was_spread), (now, now_spread) = stored.levels[key], fresh.levels[key]
-                assert was is not None
-                assert now is not None
-                margin = claim.margin.size / 100 * (abs(was) if j.scale == "percent" else 1.0)
-                between = SESSION_SPREAD * abs(was) if claim.metric.timed else 0.0
-                between = (sessions or {}).get(key, between)
-                spread = math.hypot(was_spread or 0, now_spread or 0, between)
-                allowed = max(margin, SPREADS * spread)
-                if abs(now - was) > allowed:
-                    found.append(
-                        f"{described(key, fresh.labels)} went from {was:g} to {now:g}, more than "
-                        f"{allowed:.2g}"
-                    )
-    return list(dict.fromkeys(found))
 
 
 def stored_verdict(claim: Claim, effect: Sequence[float]) -> Verdict:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
+from types import MappingProxyType
 from typing import Literal
 
 from ..verdicts.claims import Claim, Verdict
@@ -14,13 +16,13 @@ from .case import (
     Case,
     Spreads,
     described,
-    drifts,
     missing,
     part_of,
     stale,
     stored_verdict,
     unclaimed,
 )
+from .levels import Level, beside, drifts, pace
 from .schema1 import upgrade, upgrade_spreads
 
 Ending = Literal["pass", "fail", "xfail", "inconclusive", "invalid", "skip"]
@@ -37,11 +39,18 @@ class Outcome:
             ``holds (paper)``, ``changed``, ``refuted``, ``regression``, ``known deviation``,
             ``inconclusive``, ``invalid``.
         notes: all else that a reader must know; each makes the case fail.
+        levels: stored ones beside the fresh ones.
+        stored_on: class of the machine whose baseline was used; empty when there is none.
+        pace: how many times as long a load that is no engine takes as when the baseline was stored
+            on this machine; None where that is unknown.
     """
 
     ending: Ending
     statuses: list[str]
     notes: list[str] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
+    stored_on: str = ""
+    pace: float | None = None
 
 
 def decide(
@@ -50,6 +59,7 @@ def decide(
     stored: Case | None,
     sessions: Spreads | None = None,
     *,
+    elsewhere: Mapping[str, Case] = MappingProxyType({}),
     partly: bool = False,
 ) -> Outcome:
     """Compare fresh verdicts with the stored case, or with the paper when none is stored.
@@ -57,35 +67,61 @@ def decide(
     Args:
         judgements: of the test case's comparisons.
         fresh: what would be stored of them.
-        stored: what is stored, in today's schema or an older one.
+        stored: what is stored for this class of machine, in today's schema or an older one.
         sessions: spread of the levels between sessions, with the keys of ``stored``; see
-            :func:`drifts`.
+            ``levels.beside``.
+        elsewhere: what other classes of machine stored, by the class. Where nothing is stored for
+            this one, a claim that is known not to hold there is a known deviation here, too; their
+            levels are shown and decide nothing.
         partly: whether only a part of the case could be measured; it is compared with that part of
             what is stored.
     """
-    notes = []
-    if stored is not None:
-        sessions = upgrade_spreads(sessions or {}, judgements)
-        stored = upgrade(stored, judgements)
-        if partly:
-            stored = part_of(stored, fresh, judgements)
-        notes = [f"stale baseline: {what}" for what in stale(stored, fresh)]
-        if not notes:
-            notes = [
-                *(
-                    f"not in the baseline: {described(key, fresh.labels)} "
-                    "(--rllm-baseline=create stores it)"
-                    for key in missing(stored, fresh)
-                ),
-                *(
-                    f"in the baseline and no longer claimed: {described(key, stored.labels)} "
-                    "(--rllm-baseline=trim drops it)"
-                    for key in unclaimed(stored, judgements)
-                ),
-                *(f"drift: {what}" for what in drifts(stored, fresh, judgements, sessions)),
-            ]
+    if stored is None:
+        statuses = [_status(claim, j, None, elsewhere) for claim, j in _judged(judgements)]
+        outcome = Outcome(_ending(judgements, statuses, []), statuses)
+        for name, case in list(elsewhere.items())[:1]:
+            outcome.stored_on = name
+            outcome.levels = beside(case, fresh, judgements, same_class=False)
+        return outcome
+    sessions = upgrade_spreads(sessions or {}, judgements)
+    stored = upgrade(stored, judgements)
+    if partly:
+        stored = part_of(stored, fresh, judgements)
+    notes = [f"stale baseline: {what}" for what in stale(stored, fresh)]
+    levels: list[Level] = []
+    if not notes:
+        mine = stored.machine == fresh.machine != ""
+        levels = beside(stored, fresh, judgements, sessions)
+        notes = [
+            *(
+                f"not in the baseline: {described(key, fresh.labels)} "
+                "(--rllm-baseline=create stores it)"
+                for key in missing(stored, fresh, levels=mine)
+            ),
+            *(
+                f"in the baseline and no longer claimed: {described(key, stored.labels)} "
+                "(--rllm-baseline=trim drops it)"
+                for key in unclaimed(stored, judgements)
+            ),
+            *(f"drift: {what}" for what in drifts(levels)),
+        ]
     statuses = [_status(claim, j, stored) for claim, j in _judged(judgements)]
-    return Outcome(_ending(judgements, statuses, notes), statuses, notes)
+    return Outcome(
+        _ending(judgements, statuses, notes),
+        statuses,
+        notes,
+        levels,
+        stored_on=fresh.match.get("hardware", ""),
+        pace=_pace(stored, fresh),
+    )
+
+
+def _pace(stored: Case, fresh: Case) -> float | None:
+    """Of all comparisons together; None on another machine than that which stored the case."""
+    if not fresh.machine or fresh.machine != stored.machine:
+        return None
+    shared = sorted(stored.reference_s.keys() & fresh.reference_s.keys())
+    return median(pace(stored, fresh, key) for key in shared) if shared else None
 
 
 def decide_upgrade(judgements: Sequence[Judgement]) -> Outcome:
@@ -100,11 +136,19 @@ def _judged(judgements: Sequence[Judgement]) -> Iterable[tuple[Claim, Judged]]:
         yield from zip(judgement.claims, judgement.verdicts, strict=True)
 
 
-def _status(claim: Claim, j: Judged, stored: Case | None) -> str:
+def _status(
+    claim: Claim,
+    j: Judged,
+    stored: Case | None,
+    elsewhere: Mapping[str, Case] = MappingProxyType({}),
+) -> str:
     if j.verdict in ("inconclusive", "invalid"):
         return j.verdict
     if stored is None:
-        return "holds (paper)" if j.verdict == "holds" else "refuted"
+        if j.verdict == "holds":
+            return "holds (paper)"
+        known = any(j.key in case.deviations for case in elsewhere.values())
+        return KNOWN if known else "refuted"
     known = j.key in stored.deviations
     if j.verdict == "holds":
         return "changed" if known else "holds"

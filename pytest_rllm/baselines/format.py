@@ -36,10 +36,10 @@ def read(path: Path, finding: str, schema: int = SCHEMA) -> dict[str, Case]:
             raise BaselineError(
                 f"{path}: schema {found}, this version reads up to {SCHEMA}: update pytest-rllm"
             )
-        if found != schema:
+        if found != schema and {found, schema} != {2, SCHEMA}:
             raise BaselineError(
                 f"{path}: schema {found} in the place of schema {schema}; schema 1 is stored at "
-                "<hardware>/<finding>.json, schema 2 at <hardware>/<engine>/<finding>.json: move "
+                "<hardware>/<finding>.json, later ones at <hardware>/<engine>/<finding>.json: move "
                 "the file there (--rllm-baseline=update converts schema 1)"
             )
         if content["finding"] != finding:
@@ -47,7 +47,8 @@ def read(path: Path, finding: str, schema: int = SCHEMA) -> dict[str, Case]:
                 f"{path}: holds the finding {content['finding']!r}; rename the file, or restore it "
                 "with `git checkout`"
             )
-        return {name: Case(**case, schema=found) for name, case in content["cases"].items()}
+        keys = 1 if found == 1 else SCHEMA  # of schema 2 no key is another one today
+        return {name: Case(**case, schema=keys) for name, case in content["cases"].items()}
     except BaselineError:
         raise
     except json.JSONDecodeError as error:
@@ -70,8 +71,11 @@ def dump(finding: str, cases: Mapping[str, Case], schema: int = SCHEMA) -> str:
             *([("labels", case.labels)] if schema > 1 else []),
             ("levels", case.levels),
             ("match", case.match),
+            *([("reference_s", case.reference_s)] if schema > 1 else []),
         ]
         lines.append(f'   "deviations": {json.dumps(sorted(case.deviations), ensure_ascii=False)},')
+        if schema > 1:
+            lines.append(f'   "machine": {json.dumps(case.machine)},')
         for j, (title, entries) in enumerate(parts):
             lines.append(f'   "{title}": {{')
             lines += [

@@ -30,6 +30,7 @@ class Entry:
         was: what stood there before; None for the first one.
         now: what stands there since.
         engine_version: of the engine that gave it.
+        machine: fingerprint of the machine that it was measured on; empty where it is unknown.
     """
 
     finding: str
@@ -38,6 +39,7 @@ class Entry:
     was: float | None
     now: float
     engine_version: str
+    machine: str = ""
 
 
 def append(folder: Path, entries: Iterable[Entry]) -> None:
@@ -83,11 +85,14 @@ def read(folder: Path) -> list[Entry]:
     return found
 
 
-def between_sessions(entries: Sequence[Entry], finding: str, case: str) -> Mapping[str, float]:
-    """Per key the standard deviation of what sessions stored, where SESSIONS of them did."""
+def between_sessions(
+    entries: Sequence[Entry], finding: str, case: str, machine: str = ""
+) -> Mapping[str, float]:
+    """Per key the standard deviation of what sessions on one machine stored, where SESSIONS of
+    them did."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for entry in entries:
-        if (entry.finding, entry.case) == (finding, case):
+        if (entry.finding, entry.case, entry.machine) == (finding, case, machine):
             values[entry.key].append(entry.now)
     return {
         key: statistics.stdev(numbers)

@@ -18,7 +18,6 @@ from .case import (
     SCHEMA,
     Case,
     Spreads,
-    drifts,
     fresh_case,
     missing,
     stale,
@@ -34,7 +33,6 @@ __all__ = [
     "Baselines",
     "Case",
     "Spreads",
-    "drifts",
     "dump",
     "fresh_case",
     "missing",
@@ -111,14 +109,49 @@ class Baselines:
             ledger.append(folder, _accepted(finding, case_id, before, after))
         return after
 
-    def sessions(self, hardware: str, engine: str, finding: str, case_id: str) -> Spreads:
-        """Spread between the sessions that stored a case, where there were enough; with the keys
-        of the case as it is stored."""
+    def elsewhere(
+        self,
+        hardware: str,
+        engine: str,
+        finding: str,
+        case_id: str,
+        match: Mapping[str, str] | None = None,
+        *,
+        any_amount: bool = False,
+    ) -> dict[str, Case]:
+        """The same case as other classes of machine of the same kind (CPU or GPU) stored it, by
+        the class: what is no time may be known from them.
+
+        Args:
+            hardware, engine, finding, case_id: of the case here.
+            match: what must be equal, the hardware apart; None for whatever is stored.
+            any_amount: whether another number of questions will do, as this class may have stored.
+        """
+        free = {"hardware", "arms"} if any_amount else {"hardware"}
+        wanted = {key: value for key, value in (match or {}).items() if key not in free}
+        kind = hardware.partition("-")[0]
+        found = {}
+        for folder in sorted(self.root.glob(f"{kind}-*/{engine}")):
+            other = folder.parent.name
+            path = self.path(other, engine, finding)
+            case = read(path, finding).get(case_id) if any_amount or other != hardware else None
+            if case is None:
+                continue
+            same = {key: value for key, value in case.match.items() if key not in free} == wanted
+            if same or match is None:
+                found[other] = case
+        return found
+
+    def sessions(
+        self, hardware: str, engine: str, finding: str, case_id: str, machine: str = ""
+    ) -> Spreads:
+        """Spread between the sessions of a machine that stored a case, where there were enough;
+        with the keys of the case as it is stored."""
         folder = self.path(hardware, engine, finding).parent
         stored = self.cases(hardware, engine, finding).get(case_id)
         if stored is not None and stored.schema == SCHEMA_1:
             folder = folder.parent
-        return ledger.between_sessions(self._ledger(folder), finding, case_id)
+        return ledger.between_sessions(self._ledger(folder), finding, case_id, machine)
 
     def drifted(self) -> list[str]:
         """What accepted changes add up to, for the folders of the files that were written."""
@@ -229,7 +262,9 @@ def _accepted(finding: str, case: str, before: Case | None, after: Case) -> list
             if old.get(key) != value:
                 was = old[key][0] if key in old else None
                 version = after.match.get("engine_version", "unknown")
-                found.append(ledger.Entry(finding, case, key, was, value[0], version))
+                found.append(
+                    ledger.Entry(finding, case, key, was, value[0], version, after.machine)
+                )
     return found
 
 
@@ -244,20 +279,27 @@ def _changed(before: Case | None, fresh: Case, words: frozenset[str]) -> Case | 
         dict(before.levels),
         [*before.deviations],
         dict(before.labels),
+        before.machine,
+        dict(before.reference_s),
     )
-    parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        (after.effects, fresh.effects),
-        (after.levels, fresh.levels),
+    if "fix" in words and before.machine != fresh.machine:
+        after.machine, after.levels = fresh.machine, dict(fresh.levels)
+    # The levels of another machine stay as they are: none of this one's is put between them.
+    levels = fresh.levels if after.machine == fresh.machine else before.levels
+    parts: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+        (after.effects, fresh.effects, fresh.effects),
+        (after.levels, levels, fresh.levels),
     ]
-    for old, new in parts:
+    for old, new, claimed in parts:
         for key, value in new.items():
             if (key in old and "fix" in words) or (key not in old and create):
                 old[key] = value
         if "trim" in words:
-            for key in old.keys() - new.keys():
+            for key in old.keys() - claimed.keys():
                 del old[key]
     if "fix" in words:
         after.match, after.deviations = dict(fresh.match), [*fresh.deviations]
+        after.reference_s = dict(fresh.reference_s)
     elif "trim" in words:
         after.deviations = [d for d in after.deviations if d in fresh.deviations]
     if create and not fresh.effects.keys() <= before.effects.keys():

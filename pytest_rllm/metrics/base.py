@@ -46,6 +46,8 @@ class Metric:
         of: the function: from Run to ``{question id: number}`` or to one number.
         timed: whether the value depends on the speed of the machine, so that levels of different
             days cannot be compared on a shared machine.
+        paced: whether the value, though no time, depends on how fast the machine is: on which
+            requests overlap, or on how many readings of telemetry a run has.
         fixed_length: whether runs can only be compared in speed if their output lengths are equal.
         whole: for a metric of one tier, the name of the metric of all requests, see :meth:`on`.
         series: the engine's telemetry that the metric needs, in our names (``kv_use`` ...).
@@ -59,6 +61,7 @@ class Metric:
     of: Callable[..., dict[str, float] | float]
     timed: bool = False
     fixed_length: bool = False
+    paced: bool = False
     whole: str | None = None
     series: tuple[str, ...] = ()
     counts_failed: bool = False
@@ -69,6 +72,16 @@ class Metric:
         if self.counts_failed:
             return "requests"
         return "times" if self.per == "run" else "answers"
+
+    @property
+    def travels(self) -> bool:
+        """Whether a value can be compared with one of another machine."""
+        return not (self.timed or self.paced)
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether a slower machine makes the value smaller, as it does ``token/s``."""
+        return self.unit.endswith("/s")
 
     @property
     def slug(self) -> str:
@@ -160,6 +173,7 @@ def metric(
     per: Literal["question", "run", "pair"] = "run",
     timed: bool = False,
     fixed_length: bool = False,
+    paced: bool = False,
     series: tuple[str, ...] = (),
     counts_failed: bool = False,
 ) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
@@ -176,6 +190,7 @@ def metric(
             function,
             timed,
             fixed_length,
+            paced,
             series=series,
             counts_failed=counts_failed,
         )

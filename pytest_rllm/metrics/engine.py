@@ -47,26 +47,30 @@ def while_busy(run: Run) -> np.ndarray:
     return np.array(busy)
 
 
-@metric("KV peak", "share", better="lower", series=("kv_use",))
+@metric("KV peak", "share", better="lower", paced=True, series=("kv_use",))
 def KV_PEAK(run: Run) -> float:
     """Highest KV-cache use of the run, as a share of the cache."""
     return float(while_busy(run).max())
 
 
-@metric("KV mean", "share", better="lower", series=("kv_use",))
+@metric("KV mean", "share", better="lower", paced=True, series=("kv_use",))
 def KV_MEAN(run: Run) -> float:
     """Mean KV-cache use over the readings of the run, as a share of the cache."""
     return float(while_busy(run).mean())
 
 
-@metric("KV swing", "share", better="lower", series=("kv_use",))
+@metric("KV swing", "share", better="lower", paced=True, series=("kv_use",))
 def KV_SWING(run: Run) -> float:
-    """Largest decrease of KV-cache use from a maximum to a later minimum while requests run."""
+    """Largest decrease of KV-cache use from a maximum to a later minimum while requests run.
+
+    Telemetry is read at a fixed rate, and the fewer readings a run has, the more often its extremes
+    lie between two of them: a fast machine shows less swing than a slow one.
+    """
     use = while_busy(run)
     return float((np.maximum.accumulate(use) - use).max())
 
 
-@metric("preemptions", "share", better="lower", series=("preemptions",))
+@metric("preemptions", "share", better="lower", paced=True, series=("preemptions",))
 def PREEMPTIONS(run: Run) -> float:
     """Preemptions per request: how often the engine dropped a running request's KV cache."""
     finished(run)

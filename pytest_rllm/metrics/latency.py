@@ -62,7 +62,7 @@ def RUN_TIME(run: Run) -> float:
     return _duration(run)
 
 
-@metric("straggling", "share", better="lower")
+@metric("straggling", "share", better="lower", paced=True)
 def STRAGGLING(run: Run) -> float:
     """Share of a run's time that remains when three quarters of its requests have ended."""
     ends = np.array([s.ended_s for s in finished(run)]) - min(s.intended_s for s in run.samples)

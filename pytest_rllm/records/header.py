@@ -9,8 +9,9 @@ from typing import Any, Literal, Self
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 
-SCHEMA = 2
-"""Of the header; 1 was an open dictionary, which :func:`upgraded` turns into this one."""
+SCHEMA = 3
+"""Of the header; 2 knew neither ``machine`` nor ``reference_s``; 1 was an open dictionary, which
+:func:`upgraded` turns into this one."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ class Header:
         gpu_strangers: processes per GPU before the session started its first server.
         client: what the client was measured to carry, see ``loadgen.fidelity``; None where unknown.
         anchor_s: seconds that one fixed request took, alone, right before the run.
+        reference_s: seconds that a fixed load which is no engine took right before the run, see
+            ``telemetry.reference``; None where it cannot be run beside the engine.
+        machine: fingerprint of the machine that the engine runs on, see ``telemetry.machine``;
+            empty where it is unknown.
         match: what must be equal for a stored baseline to speak of the same thing.
         versions: of Python and libraries.
         imported: where a run of another tool comes from.
@@ -91,6 +96,8 @@ class Header:
     gpu_strangers: Mapping[str, float] = field(default_factory=dict)
     client: Mapping[str, float] | None = None
     anchor_s: float | None = None
+    reference_s: float | None = None
+    machine: str = ""
     match: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     imported: Imported | None = None
@@ -113,7 +120,7 @@ class Header:
         Raises:
             ValueError, TypeError: not a header.
         """
-        told = dict(content) if schema == SCHEMA else upgraded(content)
+        told = upgraded(content) if schema == 1 else dict(content)
         if unknown := sorted(told.keys() - {f.name for f in fields(cls)}):
             raise ValueError(
                 f"a header of schema {schema} has no field {', '.join(map(repr, unknown))}"

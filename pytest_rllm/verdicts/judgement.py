@@ -48,6 +48,9 @@ class Judgement:
         remarks: what a reader should know and what is no reason to fail.
         match: what must be equal for stored numbers to speak of the same thing: ``hardware``,
             ``engine``, ``engine_version``, ``models``, ``client``, ``arms`` (fingerprints).
+        machine: fingerprint of the machine that was measured on; empty where it is unknown.
+        reference_s: median over the runs of the seconds that a load which is no engine took beside
+            them; None where it was not timed.
         not_measured: claims that were left out because an engine does not tell what they rest on,
             as sentences.
         claims: what was claimed; known in the session that judged, and not part of the JSON.
@@ -61,6 +64,8 @@ class Judgement:
     blocks: tuple[Block, ...] = ()
     remarks: tuple[str, ...] = ()
     match: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+    reference_s: float | None = None
     not_measured: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = field(default=(), repr=False, compare=False)
 
@@ -166,6 +171,8 @@ def judge_blocks(
             *_small_differences(claims, verdicts),
         ),
         match=_match(blocks),
+        machine=_machine(blocks),
+        reference_s=_reference_s(blocks),
         not_measured=tuple(not_measured),
         claims=tuple(claims),
     )
@@ -261,6 +268,18 @@ def _small_differences(claims: Sequence[Claim], verdicts: Sequence[Judged]) -> I
         harmless = claim.verb != "unchanged" and not worse
         how = "and not to the worse" if harmless else "by less than the margin"
         yield f"{claim}: the arms do differ (p = {p:.2g}), {how}"
+
+
+def _machine(blocks: Blocks) -> str:
+    """Where all runs were measured; empty where that were several machines, or one is unknown."""
+    machines = {run.header.machine for pair in blocks for run in pair}
+    return machines.pop() if len(machines) == 1 else ""
+
+
+def _reference_s(blocks: Blocks) -> float | None:
+    told = [run.header.reference_s for pair in blocks for run in pair]
+    known = [seconds for seconds in told if seconds is not None]
+    return statistics.median(known) if known else None
 
 
 VERSUS = "-vs-"

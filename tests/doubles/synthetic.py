@@ -23,6 +23,8 @@ VALUE = Metric("value", "s", "lower", "run", lambda run: run.header.notes["value
 """A metric that is whatever the header of the run says."""
 TIME = replace(VALUE, name="time", timed=True)
 SHARE = Metric("share", "share", "higher", "run", lambda run: run.header.notes["value"])
+MACHINE = "0123456789ab"
+"""Fingerprint of the machine of synthetic judgements."""
 MATCH = {"hardware": "cpu-synthetic-2c", "engine": "mock", "engine_version": "1", "models": "x"}
 
 
@@ -171,5 +173,5 @@ def judgement(
         spreads=spreads or {},
         match=match,
         claims=tuple(claim for claim, _ in verdicts),
-        **more,
+        **{"machine": MACHINE, **more},
     )
