@@ -24,7 +24,8 @@ from pytest_rllm.reports import FORMATS
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.reports.row import Row
 from pytest_rllm.reports.session_report import Decision, SessionReport
-from pytest_rllm.reports.table import case_text, table_of
+from pytest_rllm.reports.table import table_of
+from pytest_rllm.reports.terminal import case_text
 from pytest_rllm.verdicts.claims import higher, lower, not_lower, pct, pp
 from pytest_rllm.verdicts.judge import Judged
 from pytest_rllm.verdicts.judgement import Block, Judgement
@@ -211,13 +212,16 @@ def test_the_table_ends_with_the_outcomes_the_decision_and_what_was_measured(
     written: Callable[..., str],
 ) -> None:
     text = written("table", SESSION)
-    assert text.startswith(table_of(SESSION.rows))
-    assert text.removeprefix(table_of(SESSION.rows)).splitlines()[2:] == [
+    before, after = text.split(table_of(SESSION.rows))
+    assert before == "the API is as it is stored\n\n"
+    assert after.splitlines()[2:] == [
         "1 fail, 1 error",
         "",
         "vllm 1 -> vllm 2: NOT SAFE",
         "  gate [tiny]: TBT: refuted",
         "  metric gone: x",
+        "",
+        "next: keep vllm 1; the lines below the decision say why",
         "",
         "engines: mock 1, vllm 2",
         "hardware: cpu-x-2c",
@@ -244,18 +248,26 @@ def test_markdown_begins_with_the_decision_and_ends_with_what_was_measured(
     assert text.startswith(
         "**vllm 1 -> vllm 2: NOT SAFE**\n\n- gate [tiny]: TBT: refuted\n- metric gone: x\n\n| "
     )
-    assert text.endswith("\n\n- engines: mock 1, vllm 2\n- hardware: cpu-x-2c\n")
+    assert text.endswith(
+        "\n\n- the API is as it is stored\n- engines: mock 1, vllm 2\n- hardware: cpu-x-2c\n"
+        "- next: keep vllm 1; the lines below the decision say why\n"
+    )
 
 
-def test_markdown_without_reasons_is_a_table_alone(written: Callable[..., str]) -> None:
-    text = written("markdown", SessionReport((row(FASTER),)))
-    assert all(line.startswith("|") for line in text.splitlines())
+def test_markdown_without_reasons_is_a_table_and_what_to_do_next(
+    written: Callable[..., str],
+) -> None:
+    *table, empty, last = written("markdown", SessionReport((row(FASTER, outcome="pass"),))).split(
+        "\n"
+    )[:-1]
+    assert all(line.startswith("|") for line in table)
+    assert (empty, last.partition(";")[0]) == ("", "- next: nothing, all is as it is known to be")
 
 
 def test_json_is_one_object_and_nothing_is_lost(written: Callable[..., str]) -> None:
     session = replace(SESSION, rows=(row(FASTER, UNKNOWN, sentence="Größe\nπ"), *SESSION.rows))
     text = written("json", session)
-    assert json.loads(text)["schema"] == 1
+    assert json.loads(text)["schema"] == 2
     assert "Größe" in text
     assert SessionReport.from_json(json.loads(text)) == session
 
@@ -290,9 +302,19 @@ def test_a_judgement_comes_back_with_its_blocks_and_numbers_that_are_none() -> N
     assert again.broken == of.broken == of.reasons
 
 
+def test_a_report_of_an_older_schema_is_read() -> None:
+    told = SESSION.to_json() | {"schema": 1}
+    for later in ("tier", "interrupted"):
+        del told[later]
+    for each in told["rows"]:
+        for later in ("levels", "stored_on", "pace"):
+            del each[later]
+    assert SessionReport.from_json(told) == SESSION
+
+
 def test_a_report_of_a_newer_schema_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="schema 2; this version reads up to 1: update"):
-        SessionReport.from_json(SESSION.to_json() | {"schema": 2})
+    with pytest.raises(ValueError, match="schema 3; this version reads up to 2: update"):
+        SessionReport.from_json(SESSION.to_json() | {"schema": 3})
 
 
 def test_one_case_is_shown_with_its_sentence_arms_and_records() -> None:

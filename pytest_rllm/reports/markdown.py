@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from .next_step import next_step
 from .row import COLUMNS
 from .session_report import SessionReport
 from .table import measured
@@ -27,6 +28,6 @@ def write(report: SessionReport, path: Path) -> None:
     explained = [f"- {row.title}: {text}" for row in report.rows for text in row.explanations()]
     if explained:
         parts.append("\n".join(explained))
-    if environment := measured(report):
-        parts.append("\n".join(f"- {line}" for line in environment))
+    closing = [*report.messages, *measured(report), f"next: {next_step(report)}"]
+    parts.append("\n".join(f"- {line}" for line in closing))
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

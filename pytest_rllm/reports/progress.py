@@ -20,11 +20,13 @@ class Progress:
         out: the terminal, None for silence.
         width: columns of the terminal.
         clock: monotonic seconds.
+        later_s: estimated seconds of all that comes after this comparison; None where unknown.
     """
 
     out: TextIO | None
     width: int = 80
     clock: Callable[[], float] = time.monotonic
+    later_s: float | None = None
     _begun: tuple[float, float] | None = None
     _last: float = 0.0
     _shown: bool = False
@@ -42,6 +44,8 @@ class Progress:
         if left is not None:
             minutes, seconds = divmod(round(left), 60)
             text += f", {minutes}:{seconds:02} left"
+            if self.later_s is not None:
+                text += f" of about {math.ceil((left + self.later_s) / 60)} min"
         self.out.write("\r\x1b[K" + text[: self.width - 1])
         self.out.flush()
         self._shown = True

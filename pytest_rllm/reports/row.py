@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from ..baselines.levels import Level
 from ..records.reader import read_run
 from ..records.run import RecordError, Run
 from ..verdicts.judge import Judged
@@ -29,6 +30,10 @@ class Row:
         judgements: one per comparison of the case.
         statuses: per verdict of all judgements what it means beside the baseline.
         notes: what else makes the case fail, or why it was skipped.
+        levels: stored ones beside the fresh ones.
+        stored_on: class of the machine whose baseline was used; empty when there is none.
+        pace: how many times as long a load that is no engine takes as when the baseline was stored
+            on this machine; None where that is unknown.
         records: folder of the case's records.
         died: label of the engine whose server ended while it was measured; empty when none did.
     """
@@ -41,6 +46,9 @@ class Row:
     judgements: tuple[Judgement, ...] = ()
     statuses: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    levels: tuple[Level, ...] = ()
+    stored_on: str = ""
+    pace: float | None = None
     records: str = ""
     died: str = ""
 
@@ -100,6 +108,7 @@ class Row:
                 "judgements": tuple(Judgement.from_json(one) for one in content["judgements"]),
                 "statuses": tuple(content["statuses"]),
                 "notes": tuple(content["notes"]),
+                "levels": tuple(Level(**level) for level in content.get("levels", ())),
             }
         )
 
@@ -115,12 +124,24 @@ def effect_text(judged: Judged) -> str:
     return f"{_number(judged.estimate, judged.scale)} {_unit(judged.scale)}"
 
 
+def range_text(judged: Judged) -> str:
+    """An interval without its confidence; empty when there is none."""
+    if judged.estimate is None or judged.confidence is None:
+        return ""
+    low, high = (_number(bound, judged.scale) for bound in (judged.low, judged.high))
+    return f"{low} .. {high}"
+
+
 def interval_text(judged: Judged) -> str:
     """An interval with its confidence; empty when there is none."""
     if judged.estimate is None or judged.confidence is None:
         return ""
-    low, high = (_number(bound, judged.scale) for bound in (judged.low, judged.high))
-    return f"{low} .. {high} at {_confidence_text(judged.confidence)}"
+    return f"{range_text(judged)} at {_confidence_text(judged.confidence)}"
+
+
+def detectable_text(judged: Judged) -> str:
+    """The distance from the margin that a true effect needs to be noticed."""
+    return f"{_number(judged.detectable, judged.scale).lstrip('+')} {_unit(judged.scale)}"
 
 
 def _explained(judgement: Judgement) -> Iterator[str]:
@@ -143,13 +164,12 @@ def _line(judged: Judged, status: str) -> tuple[str, ...]:
     effect = effect_text(judged)
     if not effect:
         return (judged.claim, "", "", "", "", status)
-    distance = _number(judged.detectable, judged.scale)
     return (
         judged.claim,
         effect,
         interval_text(judged),
         f"{judged.n} {judged.replicate}",
-        f"{distance.lstrip('+')} {_unit(judged.scale)}",
+        detectable_text(judged),
         status,
     )
 

@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 
 from .row import Row
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 knew neither levels, tier nor interruptions; it is read."""
 Word = Literal["safe", "not safe", "cannot tell yet"]
 
 
@@ -46,6 +47,8 @@ class SessionReport:
         records: folder of the session's records.
         replayed: whether the runs come from records of an earlier session.
         messages: what else is said at the end of the session.
+        tier: how much was measured of every comparison, see ``experiment.tiers``.
+        interrupted: whether the session was stopped before its end.
     """
 
     rows: tuple[Row, ...]
@@ -54,6 +57,8 @@ class SessionReport:
     records: str = ""
     replayed: bool = False
     messages: tuple[str, ...] = ()
+    tier: str = "gate"
+    interrupted: bool = False
 
     def outcomes(self) -> dict[str, int]:
         """How many cases ended how, in the order of first appearance."""

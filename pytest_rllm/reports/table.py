@@ -1,4 +1,4 @@
-"""The table at the end of a pytest run, as text."""
+"""The findings of a session as a text file, as wide as it takes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from .next_step import next_step
 from .row import COLUMNS, Row
 from .session_report import SessionReport
 
 
 def write(report: SessionReport, path: Path) -> None:
-    """Write what the terminal shows: the table, the outcomes, the gate's decision, and what was
-    measured where."""
+    """Write what the terminal shows, with the confidence of each interval: the table, the outcomes,
+    the gate's decision, and what was measured where."""
     path.write_text("\n".join([*lines(report), "", *measured(report), ""]), encoding="utf-8")
 
 
 def lines(report: SessionReport) -> list[str]:
-    """The table with its explanations, the number of outcomes, and the gate's decision."""
-    found = [table_of(report.rows), ""] if report.rows else []
+    """The session's messages, the table with its explanations, the number of outcomes, the gate's
+    decision, and what to do next."""
+    found = [*report.messages, *([""] if report.messages else [])]
+    found += [table_of(report.rows), ""] if report.rows else []
     found.append(", ".join(f"{n} {word}" for word, n in report.outcomes().items()))
     if report.decision:
         found += ["", *report.decision.lines()]
-    return found
+    return [*found, "", f"next: {next_step(report)}"]
 
 
 def measured(report: SessionReport) -> list[str]:
@@ -42,19 +45,3 @@ def table_of(rows: Sequence[Row]) -> str:
     table = tabulate(body, headers=("finding", *COLUMNS), disable_numparse=True)
     explained = [f"{row.title}: {text}" for row in rows for text in row.explanations()]
     return "\n".join([table, *([""] if explained else []), *explained])
-
-
-def case_text(row: Row) -> str:
-    """One case with its sentence and arms: what a failure shows."""
-    arms = dict.fromkeys(judgement.arms for judgement in row.judgements)
-    return "\n".join(
-        [
-            f"{row.title}: {row.sentence}",
-            f"({row.cite})",
-            *(f"A: {first}   against   B: {second}" for first, second in arms),
-            "",
-            tabulate(row.lines(), headers=COLUMNS, disable_numparse=True),
-            *(f"* {text}" for text in row.explanations()),
-            f"records: {row.records}",
-        ]
-    )

@@ -1,0 +1,81 @@
+"""How much is measured of a comparison: minutes against precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Name = Literal["smoke", "gate", "paper"]
+FEWEST = 6
+"""Blocks below which an interval of 95 % cannot exclude anything (Wilcoxon's bounds)."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One trade of minutes for precision.
+
+    Attributes:
+        name: for ``--rllm-tier``.
+        says: what it measures and what it cannot see, for people.
+        at_most: blocks at the first and only look; None for the looks that a test plans.
+        split: a block is this many times smaller than a test plans it.
+        times: how many times as many blocks and questions as a test plans, where the data set has
+            them.
+        chosen_only: whether only the findings are measured that say they are part of it.
+    """
+
+    name: Name
+    says: str
+    at_most: int | None = None
+    split: int = 1
+    times: int = 1
+    chosen_only: bool = False
+
+    def looks(self, planned: Sequence[int], times: int) -> tuple[int, ...]:
+        """Numbers of blocks at which claims are looked at.
+
+        Args:
+            planned: those of the test, growing.
+            times: how many times as many questions as the test plans there are.
+        """
+        if self.at_most is not None:
+            return (min(self.at_most, planned[0]),)
+        return tuple(size * min(self.times, times) for size in planned)
+
+    def parts(self, planned: Sequence[int], times: int, questions: int) -> int:
+        """Into how many blocks the prompts are split, of which all or the first are measured.
+
+        Args:
+            planned, times: as of :meth:`looks`.
+            questions: that there are; each is in one block.
+        """
+        looks = self.looks(planned, times)
+        return max(looks[-1], min(planned[-1] * min(self.times, times) * self.split, questions))
+
+    def leaves_out(self, *, smoke: bool) -> str | None:
+        """Why a finding is not measured; None when it is.
+
+        Args:
+            smoke: whether the finding says that it is part of the tier smoke.
+        """
+        if smoke or not self.chosen_only:
+            return None
+        return f"it is no part of --rllm-tier={self.name}; --rllm-tier=gate measures it"
+
+
+TIERS: dict[str, Tier] = {
+    tier.name: tier
+    for tier in (
+        Tier(
+            "smoke",
+            f"a few findings on {FEWEST} small blocks, models as they are: sees that something is "
+            "broken; cannot see optimisations, small losses of accuracy, or effects near a margin",
+            at_most=FEWEST,
+            split=3,
+            chosen_only=True,
+        ),
+        Tier("gate", "what each test plans: sees effects of the size of its margins"),
+        Tier("paper", "four times as many blocks and questions: sees half the effects", times=4),
+    )
+}
