@@ -20,6 +20,13 @@ from pytest_rllm.records.header import Header
 from pytest_rllm.session.comparison import compare
 from pytest_rllm.verdicts.claims import Claim
 
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are looked for whole."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
 FINDING = """
 from pytest_rllm import ACCURACY, Prompt, Sampling, Serving, finding, higher, pp
 
@@ -137,7 +144,7 @@ def test_a_broken_file_of_another_finding_is_named_and_fails(
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
-            "one *accuracy higher by 5 pp * holds",
+            "  accuracy higher by 5 pp * holds",
             "the stored baselines could not be checked: *other.json:2: broken JSON *; fix "
             "the file, or restore it with `git checkout`",
         ]
@@ -166,7 +173,8 @@ def test_a_file_of_schema_1_is_used_and_converted_by_update(session: Session, st
             f"{second}: accuracy": case["levels"]["1/b/accuracy"],
         },
     }
-    del old["labels"]
+    for later in ("labels", "machine", "reference_s"):
+        del old[later]
     path = stored.parent / "one.json"
     path.write_text(json.dumps({"schema": 1, "finding": "one", "cases": {"tiny": old}}))
     (stored / "one.json").unlink()
@@ -174,7 +182,7 @@ def test_a_file_of_schema_1_is_used_and_converted_by_update(session: Session, st
     assert ended(result) == {"passed": 2}
     result.stdout.fnmatch_lines(
         [
-            "one *accuracy higher by 5 pp * holds",
+            "  accuracy higher by 5 pp * holds",
             f"baseline of schema 1 (--rllm-baseline=update converts it): {path}",
         ]
     )
@@ -200,7 +208,7 @@ def test_reworded_sentences_leave_a_baseline_as_it_is(
     monkeypatch.setattr(Serving, "__str__", lambda serving: f"the {serving.model} model")
     result = session("-vv")
     assert ended(result) == {"passed": 2}
-    result.stdout.fnmatch_lines(["one *accuracy is better * holds"])
+    result.stdout.fnmatch_lines(["  accuracy is better * holds"])
     assert "the plain model" not in before
     for words, label in (("create,fix,trim", False), ("update", True)):
         assert ended(session(f"--rllm-baseline={words}")) == {"passed": 2}

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 
 def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--help").stdout.str()
-    assert len(OPTIONS) <= 10
-    assert set(FLAGS) == {"complete"}
+    assert len(OPTIONS) <= 11
+    assert set(FLAGS) == {"complete", "plan"}
     for name in (*OPTIONS, *FLAGS):
         assert f"--rllm-{name}" in text
         assert f"rllm_{name}" in text

@@ -157,12 +157,14 @@ def test_a_server_that_runs_already_is_asked_and_left_alone(in_tmp: Path) -> Non
         with Pool(in_tmp / "ours") as ours:
             server = ours.serve(engine, Serving(), TINY)
             assert ours.serve(engine, Serving(), TINY) is server
-            assert (server.url, server.number, server.status) == (running.url, 1, None)
+            assert (server.url, server.status) == (running.url, None)
             assert server.answers("/health")
             with pytest.raises(ValueError, match="measured as 'reasoning', not 'reasoning, prefix"):
                 ours.serve(engine, Serving(prefix_caching=True), TINY)
         assert running.alive
         assert not (in_tmp / "ours").exists()
+        with Pool(in_tmp / "later") as later:
+            assert later.serve(engine, Serving(), TINY).number == server.number, "it is one server"
         theirs.close()
         assert not server.alive
         assert not server.answers("/health")
@@ -170,6 +172,14 @@ def test_a_server_that_runs_already_is_asked_and_left_alone(in_tmp: Path) -> Non
         with pytest.raises(EngineError, match="does not answer") as caught:
             Pool(in_tmp).serve(engine, Serving(), TINY)
         assert server.url in str(caught.value)
+
+
+def test_servers_of_a_session_that_goes_on_are_numbered_after_those_before(in_tmp: Path) -> None:
+    for _ in range(2):
+        with Pool(in_tmp / "logs", start_s=30) as pool:
+            before = pool.started
+            assert pool.serve(ScriptEngine(HEALTHY), Serving(), TINY).number == before + 1
+    assert (before, pool.started) == (1, 2)
 
 
 def test_a_server_that_runs_with_an_optimisation_on_is_refused(in_tmp: Path) -> None:

@@ -15,6 +15,13 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS
 from pytest_rllm.session.upgrade import CANNOT_TELL
 
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are looked for whole."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
 FINDING = """
 from pytest_rllm import ACCURACY, FAILED, Arm, Sampling, Serving, finding, higher, not_higher, pp
 
@@ -77,7 +84,7 @@ def test_the_mock_engine_is_compared_with_a_server_that_runs_already(
         [
             "--rllm-baseline stores nothing of right ?tiny?: a mock engine measured it, *",
             "*accuracy higher by 10 pp * 48 questions * holds (paper)",
-            "*failed requests not higher by more than 10 pp * holds (paper)",
+            "*failed requests may rise by 10 pp * holds (paper)",
         ]
     )
     assert not (pytester.path / "baselines").exists()

@@ -42,6 +42,16 @@ class Prompt:
     repeat: int = 0
 
 
+class Prompts(list[Prompt]):
+    """Prompts that were chosen.
+
+    Attributes:
+        times: how many times as many questions as the test asked for.
+    """
+
+    times: int = 1
+
+
 Loader = Callable[[Path | None], Iterable[Prompt]]
 """Takes the folder of ``--rllm-data``, or None, and yields the prompts of a data set in order."""
 _LOADERS: dict[str, Loader] = {}
@@ -125,7 +135,8 @@ def choose(
     repeats: int = 1,
     folder: Path | None = None,
     at_most: bool = False,
-) -> list[Prompt]:
+    times: int = 1,
+) -> Prompts:
     """Choose the first ``n`` questions of several tiers, interleaved, each ``repeats`` times.
 
     All questions come once before the next repeat begins.
@@ -137,6 +148,7 @@ def choose(
         repeats: number of prompts per question.
         folder: of ``--rllm-data``.
         at_most: take all questions of a data set that has too few, instead of an error.
+        times: choose so many times ``n`` questions, or as many times as every tier has them.
 
     Raises:
         TooFewQuestions: a data set has too few.
@@ -149,7 +161,7 @@ def choose(
         )
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"a tier is named twice in {wanted}: its questions would be asked twice")
-    shares = []
+    shares, more = [], []
     for i, tier in enumerate(wanted):
         if tier not in tiers:
             raise ValueError(f"unknown tier {tier!r}; there are {', '.join(tiers)}")
@@ -160,9 +172,14 @@ def choose(
                 f"{share} questions of {str(tiers[tier])!r} were asked for, it has {len(prompts)}: "
                 "ask for fewer, or pass at_most=True"
             )
-        shares.append(prompts[:share])
-    mixed = [prompt for row in zip_longest(*shares) for prompt in row if prompt is not None]
-    return [replace(prompt, repeat=k) for k in range(repeats) for prompt in mixed]
+        shares.append((prompts, share))
+        more.append(len(prompts) // share)
+    times = max(1, min(times, *more))
+    chosen = [prompts[: times * share] for prompts, share in shares]
+    mixed = [prompt for row in zip_longest(*chosen) for prompt in row if prompt is not None]
+    found = Prompts(replace(prompt, repeat=k) for k in range(repeats) for prompt in mixed)
+    found.times = times
+    return found
 
 
 def revision(prompts: Sequence[Prompt]) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock, RLock
 from typing import Any, Self
+from zlib import crc32
 
 import psutil
 
@@ -29,6 +30,8 @@ from .http import NO_ANSWER, ask
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
 LAST_LINES = 30
+_LOG = re.compile(r"-(\d+)-[0-9a-f]{12}\.log$")
+"""Name of a server's log, with its number."""
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 Key = tuple[str, str, str]
@@ -168,7 +171,7 @@ class Pool:
         start_s: a server that is not healthy by then has failed.
         say: told what is being waited for.
         servers: those that are up, by key; the last used comes last.
-        started: number of servers so far.
+        started: number of servers so far; of a session that goes on, those before it included.
     """
 
     folder: Path
@@ -180,6 +183,10 @@ class Pool:
     _ports: set[int] = field(default_factory=set, init=False, repr=False)
     _turns: dict[Key, Lock] = field(default_factory=dict, init=False, repr=False)
     _books: RLock = field(default_factory=RLock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        numbers = [int(m[1]) for log in self.folder.glob("*.log") if (m := _LOG.search(log.name))]
+        self.started = max([self.started, *numbers])
 
     def serve(
         self,
@@ -256,7 +263,8 @@ class Pool:
 
     def _attach(self, engine: Endpoint, url: str, serving: Serving, pair: ModelPair) -> Attached:
         engine = engine.naming(pair.served_name)
-        server = Attached(engine, serving, pair, url, self._next_number())
+        # The same number in every session: it is one server, not another one each time.
+        server = Attached(engine, serving, pair, url, crc32(url.encode()))
         if not server.answers(engine.health_path):
             raise EngineError(
                 f"{engine.name} at {url} does not answer, or {engine.health_path} says "

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .options import value
+
+if TYPE_CHECKING:
+    from ..session.session import Session
 
 MARK = "finding"
 JUDGES = frozenset({"compare", "compare_builds", "contract"})
@@ -16,17 +20,20 @@ NARROWED = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "s
 """Options of pytest that leave tests out."""
 
 
-def finding(sentence: str, *, cite: str) -> pytest.MarkDecorator:
+def finding(sentence: str, *, cite: str, smoke: bool = False) -> pytest.MarkDecorator:
     """Mark a test function as the test of one sentence of a source.
 
     Args:
         sentence: what is claimed, in words.
         cite: where it is claimed.
+        smoke: whether it is part of ``--rllm-tier=smoke``: it takes seconds, and a serving that is
+            broken fails it.
     """
     for name, text in (("sentence", sentence), ("cite", cite)):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"@finding needs a {name}, got {text!r}")
-    mark: pytest.MarkDecorator = getattr(pytest.mark, MARK)(sentence=sentence, cite=cite)
+    about = {"sentence": sentence, "cite": cite, "smoke": smoke}
+    mark: pytest.MarkDecorator = getattr(pytest.mark, MARK)(**about)
     return mark
 
 
@@ -71,6 +78,18 @@ def case_id(item: pytest.Item) -> str:
 def records_of(item: pytest.Item) -> Path:
     """Where a case's records lie, relative to the session's."""
     return Path(finding_id(item)) / case_id(item).replace("/", "_")
+
+
+def agenda(items: Iterable[pytest.Item], session: Session) -> list[str]:
+    """``finding/case`` of the findings that this machine can measure, in order."""
+    return [
+        f"{finding_id(item)}/{case_id(item)}"
+        for item in items
+        if item.get_closest_marker(MARK)
+        and not any(
+            session.lacks(records_of(item), mark.kwargs) for mark in item.iter_markers("gpu")
+        )
+    ]
 
 
 def existing(session: pytest.Session) -> dict[str, set[str]] | None:

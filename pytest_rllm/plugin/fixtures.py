@@ -100,7 +100,7 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
     from ..models import TIERS
     from ..session.comparison import CannotMeasure
 
-    folder = session_of(request.config).data
+    session = session_of(request.config)
 
     def chosen(*tiers: str, n: int, repeats: int = 1, at_most: bool = False) -> list[Prompt]:
         missing = [tier for tier in tiers if tier in TIERS and tier not in model.tiers]
@@ -109,7 +109,15 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
                 f"the model pair {model.name!r} has no data for {' and '.join(missing)}"
             )
         try:
-            return choose(model.tiers, *tiers, n=n, repeats=repeats, folder=folder, at_most=at_most)
+            return choose(
+                model.tiers,
+                *tiers,
+                n=n,
+                repeats=repeats,
+                folder=session.data,
+                at_most=at_most,
+                times=session.tier.times,
+            )
         except TooFewQuestions as few:
             if model.file is None:
                 raise
@@ -149,7 +157,11 @@ def compare_builds(request: pytest.FixtureRequest, model: ModelPair) -> Callable
 @pytest.fixture
 def contract(request: pytest.FixtureRequest) -> ApiCheck:
     """Whether the engine's API is as it is stored for its version (``kept``), else what differs."""
-    return session_of(request.config).kept_api()
+    session = session_of(request.config)
+    if session.planning:
+        session.costs.plan.checks.append("the API check asks one server for its names and defaults")
+        pytest.skip("a check of the engine's API: planned, not made")
+    return session.kept_api()
 
 
 def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
@@ -175,6 +187,7 @@ def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
             folder=records_of(item),
             sentence=about["sentence"],
             cite=about["cite"],
+            smoke=about.get("smoke", False),
         )
     case: FindingCase = item.stash[CASE]
     return case

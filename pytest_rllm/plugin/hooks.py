@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .findings import MARK, check, existing, records_of, select
+from .findings import MARK, agenda, check, existing, records_of, select
 from .fixtures import CASE, SESSION, prepare_builds, session_of
 from .options import FLAGS, OPTIONS, model_names, upgrading, value
 
@@ -64,6 +64,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[WHOLE] = existing(session)
+    measuring = session.config.stash.get(SESSION, None)
+    if measuring is not None:
+        measuring.costs.agenda = agenda(session.items, measuring)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -74,6 +77,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = session.lacks(records_of(item), mark.kwargs)
         if missing:
             session.left_out[item.nodeid] = missing
+            if session.planning:
+                session.costs.plan.not_measured[item.nodeid] = missing
             pytest.skip(missing)
 
 
@@ -90,6 +95,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     if report.when == "call" and report.failed and ("rllm_error", True) in report.user_properties:
         return "error", "E", "ERROR"
+    if report.when == "call" and ("rllm_planned", True) in report.user_properties:
+        return "planned", "p", "PLANNED"
     return None
 
 
@@ -102,7 +109,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         if name == PROPERTY
     }
     session = terminalreporter.config.stash.get(SESSION, None)
-    if dumped or (session is not None and (session.messages or session.decision)):
+    if dumped or (
+        session is not None
+        and (session.messages or session.decision or session.planning or session.interrupted)
+    ):
         from .results import summarise
 
         summarise(terminalreporter, list(dumped))
@@ -113,5 +123,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if measuring is not None:
         from .results import exit_status
 
+        measuring.interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
         measuring.close(session.config.stash.get(WHOLE, None))
         session.exitstatus = exit_status(session, measuring)

@@ -33,7 +33,16 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "upgrade gate: compare the engine with another build of it, or with another engine: "
         "'vllm==0.31.0', a path to a python, a URL, or NAME@BUILD",
     ),
-    "record": ("DIR", "record runs there (default: a new folder in .rllm/records)"),
+    "tier": (
+        "smoke|gate|paper",
+        "how much is measured: smoke takes minutes and sees what is broken, gate is what the tests "
+        "plan (default), paper is four times as much",
+    ),
+    "record": (
+        "DIR",
+        "record runs there (default: a new folder in .rllm/records); finished blocks that are "
+        "there are kept, so a session that was stopped goes on",
+    ),
     "replay": (
         "PATH",
         "judge the runs recorded in PATH, a folder or an archive NAME.tar.xz; no engine is started",
@@ -47,6 +56,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
 """Name to (metavar, help)."""
 FLAGS: dict[str, str] = {
     "complete": "upgrade gate: measure every case to its end, even when the decision is known",
+    "plan": "say what would be measured and what it would cost, and start nothing",
 }
 """Name to help of the options without a value."""
 REPLAYED = pytest.StashKey[Path]()
@@ -135,6 +145,7 @@ def make_session(config: pytest.Config) -> Session:
     """
     from ..baselines.store import Baselines
     from ..engines import ENGINES, parse_engine
+    from ..experiment.tiers import TIERS
     from ..models import pair_named
     from ..reports import FORMATS
     from ..session.folders import fresh_records
@@ -148,7 +159,12 @@ def make_session(config: pytest.Config) -> Session:
         raise ValueError(
             f"--rllm-engine: unknown engine {name!r}; there are {', '.join(ENGINES.names())}"
         )
-    inconclusive = value(config, "inconclusive") or ("fail" if os.environ.get("CI") else "skip")
+    tier = value(config, "tier") or "gate"
+    if tier not in TIERS:
+        raise ValueError(f"--rllm-tier: {', '.join(TIERS)}, not {tier!r}")
+    # A smoke test leaves much undecided by its nature.
+    strict = os.environ.get("CI") and tier != "smoke"
+    inconclusive = value(config, "inconclusive") or ("fail" if strict else "skip")
     if inconclusive not in ("fail", "skip"):
         raise ValueError(f"--rllm-inconclusive: fail or skip, not {inconclusive!r}")
     replay, record = value(config, "replay"), value(config, "record")
@@ -178,6 +194,14 @@ def make_session(config: pytest.Config) -> Session:
             raise ValueError(f"--rllm-report takes FORMAT:PATH, not {report!r}")
         if not Path(path).absolute().parent.is_dir():
             raise ValueError(f"--rllm-report: there is no folder {Path(path).parent}")
+    if tier == "smoke" and against:
+        raise ValueError(
+            "--rllm-tier=smoke measures too little to decide on an upgrade: leave it out, or leave "
+            "--rllm-against out"
+        )
+    planning = flag(config, "plan")
+    if planning and replay:
+        raise ValueError("--rllm-plan tells what measuring costs, and --rllm-replay measures none")
     for pair in map(pair_named, model_names(config)):
         _named("model", partial(check, pair))
     records = replayed(config) or (Path(record) if record else None)
@@ -192,6 +216,8 @@ def make_session(config: pytest.Config) -> Session:
         say=_progress(config),
         against=against,
         complete=flag(config, "complete"),
+        tier=TIERS[tier],
+        planning=planning,
     )
 
 

@@ -19,7 +19,7 @@ from ..records.run import RecordError
 from ..records.spool import ClientError
 from ..reports import FORMATS
 from ..reports.row import Row
-from ..reports.table import case_text, lines, measured
+from ..reports.terminal import case_text, last_lines, summary
 from ..session.case import ClaimsNothing, FindingCase
 from ..session.comparison import CannotMeasure
 from ..session.session import DecisionKnown, Session
@@ -43,6 +43,10 @@ def outcome_of(item: pytest.Item, case: FindingCase, name: str) -> Iterator[None
         name: of the user property that carries the case's row.
     """
     session = case.session
+    if session.planning:
+        with _planned(item, case):
+            yield
+        return
     try:
         yield
         row = case.conclude()
@@ -61,6 +65,16 @@ def outcome_of(item: pytest.Item, case: FindingCase, name: str) -> Iterator[None
         session.say.clear()
     _keep(item, name, row)
     _end(item, row, session.inconclusive)
+
+
+@contextmanager
+def _planned(item: pytest.Item, case: FindingCase) -> Iterator[None]:
+    """The body of a finding in a session that only plans: it measures nothing."""
+    item.user_properties.append(("rllm_planned", True))
+    try:
+        yield
+    except CannotMeasure as lacking:
+        case.session.costs.plan.not_measured[_title(item)] = str(lacking)
 
 
 def _end(item: pytest.Item, row: Row, inconclusive: str) -> None:
@@ -148,12 +162,15 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
         dumped: the rows of all workers, each as one line of JSON.
     """
     session = session_of(terminal.config)
+    width = terminal.config.get_terminal_writer().fullwidth
+    if session.planning:
+        terminal.section("plan")
+        for line in session.costs.plan_lines(width):
+            terminal.write_line(line)
+        return
     report = session.report([Row.from_json(json.loads(text)) for text in dumped])
     terminal.section("findings")
-    for line in (*report.messages, *lines(report)):
-        terminal.write_line(line)
-    terminal.write_line(f"records: {session.shown_records} (judge them again: --rllm-replay=PATH)")
-    for line in measured(report):
+    for line in summary(report, width, verbose=terminal.verbosity > 0):
         terminal.write_line(line)
     for path in session.baselines.written:
         terminal.write_line(f"baseline {'written' if path.exists() else 'removed'}: {path}")
@@ -172,3 +189,5 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
         form, _, file = asked.partition(":")
         FORMATS.load(form)(report, Path(file))
         terminal.write_line(f"report: {file}")
+    for line in last_lines(report, width):
+        terminal.write_line(line)

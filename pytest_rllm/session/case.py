@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
+from typing import cast
 
 from ..baselines.case import Case as StoredCase
 from ..baselines.case import fresh_case
@@ -18,9 +21,12 @@ from ..models import ModelPair
 from ..records.header import Header
 from ..records.run import Run
 from ..reports.row import Row
+from ..telemetry.hardware import hardware_id
 from ..verdicts.judgement import Judgement
 from . import upgrade
 from .comparison import CannotMeasure, Comparison, compare, header_of, never
+from .pace import manner
+from .plan import Planned
 from .session import DecisionKnown, Session
 from .sources import Place
 
@@ -44,6 +50,7 @@ class FindingCase:
         session: whose engines measure.
         pair: the models.
         folder: where the case's records lie, relative to the session's.
+        smoke: whether the finding is part of the tier smoke.
         comparisons: made so far.
     """
 
@@ -54,7 +61,10 @@ class FindingCase:
     session: Session
     pair: ModelPair
     folder: Path
+    smoke: bool = False
     comparisons: list[Comparison] = field(default_factory=list)
+    _seconds: list[float] = field(default_factory=list, init=False)
+    _planned: int = field(default=0, init=False)
 
     def compare(
         self,
@@ -132,9 +142,19 @@ class FindingCase:
     ) -> Comparison:
         where = self.folder / str(len(self.comparisons))
         self._check(where, first, second)
-        key = key or str(len(self.comparisons) + 1)
+        key = key or str(len(self.comparisons) + self._planned + 1)
         if key in (comparison.key for comparison in self.comparisons):
             raise ValueError(f"two comparisons of this test have the key {key!r}: rename one")
+        planned = (blocks,) if isinstance(blocks, int) else tuple(blocks)
+        times = min(getattr(arm.prompts, "times", 1) for arm in (first, second))
+        sizes = self.session.tier.looks(planned, times)
+        questions = min(len({p.id for p in arm.prompts}) for arm in (first, second))
+        parts = self.session.tier.parts(planned, times, questions)
+        if self.session.planning:
+            # All that a test may do with it is `shows`, which notes the claims.
+            plan = self._plan(first, second, sizes, parts, restarts=restarts, key=key)
+            return cast(Comparison, plan)
+        self.session.say.later_s = self._later_s(key)
 
         def untold(metric: Metric) -> str | None:
             whys = (self.session.untold(arm, metric) for arm in (first, second))
@@ -144,7 +164,8 @@ class FindingCase:
             self.session.source(self.pair),
             first,
             second,
-            blocks=blocks,
+            blocks=sizes,
+            parts=parts,
             where=where,
             header=self._header(),
             key=key,
@@ -153,13 +174,69 @@ class FindingCase:
             untold=untold,
             enough=upgrade.refutes if self.session.stops_early else never,
             label=self.session.label,
+            measured=self._seconds.append,
+            reused=self.session.count_kept,
         )
+        comparison.judged = partial(self._remember, comparison, (first, second))
         self.comparisons.append(comparison)
         return comparison
+
+    def _later_s(self, key: str) -> float | None:
+        """Estimated seconds of all that this session measures after a comparison."""
+        if self.session.replaying:
+            return None
+        return self.session.costs.later_s(f"{self.finding}/{self.case}", key)
+
+    def _remember(
+        self, comparison: Comparison, arms: tuple[Arm, Arm], judgement: Judgement
+    ) -> None:
+        """Keep what the comparison took on this machine; of kept blocks nothing is known."""
+        if self._seconds and not self.session.replaying:
+            where = f"{self.finding}/{self.case}/{comparison.key}"
+            seconds = fmean(self._seconds)
+            manners = [manner(arm) for arm in arms]
+            self.session.costs.pace.note(where, manners, comparison.blocks, seconds, judgement)
+        self._seconds.clear()
+
+    def _plan(
+        self,
+        first: Arm,
+        second: Arm,
+        sizes: tuple[int, ...],
+        parts: int,
+        *,
+        restarts: bool,
+        key: str,
+    ) -> Planned:
+        """Note a comparison instead of measuring it."""
+        planned = Planned(
+            f"{self.finding} [{self.case}]",
+            f"{self.finding}/{self.case}/{key}",
+            (first, second),
+            self.pair,
+            sizes,
+            parts,
+            restarts,
+            self._stored_effects(first),
+        )
+        self.session.costs.plan.comparisons.append(planned)
+        self._planned += 1
+        return planned
+
+    def _stored_effects(self, arm: Arm) -> Mapping[str, Sequence[float]]:
+        """Of the baseline of this class of machine, else of another one."""
+        engine, baselines = self.session.engine_of(arm.engine), self.session.baselines
+        where = hardware_id(self.session.gpu, on_cpu=engine.on_cpu), engine.name, self.finding
+        stored = baselines.cases(*where).get(self.case)
+        others = baselines.elsewhere(*where, self.case) if stored is None else {}
+        found = next(iter(others.values()), stored)
+        return {} if found is None else found.effects
 
     def measure(self, arm: Arm, name: str = "run") -> Run:
         """One run of an arm, recorded under ``name``; what no claim is judged on."""
         self._check(self.folder / name, arm)
+        if self.session.planning:
+            raise CannotMeasure(f"the plan ends before the run {name!r}, which has to be measured")
         source = self.session.source(self.pair)
         source.prepare([arm])
         header = header_of(arm, self._header(), name=name, side=None, blocks=1)
@@ -167,10 +244,13 @@ class FindingCase:
 
     def _check(self, where: Path, *arms: Arm) -> None:
         """Raises CannotMeasure where an arm's engine cannot do what it asks."""
-        reasons = (self.session.cannot(arm) for arm in arms)
+        left_out = self.session.tier.leaves_out(smoke=self.smoke)
+        reasons = (left_out, *(self.session.cannot(arm) for arm in arms))
         why = self.session.not_measured(where, next((why for why in reasons if why), None))
         if why:
             raise CannotMeasure(why)
+        if self.session.planning:
+            return
         for arm in arms:
             self.session.remember(arm)
 
@@ -221,6 +301,10 @@ class FindingCase:
             why = "a mock engine measured it, and its numbers are of no real engine"
         elif partly:
             why = "only a part of it was measured"
+        elif self.session.tier.name != "gate":
+            why = (
+                f"it was measured at tier {self.session.tier.name}, and baselines are of tier gate"
+            )
         if baselines.words and why:
             self.session.messages.append(
                 f"--rllm-baseline stores nothing of {self.finding} [{self.case}]: {why}"
@@ -230,8 +314,15 @@ class FindingCase:
             stored = baselines.change(*where, self.case, fresh)
         else:
             stored = baselines.cases(*where).get(self.case)
-        sessions = baselines.sessions(*where, self.case)
-        return decide(judgements, fresh, stored, sessions, partly=partly)
+        more = self.session.tier.times > 1
+        return decide(
+            judgements,
+            fresh,
+            None if more else stored,
+            baselines.sessions(*where, self.case, fresh.machine),
+            elsewhere=baselines.elsewhere(*where, self.case, fresh.match, any_amount=more),
+            partly=partly,
+        )
 
     def _arm(
         self,
@@ -257,5 +348,8 @@ class FindingCase:
             judgements=self.judgements,
             statuses=tuple(outcome.statuses),
             notes=tuple(outcome.notes),
+            levels=tuple(outcome.levels),
+            stored_on=outcome.stored_on,
+            pace=outcome.pace,
             records=str(self.session.shown_records / self.folder),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class Comparison:
         enough: whether no further look can change anything that matters.
         blocks: what was measured so far.
         judgement: what :meth:`shows` found; None before.
+        judged: told what was found.
     """
 
     key: str
@@ -58,6 +60,7 @@ class Comparison:
     enough: Callable[[Judgement], bool] = never
     blocks: list[Pair] = field(default_factory=list)
     judgement: Judgement | None = None
+    judged: Callable[[Judgement], None] = lambda _judgement: None
 
     def shows(self, *claims: Claim) -> Judgement:
         """Measure and judge the claims, which stand together, until each is decided or the
@@ -98,6 +101,7 @@ class Comparison:
                 break
         assert judgement is not None
         self.judgement = judgement
+        self.judged(judgement)
         return judgement
 
     def _measured(self, size: int) -> bool:
@@ -145,6 +149,7 @@ def compare(
     second: Arm,
     *,
     blocks: int | Sequence[int],
+    parts: int | None = None,
     where: Path,
     header: Header,
     key: str = "1",
@@ -153,6 +158,8 @@ def compare(
     untold: Callable[[Metric], str | None] = lambda _metric: None,
     enough: Callable[[Judgement], bool] = never,
     label: Callable[[str], str] = str,
+    measured: Callable[[float], None] = lambda _seconds: None,
+    reused: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """Two arms to be measured in pairs of runs, in the order ABBA ABBA ...
 
@@ -160,17 +167,20 @@ def compare(
         source: an engine or records.
         blocks: pairs of runs, the replicate of everything timed; or the growing numbers of them at
             which claims are looked at, until they are decided or the last is reached.
+        parts: into how many blocks the prompts are split; the last number of blocks by default.
         where: folder of the records, relative to the source's.
         header: what the records say of the test (finding, case, pair).
         key: of the comparison within its test case.
         restarts: serve every look but the first from fresh servers, started in turned order.
         machine, untold, enough: as of a :class:`Comparison`.
         label: of an arm's engine, for people.
+        measured: told after every pair of runs how many seconds it took.
+        reused: told of every block that an earlier session had measured.
     """
     sizes = (blocks,) if isinstance(blocks, int) else tuple(blocks)
     if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):
         raise ValueError(f"a comparison needs growing numbers of blocks from 1 on, not {blocks}")
-    most = sizes[-1]
+    most = sizes[-1] if parts is None else max(parts, sizes[-1])
     for arm in (first, second):
         questions = len({prompt.id for prompt in arm.prompts})
         if questions < most:
@@ -179,7 +189,16 @@ def compare(
     names = dict(zip("AB", arm_names(first, second, label), strict=True))
     starts: list[int] = []
 
+    def of_run(i: int, side: Literal["A", "B"]) -> tuple[Arm, Path, Header]:
+        arm = arms[side].block(i, most)
+        about = header_of(arm, header, name=names[side], side=side, blocks=most)
+        return arm, where / f"{i:02d}-{side}.jsonl", about
+
     def pair(i: int) -> Pair | None:
+        kept = source.kept(*of_run(i, "A")), source.kept(*of_run(i, "B"))
+        if kept[0] is not None and kept[1] is not None:
+            reused()
+            return kept[0], kept[1]
         paths = {side: where / f"{i:02d}-{side}.jsonl" for side in arms}
         if i >= sizes[0] and not all(source.has(path) for path in paths.values()):
             return None
@@ -189,15 +208,15 @@ def compare(
             starts.append(i)
         runs: dict[str, Run] = {}
         order_of_block: tuple[Literal["A", "B"], ...] = ("A", "B") if i % 2 == 0 else ("B", "A")
+        begun = time.monotonic()
         for side in order_of_block:
             place = Place(
-                f"{header.finding} [{header.case}] block {i + 1}/{most}",
-                done=(i + len(runs) / 2) / most,
-                share=0.5 / most,
+                f"{header.finding} [{header.case}] block {i + 1}/{sizes[-1]}",
+                done=(i + len(runs) / 2) / sizes[-1],
+                share=0.5 / sizes[-1],
             )
-            arm = arms[side].block(i, most)
-            of_run = header_of(arm, header, name=names[side], side=side, blocks=most)
-            runs[side] = source.run(arm, paths[side], of_run, place)
+            runs[side] = source.run(*of_run(i, side), place)
+        measured(time.monotonic() - begun)
         return runs["A"], runs["B"]
 
     return Comparison(key, pair, sizes, machine, untold, enough)

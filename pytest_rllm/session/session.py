@@ -17,6 +17,7 @@ from ..engines.api_diff import ApiCheck
 from ..engines.base import Endpoint
 from ..engines.pool import Pool, served_as
 from ..experiment.arm import Arm
+from ..experiment.tiers import TIERS, Tier
 from ..loadgen.fidelity import ClientCapacity
 from ..metrics.base import Metric
 from ..models import ModelPair, pair_named
@@ -25,8 +26,10 @@ from ..reports.row import Row
 from ..reports.session_report import Decision, SessionReport
 from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
+from ..telemetry.reference import CpuReference, Reference, TorchReference
 from ..verdicts.judgement import Judgement, engines_of, parts
 from . import upgrade
+from .costs import Costs
 from .folders import link_latest
 from .memo import Memo
 from .sources import MOCK, Live, Replay, Source
@@ -56,6 +59,8 @@ class Session:
         against: the other engine or build of the upgrade gate, as the user named it; None when
             findings are measured.
         complete: whether the gate measures every case to its end, even when its decision is known.
+        tier: how much is measured of a comparison.
+        planning: whether the session only tells what it would measure and what that would cost.
         rows: how the cases ended so far.
         left_out: per id of a test that was not measured, the reason.
         unused: stored cases that no test stands for, known at the end.
@@ -64,6 +69,8 @@ class Session:
         broken: why that is not known: a stored file that cannot be used.
         messages: sentences about the engine for the end of the session.
         decision: of the gate, known at the end; None when no builds are compared.
+        interrupted: whether the session was stopped before its end.
+        kept: number of blocks that an earlier session in the same folder had measured.
         pair: the models of the test case that is measured now; None before the first one.
     """
 
@@ -76,6 +83,8 @@ class Session:
     say: Progress
     against: str | None = None
     complete: bool = False
+    tier: Tier = TIERS["gate"]
+    planning: bool = False
     records_name: Path | None = None
     gpu: Gpu = field(default_factory=Gpu)
     rows: list[Row] = field(default_factory=list)
@@ -86,6 +95,8 @@ class Session:
     broken: str | None = None
     messages: list[str] = field(default_factory=list)
     decision: Decision | None = None
+    interrupted: bool = False
+    kept: int = 0
     pair: ModelPair | None = None
     _engines: dict[str, Endpoint] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
@@ -128,7 +139,8 @@ class Session:
         if self.replaying:
             return None
         serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
-        return self.engine_of(arm.engine).cannot(serving, arm.sampling)
+        engine = self.engine_of(arm.engine)
+        return engine.cannot(serving, arm.sampling)
 
     def untold(self, arm: Arm, metric: Metric) -> str | None:
         """Why an arm's engine does not tell what a metric takes; None when it does."""
@@ -151,7 +163,7 @@ class Session:
         Raises:
             ValueError: the recorded file is broken.
         """
-        return Memo.read(self.records) if self.replaying else Memo()
+        return Memo.read(self.records)  # a session that goes on has one, too
 
     def remember(self, arm: Arm) -> None:
         """Keep which engine an arm has."""
@@ -180,7 +192,13 @@ class Session:
         if why is not None:
             self.memo.not_measured[place.as_posix()] = why
             self.memo.write(self.records)
+        elif self.memo.not_measured.pop(place.as_posix(), None):
+            self.memo.write(self.records)  # the session before, which was stopped, left it out
         return why
+
+    def count_kept(self) -> None:
+        """Count a block that an earlier session had measured; the report says how many."""
+        self.kept += 1
 
     def is_mock(self, judgements: Sequence[Judgement]) -> bool:
         """Whether a mock engine measured any of these: such numbers are never stored."""
@@ -319,6 +337,11 @@ class Session:
         self.messages += found.lines
         return found
 
+    @cached_property
+    def costs(self) -> Costs:
+        """What this session costs."""
+        return Costs(lambda: self.engine, self.gpu, self.tier)
+
     def _live(self, pair: ModelPair) -> Live:
         return Live(
             self.engine_of,
@@ -329,7 +352,21 @@ class Session:
             self.say,
             self.strangers,
             self.capacity,
+            self.costs.machine,
+            self.reference,
         )
+
+    def reference(self, engine: Endpoint) -> Reference:
+        """The load that is timed beside an engine's runs: on the GPU where the engine is."""
+        return self._cpu_reference if engine.on_cpu or self.gpu.why_not else self._gpu_reference
+
+    @cached_property
+    def _cpu_reference(self) -> CpuReference:
+        return CpuReference()
+
+    @cached_property
+    def _gpu_reference(self) -> TorchReference:
+        return TorchReference()
 
     @cached_property
     def capacity(self) -> ClientCapacity:
@@ -353,6 +390,10 @@ class Session:
         that was asked for."""
         if "pool" in self.__dict__:
             self.pool.close()
+        if self._sources:
+            self.costs.keep()
+        if "_gpu_reference" in self.__dict__:
+            self._gpu_reference.close()
         if self._sources and self.builds is not None:
             for source in self._sources.values():
                 assert isinstance(source, Live)
@@ -369,6 +410,14 @@ class Session:
             self.outdated = self.baselines.outdated()
         except BaselineError as error:
             self.broken = str(error)
+
+    def _of_kept(self) -> list[str]:
+        if not self.kept:
+            return []
+        return [
+            f"{self.kept} blocks were measured before, by a session that was stopped, and kept: "
+            f"remove {self.shown_records} to measure them anew"
+        ]
 
     def report(self, rows: Sequence[Row] | None = None) -> SessionReport:
         """The session as reports show it.
@@ -392,5 +441,7 @@ class Session:
             },
             records=str(self.shown_records),
             replayed=self.replaying,
-            messages=tuple(self.messages),
+            messages=(*self.messages, *self._of_kept()),
+            tier=self.tier.name,
+            interrupted=self.interrupted,
         )

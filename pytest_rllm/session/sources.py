@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from ..engines import api_diff
 from ..engines.api_snapshot import ApiSnapshot, observe
@@ -28,6 +29,7 @@ from ..records.writer import RunWriter
 from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
 from ..telemetry.host import Host
+from ..telemetry.reference import CpuReference, Reference
 from ..verdicts.void_blocks import busiest
 
 WARM_UP_REQUESTS = 4
@@ -58,12 +60,20 @@ class Place:
     share: float = 0.0
 
 
+def on_this_machine(url: str | None) -> bool:
+    """Whether a server runs here: it was started here, or its address is this machine's own."""
+    host = urlsplit(url).hostname if url else None
+    return url is None or host in ("localhost", "127.0.0.1", "::1")
+
+
 class Source(Protocol):
     """Where runs come from: engines, or records."""
 
     def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None: ...
 
     def has(self, path: Path) -> bool: ...
+
+    def kept(self, arm: Arm, path: Path, header: Header) -> Run | None: ...
 
     def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run: ...
 
@@ -101,6 +111,8 @@ class Live:
         say: told about progress.
         strangers: processes per GPU before the session started its first server.
         capacity: what the client is known to carry.
+        machine: fingerprint of this machine.
+        reference: the load that is timed beside every run of an engine.
         snapshots: per engine and serving, what its last server said of its API.
     """
 
@@ -112,6 +124,8 @@ class Live:
     say: Say
     strangers: Mapping[str, float] = field(default_factory=dict)
     capacity: ClientCapacity = field(default_factory=ClientCapacity)
+    machine: str = ""
+    reference: Callable[[Endpoint], Reference] = lambda _engine: CpuReference()
     snapshots: dict[Served, ApiSnapshot] = field(default_factory=dict, init=False)
     _host: Host = field(default_factory=Host, init=False)
     _paces: dict[Asked, float] = field(default_factory=dict, init=False)
@@ -177,6 +191,38 @@ class Live:
         run = self._drive(server, warm, record, Header(), Place())
         self._paces[asked] = max((s.pace for s in run.samples), default=0.0)
 
+    def kept(self, arm: Arm, path: Path, header: Header) -> Run | None:
+        """The finished run that an earlier session, which was stopped, recorded at this place; None
+        where there is none.
+
+        Raises:
+            RecordError: it is of something else, and would be overwritten.
+        """
+        if not recorded(self.folder / path):
+            return None
+        run = read_run(self.folder / path)
+        if run.closing is None:
+            return None
+        engine = self.engine_of(arm.engine)
+        asked = {
+            "fingerprint": header.fingerprint,
+            "pair": header.pair,
+            "blocks": header.blocks,
+            "engine": engine.label,
+            "match": self.match(engine),
+            "machine": self.machine if on_this_machine(engine.url) else "",
+        }
+        for key, value in asked.items():
+            was = getattr(run.header, key)
+            if was != value:
+                raise RecordError(
+                    f"{self.folder / path}: recorded with {key} {was!r}, this session measures "
+                    f"{value!r}; record into another folder (--rllm-record=DIR), or remove that "
+                    "file"
+                )
+        run.header = replace(run.header, arm=header.arm, side=header.side)
+        return run
+
     def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:
         """One block on the server that :meth:`prepare` made ready.
 
@@ -199,6 +245,8 @@ class Live:
             gpu_strangers=dict(self.strangers),
             client=fidelity.to_json(),
             anchor_s=round(self._anchor(server), 6),
+            reference_s=self._reference_s(engine),
+            machine=self.machine if on_this_machine(engine.url) else "",
             match=self.match(engine),
             versions=hardware.versions(),
             notes={"failed_probes": failed} if (failed := self._failed_probes(server)) else {},
@@ -216,6 +264,13 @@ class Live:
                 f"not, are in {record}\n{server.last_words()}",
             )
         return run
+
+    def _reference_s(self, engine: Endpoint) -> float | None:
+        """Seconds that the load which is no engine takes now, where it runs on the same machine."""
+        if not on_this_machine(engine.url):
+            return None
+        took = self.reference(engine).seconds()
+        return None if took is None else round(took, 6)
 
     def match(self, engine: Endpoint) -> dict[str, str]:
         """What must be equal for a stored baseline to speak of the same thing."""
@@ -335,6 +390,10 @@ class Replay:
     def has(self, path: Path) -> bool:
         """Whether that run was recorded."""
         return recorded(self.folder / path)
+
+    def kept(self, arm: Arm, path: Path, header: Header) -> Run | None:  # noqa: ARG002
+        """Nothing: :meth:`run` reads."""
+        return None
 
     def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:  # noqa: ARG002
         """The recorded run at the same place, under the arm's present name.

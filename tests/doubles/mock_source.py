@@ -41,6 +41,9 @@ class MockSource:
     def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
         self.prepared.append((list(arms), fresh))
 
+    def kept(self, arm: Arm, path: Path, header: Header) -> Run | None:
+        return None
+
     def has(self, path: Path) -> bool:
         return int(path.name[:2]) < self.recorded
 

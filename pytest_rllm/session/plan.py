@@ -1,0 +1,228 @@
+"""What a session would cost, told before anything starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..experiment.arm import Arm
+from ..models import ModelPair
+from ..reports.layout import listing, wrapped
+from ..reports.terminal import short
+from ..verdicts.claims import Claim
+from .pace import Pace, Took, manner
+
+DETECTABLE = 1.43
+"""Of half an interval of 95 %: an effect that is seen four times out of five."""
+HEADERS = ("finding and claim", "sees", "blocks", "requests", "tokens", "minutes")
+Server = tuple[str, str, str]
+"""Engine, pair and serving of a server, in words."""
+
+
+@dataclass
+class Planned:
+    """A comparison that would be measured.
+
+    Attributes:
+        case: title of the test case.
+        key: ``finding/case/comparison``, by which the pace of this machine is known.
+        arms: the two arms.
+        pair: the models.
+        sizes: numbers of blocks at which the claims are looked at.
+        parts: into how many blocks the prompts are split.
+        restarts: whether every look but the first is measured on fresh servers.
+        stored: effects of the baseline, of this class of machine or another, by their keys.
+        claims: what is claimed of it.
+    """
+
+    case: str
+    key: str
+    arms: tuple[Arm, Arm]
+    pair: ModelPair
+    sizes: tuple[int, ...]
+    parts: int
+    restarts: bool
+    stored: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+
+    def shows(self, *claims: Claim) -> None:
+        """Note the claims; nothing is measured."""
+        self.claims = claims
+
+    @property
+    def servers(self) -> list[Server]:
+        """Those that it needs."""
+        return list(
+            dict.fromkeys((arm.engine, self.pair.name, str(arm.serving)) for arm in self.arms)
+        )
+
+    @property
+    def requests(self) -> float:
+        """Of one block, both arms."""
+        return sum(len(arm.prompts) + len(arm.cut) for arm in self.arms) / self.parts
+
+    @property
+    def most_tokens(self) -> float:
+        """Output tokens of one block at most."""
+        return sum(len(arm.prompts) * arm.sampling.max_tokens for arm in self.arms) / self.parts
+
+    def replicates(self, claim: Claim, blocks: int) -> float:
+        """How many a claim has in so many blocks: questions for answers, else the blocks."""
+        questions = len({prompt.id for prompt in self.arms[0].prompts})
+        return blocks if claim.metric.per == "run" else questions * blocks / self.parts
+
+    @property
+    def fixed(self) -> bool:
+        """Whether all answers have a fixed length."""
+        return all(arm.sampling.fixed_length for arm in self.arms)
+
+
+@dataclass
+class Plan:
+    """All that a session would measure, and what it would cost.
+
+    Attributes:
+        pace: of this machine.
+        comparisons: in the order in which they would be measured.
+        checks: what else would be asked of servers, as sentences.
+        not_measured: titles of cases that would be left out, with the reason.
+    """
+
+    pace: Pace
+    comparisons: list[Planned] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
+    not_measured: dict[str, str] = field(default_factory=dict)
+
+    def took(self, one: Planned) -> Took | None:
+        """What the comparison took the last time."""
+        return self.pace.of(one.key, [manner(arm) for arm in one.arms])
+
+    def seconds(self, one: Planned, blocks: int) -> float | None:
+        """Estimated time of so many blocks, without starts; None where the pace is unknown."""
+        took = self.took(one)
+        return None if took is None else took.each_s(one.requests) * blocks
+
+    def likely(self, one: Planned) -> int:
+        """Blocks at the look that decided the last time, else at the first one."""
+        took = self.took(one)
+        return next((n for n in one.sizes if took and n >= took.blocks), one.sizes[0])
+
+    def starts(self) -> tuple[list[Server], int]:
+        """The servers that are started first, and how many fresh ones may come on top."""
+        first = list(dict.fromkeys(s for one in self.comparisons for s in one.servers))
+        more = sum(
+            (len(one.sizes) - 1) * len(one.servers) for one in self.comparisons if one.restarts
+        )
+        return first, more
+
+    def lines(self, width: int, about: Sequence[str] = ()) -> list[str]:
+        """The plan for a terminal of so many columns.
+
+        Args:
+            width: columns.
+            about: lines on the session: what is measured where, at which tier.
+        """
+        groups: dict[str, list[tuple[str, ...]]] = {}
+        for one in self.comparisons:
+            for i, claim in enumerate(one.claims):
+                cost = ("", "", "", "") if i else self._cost(one)
+                line = (short(str(claim)), self._sees(one, claim), *cost)
+                groups.setdefault(one.case, []).append(line)
+        table = listing(list(groups.items()), HEADERS, width) if groups else []
+        texts = [line for text in (*about, *self._totals()) for line in wrapped(text, width)]
+        return [*table, *([""] if table else []), *texts]
+
+    def _cost(self, one: Planned) -> tuple[str, ...]:
+        return _range(one.sizes), self._requests(one), self._tokens(one), self._minutes(one)
+
+    def _sees(self, one: Planned, claim: Claim) -> str:
+        """The effect beyond the margin that the claim could tell at the first look, as the scatter
+        of the last session lets one expect, else that of the baseline."""
+        percent = claim.margin.scale == "percent"
+        took = self.took(one)
+        known = took.sees.get(claim.slug) if took else None
+        if known is None:
+            comparison = one.key.rpartition("/")[2]
+            key = f"{comparison}/{claim.metric.slug}/{'pct' if percent else 'pp'}"
+            if key not in one.stored:
+                return "unknown"
+            _, low, high, n = one.stored[key]
+            known = DETECTABLE * (high - low) / 2, int(n)
+        detectable, replicates = known
+        size = detectable * math.sqrt(replicates / one.replicates(claim, one.sizes[0]))
+        return f"{size:.1f} {'%' if percent else 'pp'}"
+
+    def _requests(self, one: Planned) -> str:
+        return _range([round(one.requests * size) for size in one.sizes])
+
+    def _tokens(self, one: Planned) -> str:
+        """Output tokens: known where the length is fixed or was seen, else at most so many."""
+        took = self.took(one)
+        if one.fixed or took is None:
+            each, prefix = one.most_tokens, "" if one.fixed else "< "
+        else:
+            each, prefix = took.output_tokens * one.requests / took.requests, ""
+        return prefix + _range([_thousands(each * size) for size in one.sizes])
+
+    def _minutes(self, one: Planned) -> str:
+        seconds = [self.seconds(one, size) for size in (one.sizes[0], one.sizes[-1])]
+        return _range([f"{s / 60:.1f}" if s is not None else "unknown" for s in seconds])
+
+    def _totals(self) -> Iterator[str]:
+        first, more = self.starts()
+        yield (
+            f"{len(dict.fromkeys(one.case for one in self.comparisons))} cases, "
+            f"{len(self.comparisons)} comparisons; {len(first)} servers are started, and up to "
+            f"{more} fresh ones where more blocks are needed"
+        )
+        yield from self.checks
+        yield self._total_minutes(first)
+        needs = {one.pair.name: one.pair for one in self.comparisons}.values()
+        for pair in needs:
+            if pair.gpu_memory_gib:
+                yield (
+                    f"GPU memory for {pair.name}: {pair.gpu_memory_gib:g} GiB on each of "
+                    f"{pair.gpus} GPU(s)"
+                )
+        if not any(pair.gpu_memory_gib for pair in needs):
+            yield "GPU memory: none is needed"
+        for why in dict.fromkeys(self.not_measured.values()):
+            titles = [title for title, reason in self.not_measured.items() if reason == why]
+            shown = titles[0] if len(titles) == 1 else f"{len(titles)} cases"
+            yield f"not measured: {shown}: {why}"
+
+    def _total_minutes(self, first: Sequence[Server]) -> str:
+        unknown = [one for one in self.comparisons if self.took(one) is None]
+        starts = [self.pace.start_s(serving) for _, _, serving in first]
+        if unknown or None in starts:
+            return (
+                f"minutes: unknown; {len(unknown)} of the {len(self.comparisons)} comparisons were "
+                "never measured on this machine: the first session tells"
+            )
+        begin = sum(s for s in starts if s is not None)
+        each = begin / len(starts) if starts else 0.0
+
+        def total(most: bool) -> float:
+            found = begin
+            for one in self.comparisons:
+                blocks = one.sizes[-1] if most else self.likely(one)
+                found += self.seconds(one, blocks) or 0.0
+                if one.restarts:
+                    looks = sum(size <= blocks for size in one.sizes) - 1
+                    found += looks * len(one.servers) * each
+            return found / 60
+
+        return (
+            f"minutes: about {total(False):.0f}, at most {total(True):.0f}, at the pace of this "
+            "machine's last sessions"
+        )
+
+
+def _range(values: Sequence[object]) -> str:
+    first, last = str(values[0]), str(values[-1])
+    return first if first == last else f"{first}..{last}"
+
+
+def _thousands(count: float) -> str:
+    return f"{count / 1000:.0f}k" if count >= 1000 else f"{count:.0f}"
