@@ -30,7 +30,8 @@ class ModelPair:
         fixed_length: output tokens per request where speed is compared; fewer than a hard
             question takes, so that nothing is generated past an answer's natural end.
         max_model_len: context length to serve with, in tokens.
-        kv_cache_bytes: size of the KV cache; None leaves it to the engine.
+        kv_cache_bytes: size of the KV cache at 16 bits per number, twice that where an engine
+            serves in 32; None leaves it to the engine.
         kv_block_tokens: tokens per KV-cache block; None leaves it to the engine.
         gpu_memory_gib: GPU memory that a case needs, per GPU; 0 when no GPU is needed.
         gpus: number of GPUs that a case needs.
