@@ -187,7 +187,7 @@ def test_a_level_that_drifted_fails() -> None:
 def test_what_sessions_have_shown_says_what_a_drift_is() -> None:
     assert drifted("1/b/tps", {"1/b/tps": 0.1}).ending == "pass"
     assert drifted("1/b/tps", {"1/b/tps": 0.01}).notes == [
-        "drift: 1/b/tps (plain) went from 0.4 to 0.5, more than 0.042"
+        "drift: 1/b/tps (plain) went from 0.4 to 0.5, more than 0.0424"
     ]
     assert drifted("1/b/accuracy", {"1/b/accuracy": 0.1}).ending == "pass"
 

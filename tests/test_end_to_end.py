@@ -14,6 +14,13 @@ import pytest
 
 pytestmark = pytest.mark.engine
 
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are looked for whole."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
 FINDING = """
 from pytest_rllm import (
     ACCURACY, Serving, finding, higher, lower, not_lower, pp
@@ -121,7 +128,7 @@ def test_a_baseline_is_created_and_holds(replay, pytester) -> None:
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["baseline written: *thinking.json"])
     text = stored(pytester).read_text()
-    assert text.startswith('{\n "schema": 2,')
+    assert text.startswith('{\n "schema": 3,')
     result = replay()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*accuracy higher by 5 pp * holds"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..records.run import RecordError
 from ..records.spool import ClientError
 from ..reports import FORMATS
 from ..reports.row import Row
-from ..reports.terminal import case_text, last_lines, summary
+from ..reports.terminal import WIDTH, case_text, last_lines, summary
 from ..session.case import ClaimsNothing, FindingCase
 from ..session.comparison import CannotMeasure
 from ..session.session import DecisionKnown, Session
@@ -163,6 +164,8 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
     """
     session = session_of(terminal.config)
     width = terminal.config.get_terminal_writer().fullwidth
+    if not terminal.isatty and "COLUMNS" not in os.environ:
+        width = max(width, WIDTH)  # a log
     if session.planning:
         terminal.section("plan")
         for line in session.costs.plan_lines(width):
