@@ -75,6 +75,11 @@ def case_id(item: pytest.Item) -> str:
     return f"{own}-{parameters}" if parameters else own
 
 
+def title_of(item: pytest.Item) -> str:
+    """As ``Row.title``, of a case that need not have a row."""
+    return f"{finding_id(item)} [{case_id(item)}]"
+
+
 def records_of(item: pytest.Item) -> Path:
     """Where a case's records lie, relative to the session's."""
     return Path(finding_id(item)) / case_id(item).replace("/", "_")

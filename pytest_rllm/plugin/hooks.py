@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .findings import MARK, agenda, check, existing, records_of, select
+from .findings import MARK, agenda, check, existing, records_of, select, title_of
 from .fixtures import CASE, SESSION, prepare_builds, session_of
 from .options import FLAGS, OPTIONS, model_names, upgrading, value
 
@@ -78,7 +78,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if missing:
             session.left_out[item.nodeid] = missing
             if session.planning:
-                session.costs.plan.not_measured[item.nodeid] = missing
+                session.costs.plan.not_measured[title_of(item)] = missing
             pytest.skip(missing)
 
 

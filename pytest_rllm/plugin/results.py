@@ -26,7 +26,7 @@ from ..session.comparison import CannotMeasure
 from ..session.session import DecisionKnown, Session
 from ..session.sources import EngineDied
 from ..session.upgrade import CANNOT_TELL
-from .findings import MARK, case_id, finding_id
+from .findings import MARK, title_of
 from .fixtures import session_of
 from .options import upgrading, value
 
@@ -75,7 +75,7 @@ def _planned(item: pytest.Item, case: FindingCase) -> Iterator[None]:
     try:
         yield
     except CannotMeasure as lacking:
-        case.session.costs.plan.not_measured[_title(item)] = str(lacking)
+        case.session.costs.plan.not_measured[title_of(item)] = str(lacking)
 
 
 def _end(item: pytest.Item, row: Row, inconclusive: str) -> None:
@@ -101,11 +101,13 @@ def _end(item: pytest.Item, row: Row, inconclusive: str) -> None:
 def exit_status(pytest_session: pytest.Session, session: Session) -> int:
     """0, 1 or CANNOT_TELL as the gate decides; what else went wrong keeps its own status."""
     passed = pytest_session.exitstatus == pytest.ExitCode.OK
+    if session.planning:
+        return int(pytest_session.exitstatus)
     if session.broken and passed:
         pytest_session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if not upgrading(pytest_session.config) or pytest_session.config.option.collectonly:
         return int(pytest_session.exitstatus)
-    titles = {item.nodeid: _title(item) for item in pytest_session.items}
+    titles = {item.nodeid: title_of(item) for item in pytest_session.items}
     left_out = {titles.get(nodeid, nodeid): why for nodeid, why in session.left_out.items()}
     session.decide(_silent(pytest_session.items, session), left_out)
     if pytest_session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -121,17 +123,12 @@ def exit_status(pytest_session: pytest.Session, session: Session) -> int:
 def _silent(items: Sequence[pytest.Item], session: Session) -> list[str]:
     """Titles of the cases that have neither a row nor a reason to be left out."""
     asked = {
-        item.nodeid: _title(item)
+        item.nodeid: title_of(item)
         for item in items
         if item.get_closest_marker(MARK) and item.nodeid not in session.left_out
     }
     known = {row.title for row in session.rows}
     return [title for title in asked.values() if title not in known]
-
-
-def _title(item: pytest.Item) -> str:
-    """As ``Row.title``, of a case that need not have a row."""
-    return f"{finding_id(item)} [{case_id(item)}]"
 
 
 def _keep(item: pytest.Item, name: str, row: Row) -> None:

@@ -13,6 +13,8 @@ UNUSABLE = ("error", "invalid")
 def next_step(report: SessionReport) -> str:
     """The one thing to do next, the most urgent first."""
     rows = report.rows
+    if report.interrupted and report.replayed:
+        return "this session was stopped; replay the records again to judge all of them"
     if report.interrupted:
         return (
             "this session was stopped; the same command with "
@@ -37,7 +39,10 @@ def next_step(report: SessionReport) -> str:
         return _to_decide(report, undecided)
     if report.decision is not None:
         return "measure what the lines below the decision name"
-    if not report.replayed and any(_unwatched(row.pace, row.verdicts) for row in rows):
+    if not any(row.verdicts for row in rows):
+        return "nothing was measured; the lines above say why"
+    stores = report.tier == "gate" and not report.replayed
+    if stores and any(_unwatched(row.pace, row.verdicts) for row in rows):
         return (
             "nothing, all is as it is known to be; to watch the times of this machine, too, "
             "measure once with --rllm-baseline=create,fix, which stores them"

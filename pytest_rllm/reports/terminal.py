@@ -20,6 +20,8 @@ WIDTH = 100
 WIDE = 130
 """Columns from which on the confidence of every interval is shown."""
 HEADERS = ("finding and claim", "effect", "interval", "n", "detectable", "status")
+SPARE = ("detectable", "n")
+"""Columns that a narrow terminal does without."""
 SHORTER = {
     "not lower by more than": "may fall by",
     "not higher by more than": "may rise by",
@@ -78,7 +80,7 @@ def case_text(row: Row, width: int = WIDTH) -> str:
         [
             *(line for text in texts for line in wrapped(text, width)),
             "",
-            *listing([("", _lines(row, width))], ("claim", *HEADERS[1:]), width),
+            *listing([("", _lines(row, width))], ("claim", *HEADERS[1:]), width, SPARE),
             *(line for text in explained for line in wrapped(text, width)),
         ]
     )
@@ -86,7 +88,7 @@ def case_text(row: Row, width: int = WIDTH) -> str:
 
 def claims(rows: Sequence[Row], width: int = WIDTH) -> list[str]:
     """A line per claim under the title of its case."""
-    return listing([(row.title, _lines(row, width)) for row in rows], HEADERS, width)
+    return listing([(row.title, _lines(row, width)) for row in rows], HEADERS, width, SPARE)
 
 
 def _lines(row: Row, width: int) -> list[tuple[str, ...]]:
@@ -149,7 +151,7 @@ def _baseline(report: SessionReport, *, verbose: bool) -> Iterator[str]:
         )
     beside = [level for row in rows for level in row.levels if not level.decides]
     own = [row for row in rows if row.stored_on in here and row.pace is None]
-    if own and beside:
+    if any(not level.decides for row in own for level in row.levels):
         yield (
             "baseline: its times and rates were stored on another machine of this class, or nobody "
             "knows on which: they decide nothing here"

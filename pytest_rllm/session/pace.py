@@ -49,7 +49,8 @@ class Took:
 
 def manner(arm: Arm) -> str:
     """How an arm is served and asked, in words; not how many questions."""
-    return f"{arm.serving}; {arm.workload}; {arm.sampling}"
+    served = f"{arm.engine}: {arm.serving}" if arm.engine else str(arm.serving)
+    return f"{served}; {arm.workload}; {arm.sampling}"
 
 
 @dataclass
@@ -122,10 +123,11 @@ class Pace:
                 if j.detectable is not None and j.detectable < 1e6
             },
         )
-        self._before[key] = before.each_s(took.requests) if before else 0.0
+        same = before is not None and before.arms == took.arms
+        self._before[key] = before.each_s(took.requests) if before and same else 0.0
         self._now[key] = took.each_s(took.requests)
         # A small session tells less of a large one than a large one of a small one.
-        if before is None or before.arms != took.arms or took.amount >= before.amount / 2:
+        if before is None or not same or took.amount >= before.amount / 2:
             self.took[key] = took
         for pair in blocks:
             for run in pair:
@@ -154,7 +156,9 @@ class Pace:
         for key, took in self.took.items():
             of, _, part = key.rpartition("/")
             known.setdefault(of, {})[part] = took.seconds
-        rest = [s for part, s in known.get(case, {}).items() if part > comparison]
+        parts = list(known.get(case, {}))  # in the order in which they are measured
+        after = parts[parts.index(comparison) + 1 :] if comparison in parts else []
+        rest = [known[case][part] for part in after]
         new = [key.rpartition("/")[0] for key in self._before]
         usual = fmean(sum(known[of].values()) for of in dict.fromkeys(new)) if new else None
         lengths = [sum(known[of].values()) if of in known else usual for of in later]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..engines.pool import served_as
 from ..experiment.arm import Arm
 from ..models import ModelPair
 from ..reports.layout import listing, wrapped
@@ -53,9 +54,8 @@ class Planned:
     @property
     def servers(self) -> list[Server]:
         """Those that it needs."""
-        return list(
-            dict.fromkeys((arm.engine, self.pair.name, str(arm.serving)) for arm in self.arms)
-        )
+        servings = ((arm.engine, served_as(arm.serving, self.pair)) for arm in self.arms)
+        return list(dict.fromkeys((engine, self.pair.name, str(each)) for engine, each in servings))
 
     @property
     def requests(self) -> float:
@@ -68,9 +68,13 @@ class Planned:
         return sum(len(arm.prompts) * arm.sampling.max_tokens for arm in self.arms) / self.parts
 
     def replicates(self, claim: Claim, blocks: int) -> float:
-        """How many a claim has in so many blocks: questions for answers, else the blocks."""
-        questions = len({prompt.id for prompt in self.arms[0].prompts})
-        return blocks if claim.metric.per == "run" else questions * blocks / self.parts
+        """How many a claim has in so many blocks: questions for answers where both arms are asked
+        the same ones, else the blocks."""
+        first, second = ({prompt.id for prompt in arm.prompts} for arm in self.arms)
+        by_question = claim.metric.per == "pair" or (
+            claim.metric.per == "question" and first == second
+        )
+        return len(first) * blocks / self.parts if by_question else blocks
 
     @property
     def fixed(self) -> bool:

@@ -189,6 +189,8 @@ class Session:
         """
         if self.replaying:
             return self.memo.not_measured.get(place.as_posix())
+        if self.planning:
+            return why
         if why is not None:
             self.memo.not_measured[place.as_posix()] = why
             self.memo.write(self.records)
@@ -237,7 +239,8 @@ class Session:
         if new == old:
             old += f" ({self.against})"
         builds = Builds(new, old)
-        builds.write(self.records)
+        if not self.planning:
+            builds.write(self.records)
         return builds
 
     def engines_compared(self) -> tuple[str, str]:
@@ -387,7 +390,9 @@ class Session:
 
     def close(self, existing: Mapping[str, set[str]] | None = None) -> None:
         """Stop every server; look through what is stored, and trim cases that do not exist where
-        that was asked for."""
+        that was asked for. A plan starts and changes nothing."""
+        if self.planning:
+            return
         if "pool" in self.__dict__:
             self.pool.close()
         if self._sources:
