@@ -19,7 +19,8 @@ from pytest_rllm.engines.pool import Pool
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.loadgen.client import Request
-from pytest_rllm.loadgen.run import Scrape, drive
+from pytest_rllm.loadgen.pages import Scrape
+from pytest_rllm.loadgen.run import drive
 from pytest_rllm.metrics import TBT, TPS
 from pytest_rllm.models import pair_named
 from pytest_rllm.records.header import Header

@@ -20,8 +20,8 @@ from doubles.scripted_server import AnswerScript, ScriptedServer, SentDelta
 
 from pytest_rllm.engines.pool import free_port
 from pytest_rllm.experiment.workloads import Workload, closed, gamma, poisson, together
-from pytest_rllm.loadgen import run as loadgen
-from pytest_rllm.loadgen.run import Scrape
+from pytest_rllm.loadgen import pages
+from pytest_rllm.loadgen.pages import Scrape
 from pytest_rllm.metrics import E2E, KV_PEAK, counted
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run, Sample
@@ -363,7 +363,7 @@ def test_a_series_that_is_on_no_page_is_missing_and_the_others_are_read(
 def test_telemetry_goes_on_after_a_page_that_hangs(
     server: ScriptedServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loadgen, "SCRAPE_WITHIN_S", 0.2)
+    monkeypatch.setattr(pages, "SCRAPE_WITHIN_S", 0.2)
     server.default = AnswerScript(first_s=1.0)
     server.page_status = lambda number: None if number == 2 else "200 OK"
     scrape = Scrape(f"{server.url}/metrics", tokens, every_s=0.05)

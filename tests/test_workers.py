@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_rllm.experiment.workloads import closed, gamma, poisson, together
 from pytest_rllm.loadgen import workers
-from pytest_rllm.loadgen.run import Scrape
+from pytest_rllm.loadgen.pages import Scrape
 from pytest_rllm.loadgen.workers import WorkerError, shares
 from pytest_rllm.records import spool
 from pytest_rllm.records.reader import read_run

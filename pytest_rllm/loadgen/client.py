@@ -9,8 +9,8 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -98,30 +98,55 @@ class Client:
         Raises:
             SpoolError: the responses cannot be written.
         """
+        cpu = time.process_time()
+        async with self.connected(start) as lags:
+            await self._together(
+                *(self._send_at(intended_s, number) for number, intended_s in share.starts),
+                *(self._lane(0.0, self._take) for _ in range(share.lanes)),
+            )
+        return {"cpu_s": time.process_time() - cpu, "lags": lags}
+
+    @asynccontextmanager
+    async def connected(self, start: float) -> AsyncIterator[list[float]]:
+        """Keep connections open and watch the event loop; gives the list of its lags."""
         self._start = start
         lags: list[float] = []
-        cpu = time.process_time()
         async with self.connections:
             watching = asyncio.create_task(self._watch_lag(lags))
             try:
-                await self._send_all(share)
-            except* SpoolError as failures:
-                raise failures.exceptions[0] from None
+                yield lags
             finally:
                 watching.cancel()
-        return {"cpu_s": time.process_time() - cpu, "lags": lags}
 
-    async def _send_all(self, share: Share) -> None:
-        async with asyncio.TaskGroup() as group:
-            for number, intended_s in share.starts:
-                group.create_task(self._send_at(intended_s, number))
-            for _ in range(share.lanes):
-                group.create_task(self._lane())
+    async def turn(self, numbers: Iterable[int], lanes: int) -> tuple[float, float]:
+        """Send some of the requests in a closed loop of so many lanes, until the last has ended.
 
-    async def _lane(self) -> None:
-        free_s = 0.0
-        while (number := self._take()) is not None:
+        Returns:
+            When the turn began and when its last response ended, in s from the start of the run.
+
+        Raises:
+            SpoolError: the responses cannot be written.
+        """
+        begun_s = self._clock() - self._start
+        left = iter(numbers)
+        ends = await self._together(
+            *(self._lane(begun_s, lambda: next(left, None)) for _ in range(lanes))
+        )
+        return begun_s, max(ends)
+
+    async def _together(self, *sending: Coroutine[Any, Any, float]) -> list[float]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one) for one in sending]
+        except* SpoolError as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _lane(self, free_s: float, take: Callable[[], int | None]) -> float:
+        """Send one request after the other; returns when the last response ended, in s."""
+        while (number := take()) is not None:
             free_s = await self._send_at(free_s, number)
+        return free_s
 
     async def _send_at(self, intended_s: float, number: int) -> float:
         """Send one request; returns the time at which its response ended, in s."""

@@ -7,12 +7,11 @@ seconds of the monotonic clock since the start of the run.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +21,10 @@ from ..records.reader import parse_spools
 from ..records.run import Run
 from ..records.spool import Spool
 from ..records.writer import RunWriter
-from ..telemetry.prometheus import Page
 from ..telemetry.watch import Watch
 from . import workers
 from .client import LAG_EVERY_S, Client, Request, frozen_heap_loop
-from .http import Connections
-
-SCRAPE_WITHIN_S = 10.0
-"""A page that takes longer has failed, and counts as a telemetry error; in s."""
-
-
-@dataclass(frozen=True)
-class Scrape:
-    """A page of metrics that is read during the run, into the series of the run.
-
-    Attributes:
-        url: of the page.
-        read: turns the text of a page into our series; called after the run. Its errors, and the
-            series that are missing on the page, are kept in the closing line.
-        every_s: seconds between two readings.
-    """
-
-    url: str
-    read: Callable[[str], Page]
-    every_s: float = 0.1
-
+from .pages import Pages, Scrape
 
 Progress = Callable[[int, int], None]
 """Called after each response with the number of ended requests and of all requests."""
@@ -96,6 +74,104 @@ def drive(
     return _record(requests, paths, writer, scrape, closing, reading)
 
 
+@dataclass(frozen=True)
+class Side:
+    """One of two runs that take turns: who is asked what, and where it is recorded.
+
+    Attributes:
+        url, requests, workload, writer, scrape: as of :func:`drive`; the workload is a closed loop.
+    """
+
+    url: str
+    requests: Sequence[Request]
+    workload: Workload
+    writer: RunWriter
+    scrape: Scrape | None = None
+
+
+def drive_in_turns(
+    sides: Sequence[Side],
+    turns: int,
+    *,
+    monitor: Callable[[], dict[str, float]] | None = None,
+    stall_s: float = 120.0,
+    progress: Progress = lambda _done, _all: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Run]:
+    """Make two runs that take turns, A B B A A B B A: a part of the requests of one, then of the
+    other, each until its last response has ended.
+
+    A machine that becomes slower for some seconds slows both. Every turn is a closed loop of its
+    own; times of both runs count from one start, and the closing line tells the ``turns`` of its
+    run: when each began, and when its last response ended.
+
+    Args:
+        sides: the runs, in the order of the first turn.
+        turns: how many each takes.
+        monitor, stall_s, clock: as of :func:`drive`; what is monitored is in both records.
+        progress: called after each response with the numbers of both runs together.
+
+    Raises:
+        ValueError: a run is no closed loop, or has fewer requests than turns.
+        SpoolError: the responses cannot be written.
+    """
+    for side in sides:
+        if side.workload.starts(1) is not None or len(side.requests) < turns:
+            raise ValueError(
+                f"{turns} turns need a closed loop of as many requests, not "
+                f"{len(side.requests)}, {side.workload}"
+            )
+    planned, ended = sum(len(side.requests) for side in sides), 0
+
+    def one_ended(_ended: int, _planned: int) -> None:
+        nonlocal ended
+        ended += 1
+        progress(ended, planned)
+
+    paths = [spools.spool_path(side.writer.path, 0) for side in sides]
+    with ExitStack() as stack:
+        written = [stack.enter_context(Spool(path)) for path in paths]
+        runner = stack.enter_context(frozen_heap_loop())
+        sessions = [
+            _Session(s.url, s.requests, s.workload, spool, (), s.scrape, one_ended, clock)
+            for s, spool in zip(sides, written, strict=True)
+        ]
+        reading = None
+        if monitor:
+
+            def keep(at: float, values: dict[str, float]) -> None:
+                for spool in written:
+                    spool.reading(at, values)
+
+            reading = Watch(monitor, keep=keep, clock=clock)
+        with reading or nullcontext():
+            closings = runner.run(_take_turns(sessions, turns, stall_s))
+    for spool in written:
+        spool.check()
+    return [
+        _record(side.requests, [path], side.writer, side.scrape, closing, reading)
+        for side, path, closing in zip(sides, paths, closings, strict=True)
+    ]
+
+
+async def _take_turns(
+    sessions: Sequence[_Session], turns: int, stall_s: float
+) -> list[dict[str, Any]]:
+    async with AsyncExitStack() as stack:
+        pages = [await stack.enter_async_context(session.pages()) for session in sessions]
+        start = sessions[0].clock()
+        for each in pages:
+            each.begin(start, waiting=True)
+        taking = [
+            await stack.enter_async_context(session.taking_turns(of, stall_s))
+            for session, of in zip(sessions, pages, strict=True)
+        ]
+        for turn in range(turns):
+            for side in taking if turn % 2 == 0 else reversed(taking):
+                await side.take(turn, turns)
+        return [await side.close() for side in taking]
+
+
 @dataclass
 class _Session:
     """The measuring part of a run, before anything is parsed."""
@@ -109,11 +185,14 @@ class _Session:
     progress: Progress
     clock: Callable[[], float]
     ended: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+
+    def pages(self) -> Pages:
+        return Pages(self.scrape, self.spool, self.lost, self.clock)
 
     async def run(self, stall_s: float) -> dict[str, Any]:
         """Send everything; returns the entries of the closing line that need no parsing."""
-        lost: Counter[str] = Counter()
-        async with _Pages(self.scrape, self.spool, lost, self.clock) as pages:
+        async with self.pages() as pages:
             if self.beside:
                 reports = await workers.send(
                     self.url,
@@ -125,25 +204,23 @@ class _Session:
                     ended=self._ended,
                 )
             else:
-                reports = [await self._send(pages, stall_s)]
+                client = self._client(stall_s)
+                (share,) = workers.shares(len(self.requests), self.workload, 1)
+                pages.begin(self.clock())
+                reports = [await client.send(share, pages.start)]
             await pages.get()
             wall_s = self.clock() - pages.start
-        lags = sorted(lag for one in reports for lag in one["lags"]) or [0.0]
-        blocked = max(sum(lag for lag in one["lags"] if lag > LAG_EVERY_S) for one in reports)
-        return {
-            "processes": len(reports),
-            "start_clock_s": round(pages.start, 6),
-            "wall_s": round(wall_s, 6),
-            "client_cpu_s": round(sum(one["cpu_s"] for one in reports), 6),
-            "loop_lag_p99_s": round(lags[min(len(lags) - 1, int(0.99 * len(lags)))], 6),
-            "loop_lag_max_s": round(lags[-1], 6),
-            "loop_lag_share": round(blocked / wall_s, 6),
-            "telemetry_errors": lost,
-        }
+        return self.closing(pages.start, wall_s, wall_s, reports)
 
-    async def _send(self, pages: _Pages, stall_s: float) -> dict[str, Any]:
+    @asynccontextmanager
+    async def taking_turns(self, pages: Pages, stall_s: float) -> AsyncIterator[_Turns]:
+        client = self._client(stall_s)
+        async with client.connected(pages.start) as lags:
+            yield _Turns(self, pages, client, lags)
+
+    def _client(self, stall_s: float) -> Client:
         numbers = iter(range(len(self.requests)))
-        client = Client(
+        return Client(
             self.url,
             self.requests,
             self.spool,
@@ -152,84 +229,66 @@ class _Session:
             ended=self._ended,
             clock=self.clock,
         )
-        (share,) = workers.shares(len(self.requests), self.workload, 1)
-        pages.begin(self.clock())
-        return await client.send(share, pages.start)
+
+    def closing(
+        self, start: float, wall_s: float, watched_s: float, reports: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Entries of the closing line.
+
+        Args:
+            start: on the clock.
+            wall_s: seconds that the run took.
+            watched_s: seconds for which event loops were watched for lags.
+            reports: of the clients, see ``Client.send``.
+        """
+        lags = sorted(lag for one in reports for lag in one["lags"]) or [0.0]
+        blocked = max(sum(lag for lag in one["lags"] if lag > LAG_EVERY_S) for one in reports)
+        return {
+            "processes": len(reports),
+            "start_clock_s": round(start, 6),
+            "wall_s": round(wall_s, 6),
+            "client_cpu_s": round(sum(one["cpu_s"] for one in reports), 6),
+            "loop_lag_p99_s": round(lags[min(len(lags) - 1, int(0.99 * len(lags)))], 6),
+            "loop_lag_max_s": round(lags[-1], 6),
+            "loop_lag_share": round(blocked / watched_s, 6),
+            "telemetry_errors": self.lost,
+        }
 
     def _ended(self) -> None:
         self.ended += 1
         self.progress(self.ended, len(self.requests))
 
 
-class _Pages:
-    """Reads pages of telemetry and spools them unparsed; an async context manager."""
+@dataclass
+class _Turns:
+    """One side of two runs that take turns."""
 
-    def __init__(
-        self,
-        scrape: Scrape | None,
-        spool: Spool,
-        lost: Counter[str],
-        clock: Callable[[], float],
-    ) -> None:
-        self.start = 0.0
-        self._scrape, self._spool, self._lost, self._clock = scrape, spool, lost, clock
-        self._connections = Connections(scrape.url, clock=clock) if scrape else None
-        self._first: bytes | None = None
+    session: _Session
+    pages: Pages
+    client: Client
+    lags: list[float]
+    taken: list[tuple[float, float]] = field(default_factory=list)
+    cpu_s: float = 0.0
 
-    async def __aenter__(self) -> _Pages:
-        if self._connections:
-            await self._connections.__aenter__()
-            self._first = await self._page()
-        self._repeating: asyncio.Task[None] | None = None
-        return self
+    async def take(self, turn: int, turns: int) -> None:
+        """Send the requests of a turn."""
+        n = len(self.session.requests)
+        numbers = range(turn * n // turns, (turn + 1) * n // turns)
+        cpu = time.process_time()
+        with self.pages.reading():
+            self.taken.append(
+                await self.client.turn(numbers, self.session.workload.in_flight or 1)
+            )
+        self.cpu_s += time.process_time() - cpu
 
-    def begin(self, start: float) -> None:
-        """Start the run; the page that was read before it gets the time of the start."""
-        self.start = start
-        self._spool.note("start", at=start)
-        if self._first is not None:
-            self._spool.page(start, self._first)
-        if self._scrape:
-            self._repeating = asyncio.create_task(self._repeat(self._scrape.every_s))
-
-    async def get(self) -> None:
-        """Stop reading repeatedly, and read one last page."""
-        if self._repeating:
-            self._repeating.cancel()
-        if (page := await self._page()) is not None:
-            self._spool.page(self._clock(), page)
-
-    async def _repeat(self, every_s: float) -> None:
-        while True:
-            await asyncio.sleep(every_s)
-            if (page := await self._page()) is not None:
-                self._spool.page(self._clock(), page)
-
-    async def _page(self) -> bytes | None:
-        if self._connections is None:
-            return None
-        kept: list[bytes] = []
-        try:
-            async with asyncio.timeout(SCRAPE_WITHIN_S):
-                got = await self._connections.exchange(
-                    self._connections.get(""), spill=lambda _times, datas: kept.extend(datas)
-                )
-        except TimeoutError:
-            self._lost[f"TimeoutError: no page within {SCRAPE_WITHIN_S:g} s"] += 1
-            return None
-        except Exception as error:  # noqa: BLE001 - nobody awaits the task: counted instead
-            self._lost[f"{type(error).__name__}: {error}"] += 1
-            return None
-        if got.error or got.status != 200:
-            self._lost[got.error or f"HTTP {got.status}: {got.text[:100]}"] += 1
-            return None
-        return b"".join([*kept, *got.datas])
-
-    async def __aexit__(self, *failed: object) -> None:
-        if self._repeating:
-            self._repeating.cancel()
-        if self._connections:
-            await self._connections.__aexit__(*failed)
+    async def close(self) -> dict[str, Any]:
+        """The entries of the closing line, of the run's own turns."""
+        await self.pages.get()
+        watched_s = self.session.clock() - self.pages.start
+        report = {"lags": self.lags, "cpu_s": self.cpu_s}
+        own_s = sum(end - begin for begin, end in self.taken)
+        closing = self.session.closing(self.pages.start, own_s, watched_s, [report])
+        return closing | {"turns": [[round(at, 6) for at in turn] for turn in self.taken]}
 
 
 def _record(

@@ -31,7 +31,8 @@ from ..engines.pool import Attached, Pool, Server, served_as
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling, closed
 from ..loadgen.client import Request
-from ..loadgen.run import Scrape, drive
+from ..loadgen.pages import Scrape
+from ..loadgen.run import drive
 from ..models import ModelPair, pair_named
 from ..records.header import Header
 from ..records.run import Run

@@ -51,6 +51,7 @@ class Header:
         finding, case: of the test case.
         pair: name of the model pair.
         blocks: number of pairs of runs that the comparison may have at most.
+        turns: how many the run takes with the other one of its pair; 1 where one follows the other.
         fingerprint: equal for arms that measure the same thing, see ``Arm.fingerprint``.
         serving: how the engine serves; None where nobody told.
         workload: when requests start, for people.
@@ -65,7 +66,8 @@ class Header:
         signature: log probabilities of a fixed greedy answer: the numerics of this serving.
         gpu_strangers: processes per GPU before the session started its first server.
         client: what the client was measured to carry, see ``loadgen.fidelity``; None where unknown.
-        anchor_s: seconds that one fixed request took, alone, right before the run.
+        anchor_s: seconds that one fixed request took, alone, right before the run; None where
+            ``reference_s`` says how fast the machine was.
         reference_s: seconds that a fixed load which is no engine took right before the run, see
             ``telemetry.reference``; None where it cannot be run beside the engine.
         machine: fingerprint of the machine that the engine runs on, see ``telemetry.machine``;
@@ -82,6 +84,7 @@ class Header:
     case: str = ""
     pair: str = ""
     blocks: int = 0
+    turns: int = 1
     fingerprint: str = ""
     serving: Serving | None = None
     workload: str = ""

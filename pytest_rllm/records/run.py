@@ -152,7 +152,10 @@ class Run:
 
     @property
     def duration_s(self) -> float:
-        """From the first intended start to the end of the last response, in seconds."""
+        """From the first intended start to the end of the last response, in seconds; of a run that
+        took turns with another one, of its own turns together."""
         if not self.samples:
             return 0.0
+        if self.closing and "turns" in self.closing:
+            return float(sum(end - begin for begin, end in self.closing["turns"]))
         return max(s.ended_s for s in self.samples) - min(s.intended_s for s in self.samples)
