@@ -27,9 +27,11 @@ from pytest_rllm.metrics import (
     RUN_TIME,
     STRAGGLING,
     TBT,
+    TBT_P99,
     TPS,
     TRUNCATED,
     TTFT,
+    TTFT_P90,
     TTFVT,
     UNFINISHED,
     UNPARSED,
@@ -82,9 +84,9 @@ RUN = run(
         (REASONING_TOKENS, (1 + 1 + 12) / 3),
         (TPS, 24 / 5),
         (DELTAS_PER_S, 6 / 5),
-        (TTFT, 1.0),  # the median of 0.5, 1.0 and 3.0 - 1.0
+        (TTFT, (0.5 + 1.0 + 2.0) / 3),
         (TTFVT, (2.5 + 4.0 + 4.0) / 3),
-        (TBT, 0.5),  # the median of 2.0 / 4, 3.0 / 6 and 2.0 / 10
+        (TBT, (2.0 / 4 + 3.0 / 6 + 2.0 / 10) / 3),
         (E2E, (2.5 + 4.0 + 4.0) / 3),
         (RUN_TIME, 5.0),
         (STRAGGLING, 1 - 4.5 / 5),
@@ -104,8 +106,27 @@ def test_value(measured: Metric, expected: float) -> None:
 
 def test_every_metric_is_tested_above() -> None:
     mark = next(mark for mark in test_value.pytestmark)  # type: ignore[attr-defined]
-    of_two_runs = {AGREEMENT.name}
-    assert {tested.name for tested, _ in mark.args[1]} | of_two_runs == METRICS.keys()
+    below = {AGREEMENT.name, TTFT_P90.name, TBT_P99.name}
+    assert {tested.name for tested, _ in mark.args[1]} | below == METRICS.keys()
+
+
+def test_the_slowest_tenth_of_the_first_tokens() -> None:
+    requests = [sample(f"q{i}", first_s=1.0 + i, ended_s=20.0) for i in range(11)]
+    assert TTFT_P90.of_run(run(*requests)) == pytest.approx(10.0)
+    with pytest.raises(MetricUnavailable, match="9 requests have no 90th percentile, it takes 10"):
+        TTFT_P90.of_run(run(*requests[:9]))
+
+
+def test_the_longest_hundredth_of_the_gaps_between_deltas() -> None:
+    """Also where they are in one answer, and what carries no token is no delta."""
+    steady = [Delta(i / 100, "content", 1, "x") for i in range(1, 102)]
+    stalled = [*steady[:-1], Delta(3.0, "content", 1, "x"), Delta(9.0, "content", 0, "")]
+    requests = [sample("q0", deltas=steady), sample("q1", deltas=stalled)]
+    assert TBT_P99.of_run(run(requests[0])) == pytest.approx(0.01)
+    assert 0.02 < TBT_P99.of_run(run(requests[1])) < 0.04, "one gap of a hundred is 2 s long"
+    assert TBT_P99.of_run(run(*requests)) == pytest.approx(0.01), "one of two hundred"
+    with pytest.raises(MetricUnavailable, match="no 99th percentile, it takes 100"):
+        TBT_P99.of_run(run(sample("q0", deltas=steady[:50])))
 
 
 def test_failed_requests_are_a_share_of_all_requests_of_their_question() -> None:

@@ -23,7 +23,18 @@ from .engine import (
     counted,
     while_busy,
 )
-from .latency import DELTAS_PER_S, E2E, RUN_TIME, STRAGGLING, TBT, TPS, TTFT, TTFVT
+from .latency import (
+    DELTAS_PER_S,
+    E2E,
+    RUN_TIME,
+    STRAGGLING,
+    TBT,
+    TBT_P99,
+    TPS,
+    TTFT,
+    TTFT_P90,
+    TTFVT,
+)
 
 __all__ = [
     "ACCEPTANCE_LENGTH",
@@ -45,9 +56,11 @@ __all__ = [
     "RUN_TIME",
     "STRAGGLING",
     "TBT",
+    "TBT_P99",
     "TPS",
     "TRUNCATED",
     "TTFT",
+    "TTFT_P90",
     "TTFVT",
     "UNFINISHED",
     "UNPARSED",
