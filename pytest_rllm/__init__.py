@@ -14,6 +14,7 @@ _HOMES = {
     "plugin.conformance": ("EngineConformance",),
     "plugin.findings": ("finding", "upgrade"),
     "experiment.serving": ("Serving",),
+    "experiment.turns": ("TURN_TOKENS",),
     "experiment.workloads": ("Sampling", "Workload", "closed", "gamma", "poisson", "together"),
     "datasets.prompts": ("Prompt",),
     "experiment.arm": ("Arm",),
@@ -48,8 +49,10 @@ _HOMES = {
         "RUN_TIME",
         "STRAGGLING",
         "TBT",
+        "TBT_P99",
         "TPS",
         "TTFT",
+        "TTFT_P90",
         "TTFVT",
         "UNFINISHED",
         "metric",
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from .datasets.prompts import Prompt as Prompt
     from .experiment.arm import Arm as Arm
     from .experiment.serving import Serving as Serving
+    from .experiment.turns import TURN_TOKENS as TURN_TOKENS
     from .experiment.workloads import Sampling as Sampling
     from .experiment.workloads import Workload as Workload
     from .experiment.workloads import closed as closed
@@ -87,9 +91,11 @@ if TYPE_CHECKING:
     from .metrics import RUN_TIME as RUN_TIME
     from .metrics import STRAGGLING as STRAGGLING
     from .metrics import TBT as TBT
+    from .metrics import TBT_P99 as TBT_P99
     from .metrics import TPS as TPS
     from .metrics import TRUNCATED as TRUNCATED
     from .metrics import TTFT as TTFT
+    from .metrics import TTFT_P90 as TTFT_P90
     from .metrics import TTFVT as TTFVT
     from .metrics import UNFINISHED as UNFINISHED
     from .metrics import UNPARSED as UNPARSED

@@ -16,14 +16,14 @@ from pytest_rllm.baselines.store import Baselines
 from pytest_rllm.engines.base import Capabilities
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.experiment.workloads import Sampling, together
+from pytest_rllm.experiment.workloads import Sampling, closed, together
 from pytest_rllm.metrics import E2E
 from pytest_rllm.models import PAIRS
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session.case import BLOCKS, LOOKS, ClaimsNothing, FindingCase
+from pytest_rllm.session.case import LOOKS, UPGRADE_LOOKS, ClaimsNothing, FindingCase
 from pytest_rllm.session.comparison import CannotMeasure, unmeasured
 from pytest_rllm.session.session import Session
-from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, pct, pp
+from pytest_rllm.verdicts.claims import Claim, higher, lower, no_worse, not_lower, pct, pp
 
 NEW, OLD = "vllm 2", "vllm 1"
 
@@ -72,7 +72,7 @@ def test_a_finding_that_does_not_say_has_blocks_enough_to_refute_one_of_two_clai
     source.value = twice
     comparison = case.compare(arm(), against=arm(serving=CACHING))
     found = comparison.shows(higher(TIME, by=pct(5)), lower(SHARE, by=pp(5)))
-    assert [(j.verdict, j.n) for j in found.verdicts] == [("refuted", BLOCKS), ("holds", BLOCKS)]
+    assert [(j.verdict, j.n) for j in found.verdicts] == [("refuted", LOOKS[1]), ("holds", LOOKS[1])]
     row = case.conclude()
     assert (row.outcome, row.statuses) == ("fail", ("refuted", "holds (paper)"))
     assert row.judgements[0].remarks == ()
@@ -132,8 +132,8 @@ def test_builds_serve_and_are_asked_alike(gate: FindingCase, source: MockSource)
     assert found.arms == tuple(
         f"{build}: reasoning, prefix caching on easy" for build in (NEW, OLD)
     )
-    (new, old), fresh = source.prepared[0]
-    assert (new.engine, old.engine, fresh) == (NEW, OLD, False)
+    (new, old), copy = source.prepared[0]
+    assert (new.engine, old.engine, copy) == (NEW, OLD, 0)
     assert new.fingerprint == old.fingerprint
     assert new.sampling == old.sampling == Sampling(7)
 
@@ -148,12 +148,44 @@ def test_builds_are_looked_at_until_they_are_told_apart(
 ) -> None:
     source.value = twice
     compared(gate).shows(no_worse(SHARE, within=pp(5)))
-    assert len(source.order) == 2 * LOOKS[0]
+    assert len(source.order) == 2 * UPGRADE_LOOKS[0]
     source.value = on_the_margin
     compared(gate).shows(no_worse(SHARE, within=pp(5)))
-    assert len(source.order) == 2 * LOOKS[0] + 2 * LOOKS[-1]
-    fresh = [False] + [True] * (len(LOOKS) - 1)
-    assert [is_fresh for _, is_fresh in source.prepared] == [False, *fresh]
+    assert len(source.order) == 2 * UPGRADE_LOOKS[0] + 2 * UPGRADE_LOOKS[-1]
+    assert [copy for _, copy in source.prepared] == [0, 0], "nothing of it depends on time"
+
+
+def test_builds_are_timed_on_servers_of_their_own_at_each_look(
+    gate: FindingCase, source: MockSource
+) -> None:
+    source.value = on_the_margin
+    compared(gate).shows(no_worse(TIME, within=pct(5)), no_worse(SHARE, within=pp(5)))
+    assert [copy for _, copy in source.prepared] == list(range(len(UPGRADE_LOOKS)))
+
+
+@pytest.mark.parametrize(
+    ("questions", "looks"), [(60, LOOKS), (14, LOOKS[:3]), (9, LOOKS[:2]), (4, LOOKS[:1])], ids=str
+)
+def test_a_finding_that_does_not_say_has_the_looks_that_its_questions_can_fill(
+    case: FindingCase, source: MockSource, questions: int, looks: tuple[int, ...]
+) -> None:
+    source.value = on_the_margin
+    arms = (arm(serving=serving, prompts=prompts(questions)) for serving in (CACHING, Serving()))
+    comparison = case.compare(next(arms), against=next(arms))
+    assert comparison.sizes == looks
+    comparison.shows(not_lower(SHARE, by_more_than=pp(5)))
+    assert len(source.order) == 2 * looks[-1]
+
+
+def test_speed_at_a_fixed_length_is_compared_in_turns(
+    case: FindingCase, source: MockSource
+) -> None:
+    source.value = twice
+    asked = {"prompts": prompts(128), "workload": closed(2)}
+    for sampling in (Sampling(8, fixed_length=True), Sampling(8)):
+        arms = (arm(serving=serving, sampling=sampling, **asked) for serving in (CACHING, Serving()))
+        case.compare(next(arms), against=next(arms)).shows(lower(TIME, by=pct(10)))
+    assert source.turns == [4] * LOOKS[1], "8 requests of a block, 2 at a time; free answers: none"
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_arms_take_turns() -> None:
     comparison.shows(higher(TIME, by=pct(5)))
     assert "".join(name[3] for name in source.order) == "ABBAABBA"
     assert [name[:2] for name in source.order] == ["00", "00", "01", "01", "02", "02", "03", "03"]
-    assert [([str(a.serving) for a in arms], fresh) for arms, fresh in source.prepared] == [
-        (["reasoning", "reasoning, prefix caching"], False)
+    assert [([str(a.serving) for a in arms], copy) for arms, copy in source.prepared] == [
+        (["reasoning", "reasoning, prefix caching"], 0)
     ]
 
 
@@ -260,18 +260,35 @@ def test_blocks_that_cannot_be_judged_end_the_measuring() -> None:
     assert len(source.order) == 20
 
 
-@pytest.mark.parametrize("restarts", [True, False])
-def test_each_look_is_on_fresh_servers_that_start_in_turned_order(restarts: bool) -> None:
-    source, comparison = looked_at(LOOKS, on_the_margin, restarts=restarts)
+@pytest.mark.parametrize(
+    ("servers", "told"),
+    [
+        (1, [("AB", 0)]),
+        (2, [("AB", 0), ("BA", 1)]),
+        (3, [("AB", 0), ("BA", 1), ("AB", 2)]),
+        (9, [("AB", 0), ("BA", 1), ("AB", 2)]),
+    ],
+)
+def test_looks_are_spread_over_as_many_pairs_of_servers_as_the_claims_need(
+    servers: int, told: list[tuple[str, int]]
+) -> None:
+    asked: list[Claim] = []
+
+    def needed(claims: Sequence[Claim]) -> int:
+        asked.extend(claims)
+        return servers
+
+    source, comparison = looked_at(LOOKS, on_the_margin, servers=needed)
     comparison.shows(lower(TIME, by=pct(10)))
-    told = [("".join("BA"[a.serving == CACHING] for a in arms), f) for arms, f in source.prepared]
-    assert told == ([("AB", False), ("BA", True), ("AB", True)] if restarts else [("AB", False)])
-    servers = {run.header.server for pair in comparison.blocks for run in pair}
-    assert len(servers) == (6 if restarts else 2)
+    assert asked == [lower(TIME, by=pct(10))]
+    found = [("".join("BA"[a.serving == CACHING] for a in arms), c) for arms, c in source.prepared]
+    assert found == told, "each starts in turned order"
+    of_blocks = {run.header.server for pair in comparison.blocks for run in pair}
+    assert len(of_blocks) == 2 * len(told)
 
 
-def test_a_decided_comparison_restarts_nothing() -> None:
-    source, comparison = looked_at(LOOKS, twice, restarts=True, machine=no_spread)
+def test_a_decided_comparison_starts_no_more_servers() -> None:
+    source, comparison = looked_at(LOOKS, twice, servers=lambda _claims: 3, machine=no_spread)
     comparison.shows(lower(TIME, by=pct(10)))
     assert len(source.prepared) == 1
 

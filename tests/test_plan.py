@@ -64,14 +64,14 @@ def planned(
     arms: tuple[Arm, Arm] = ARMS,
     sizes: tuple[int, ...] = (8,),
     parts: int | None = None,
-    restarts: bool = False,
+    copies: int = 1,
     key: str = KEY,
     pair: str = "tiny",
     **more: Any,
 ) -> Planned:
     """A comparison of 32 questions in each arm that would be measured."""
     case = key.rpartition("/")[0]
-    one = Planned(case, key, arms, PAIRS[pair], sizes, parts or sizes[-1], restarts, **more)
+    one = Planned(case, key, arms, PAIRS[pair], sizes, parts or sizes[-1], lambda _: copies, **more)
     one.shows(*claims or (FASTER,))
     return one
 
@@ -119,12 +119,21 @@ def test_the_cost_of_a_comparison_is_told_once_however_many_claims_it_has() -> N
     assert (len(cells(plan, FASTER)), len(cells(plan, RIGHT))) == (5, 1)
 
 
-def test_a_server_is_started_once_and_fresh_ones_come_with_further_looks() -> None:
+def test_servers_are_started_once_and_as_many_of_a_kind_as_one_comparison_needs() -> None:
     plan = text(
-        planned(sizes=(4, 8, 12), restarts=True),
+        planned(sizes=(4, 8, 12), copies=3),
         planned(key="f/b/1", arms=(ARMS[0], arm(serving=Serving(model="plain")))),
+        planned(key="f/c/1", sizes=(4, 8, 12), copies=2),
     )
-    assert "2 comparisons; 3 servers are started, and up to 4 fresh ones" in plan
+    assert "3 comparisons; 3 servers are started, and up to 4 fresh ones" in plan
+
+
+@pytest.mark.parametrize(
+    ("copies", "after"), [(1, [1, 1, 1]), (2, [1, 1, 2]), (3, [1, 2, 3]), (9, [1, 2, 3])]
+)
+def test_looks_are_spread_over_the_servers_of_one_kind(copies: int, after: list[int]) -> None:
+    one = planned(sizes=(4, 8, 12), copies=copies)
+    assert [one.copies_after(size) for size in one.sizes] == after
 
 
 def test_a_checkpoint_with_two_modes_is_one_server() -> None:
@@ -213,7 +222,7 @@ def test_minutes_grow_with_the_questions() -> None:
 
 def test_minutes_count_the_starts_of_servers() -> None:
     pace = Pace(None, {KEY: took(0.0, 4)}, {str(each.serving): 120.0 for each in ARMS})
-    one = planned(sizes=(4, 8, 12), restarts=True)
+    one = planned(sizes=(4, 8, 12), copies=3)
     assert "minutes: about 4, at most 12, at the pace" in text(one, pace=pace)
 
 
@@ -352,7 +361,7 @@ def test_a_plan_of_two_builds_starts_nothing_decides_nothing_and_ends_well(
         *ARGS, "--rllm-engine=mock", "--rllm-against=mock@http://old", "--rllm-plan"
     )
     assert result.parseoutcomes()["planned"] == 1
-    result.stdout.fnmatch_lines(["*12..60*", "*2 servers are started*"])
+    result.stdout.fnmatch_lines(["*12..48*", "*2 servers are started*"])
     result.stdout.no_fnmatch_line("*CANNOT TELL*")
     assert contents(project) == before
     assert result.ret == pytest.ExitCode.OK

@@ -20,6 +20,7 @@ from pytest_rllm.engines.api_snapshot import ApiSnapshot
 from pytest_rllm.engines.base import Capabilities, Endpoint, EngineError
 from pytest_rllm.engines.pool import Attached, Server
 from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import closed
 from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity
 from pytest_rllm.models import PAIRS, ModelPair
 from pytest_rllm.records.header import Header
@@ -75,22 +76,33 @@ class MockPool:
     servers: list[MockServer] = field(default_factory=list)
 
     def serve(
-        self, engine: Endpoint, serving: Serving, pair: ModelPair, *, beside: Server | None = None
+        self,
+        engine: Endpoint,
+        serving: Serving,
+        pair: ModelPair,
+        *,
+        beside: Sequence[Server] = (),
+        copy: int = 0,
     ) -> MockServer:
-        self.asked.append(([engine.label], 0 if beside is None else beside.number))
-        return self._server(engine, serving, pair)
+        self.asked.append(([engine.label], len(beside)))
+        return self._server(engine, serving, pair, copy)
 
-    def serve_all(self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]]) -> list[MockServer]:
+    def serve_all(
+        self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]], *, copy: int = 0
+    ) -> list[MockServer]:
         self.asked.append(([engine.label for engine, _, _ in wanted], 0))
         if self.fails in self.asked[-1][0]:
             raise EngineError(f"{self.fails} ended: out of memory")
-        return [self._server(*one) for one in wanted]
+        return [self._server(*one, copy) for one in wanted]
 
-    def _server(self, engine: Endpoint, serving: Serving, pair: ModelPair) -> MockServer:
+    def _server(
+        self, engine: Endpoint, serving: Serving, pair: ModelPair, copy: int
+    ) -> MockServer:
         for server in self.servers:
-            if (server.engine, server.serving, server.up) == (engine, serving, True):
+            if (server.engine, server.serving, server.copy) == (engine, serving, copy):
                 return server
-        self.servers.append(MockServer(engine, serving, pair, self.url, len(self.servers) + 1))
+        number = len(self.servers) + 1
+        self.servers.append(MockServer(engine, serving, pair, self.url, number, copy=copy))
         return self.servers[-1]
 
 
@@ -121,6 +133,20 @@ def pool(live: Live) -> MockPool:
     return pool
 
 
+class NotTimed:
+    """A reference load that cannot be run."""
+
+    def seconds(self) -> None:
+        return None
+
+
+@pytest.fixture
+def anchored(live: Live) -> Live:
+    """Beside its servers no load can be timed: they answer a probe instead."""
+    live.reference = lambda _engine: NotTimed()
+    return live
+
+
 ARMS = [arm(engine=engine, prompts=prompts(4)) for engine in ("new", "old")]
 LABELS = ["engine 2", "engine 1"]
 HEADER = Header(arm="an arm", fingerprint="f")
@@ -136,20 +162,41 @@ def test_servers_of_two_engines_start_at_the_same_time_each_with_its_own_arm(
     assert [server.engine.label for server in pool.servers] == labels
 
 
-def test_servers_of_one_engine_start_one_after_the_other_and_stay_up(
-    live: Live, pool: MockPool
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_servers_of_one_engine_start_one_after_the_other_on_a_gpu_and_stay_up(
+    live: Live, pool: MockPool, on_cpu: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(DeclaringEngine, "on_cpu", on_cpu)
     live.prepare([ARMS[0], replace(ARMS[0], serving=CACHING)])
-    assert pool.asked == [(["engine 2"], 0), (["engine 2"], 1)]
+    one_by_one = [(["engine 2"], 0), (["engine 2"], 1)]
+    assert pool.asked == ([(["engine 2", "engine 2"], 0)] if on_cpu else one_by_one)
     assert [server.serving for server in pool.servers] == [Serving(), CACHING]
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-def test_fresh_servers_replace_those_that_are_up(live: Live, pool: MockPool, fresh: bool) -> None:
-    live.prepare(ARMS)
-    live.prepare(ARMS, fresh=fresh)
-    up = [server.number for server in pool.servers if server.up]
-    assert up == ([3, 4] if fresh else [1, 2])
+def test_a_copy_of_the_servers_stands_beside_them_and_is_asked_from_then_on(
+    live: Live, pool: MockPool
+) -> None:
+    numbers = []
+    for copy in (0, 1, 0, 1):
+        live.prepare(ARMS, copy=copy)
+        runs = [live.run(one, Path(one.engine), HEADER, Place()) for one in ARMS]
+        numbers.append([run.header.server for run in runs])
+    assert numbers == [[1, 2], [3, 4], [1, 2], [3, 4]]
+    assert all(server.up for server in pool.servers)
+
+
+def test_two_runs_take_turns_and_say_so(live: Live, tmp_path: Path) -> None:
+    arms = [replace(one, workload=closed(1)) for one in ARMS]
+    live.prepare(arms)
+    header = replace(HEADER, turns=4)
+    wanted = [(one, Path(f"{one.engine}.jsonl"), header) for one in arms]
+    runs = live.runs_in_turns(wanted, Place())
+    assert [run.header.turns for run in runs] == [4, 4]
+    assert [run.header.server for run in runs] == [1, 2]
+    first, second = (run.closing["turns"] for run in runs if run.closing)
+    order = sorted([*((at, "A") for at, _ in first), *((at, "B") for at, _ in second)])
+    assert "".join(side for _, side in order) == "ABBAABBA"
+    assert read_run(tmp_path / "new.jsonl").closing == runs[0].closing
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -236,14 +283,14 @@ def test_an_engine_that_dies_is_named_and_its_samples_are_kept(
 
 @pytest.mark.parametrize("engine", ["new", "old"])
 def test_an_engine_that_dies_between_two_runs_is_named_too(
-    live: Live, pool: MockPool, server: ScriptedServer, engine: str
+    anchored: Live, pool: MockPool, server: ScriptedServer, engine: str
 ) -> None:
-    live.prepare(ARMS)
+    anchored.prepare(ARMS)
     one = next(a for a in ARMS if a.engine == engine)
     next(s for s in pool.servers if s.engine is ENGINES[engine]).up = False
     refuse(server, PROBE_TRIES)
     with pytest.raises(EngineDied, match="died between two runs") as caught:
-        live.run(one, Path("r.jsonl"), HEADER, Place())
+        anchored.run(one, Path("r.jsonl"), HEADER, Place())
     assert caught.value.engine == engine
 
 
@@ -269,25 +316,36 @@ def refuse(server: ScriptedServer, times: int) -> None:
 
 @pytest.mark.parametrize("refused", [1, PROBE_TRIES - 1])
 def test_a_refused_probe_is_asked_again_and_the_record_notes_it(
-    live: Live, server: ScriptedServer, tmp_path: Path, refused: int
+    anchored: Live, server: ScriptedServer, tmp_path: Path, refused: int
 ) -> None:
-    live.prepare(ARMS)
+    anchored.prepare(ARMS)
     refuse(server, refused)
-    made = live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
+    made = anchored.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
     assert made.header.notes == {"failed_probes": refused}
     assert read_run(tmp_path / "r.jsonl").header.notes == {"failed_probes": refused}
     assert made.header.anchor_s is not None
-    other = live.run(ARMS[1], Path("other.jsonl"), HEADER, Place())
+    other = anchored.run(ARMS[1], Path("other.jsonl"), HEADER, Place())
     assert other.header.notes == {}, "the other server refused none"
 
 
-def test_a_probe_that_is_always_refused_is_an_error_of_one_sentence(
-    live: Live, server: ScriptedServer, tmp_path: Path
+def test_a_server_answers_no_probe_where_a_load_that_is_no_engine_says_how_fast_the_machine_is(
+    live: Live, server: ScriptedServer
 ) -> None:
     live.prepare(ARMS)
     refuse(server, PROBE_TRIES)
+    made = live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
+    assert made.header.anchor_s is None
+    assert made.header.reference_s is not None
+    assert made.header.notes == {}
+
+
+def test_a_probe_that_is_always_refused_is_an_error_of_one_sentence(
+    anchored: Live, server: ScriptedServer, tmp_path: Path
+) -> None:
+    anchored.prepare(ARMS)
+    refuse(server, PROBE_TRIES)
     with pytest.raises(EngineError) as caught:
-        live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
+        anchored.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
     assert str(caught.value).splitlines()[0] == (
         f"engine 2 refused a probe 3 times: POST {server.url}/v1/chat/completions: "
         "HTTP Error 500: Internal Server Error"
@@ -350,5 +408,5 @@ def test_a_record_of_something_else_is_refused(tmp_path: Path, key: str, other: 
 
 
 def test_a_replay_starts_nothing(tmp_path: Path) -> None:
-    Replay(tmp_path).prepare(ARMS, fresh=True)
+    Replay(tmp_path).prepare(ARMS, copy=1)
     assert list(tmp_path.iterdir()) == []

@@ -62,7 +62,7 @@ def test_a_tier_looks_at_as_many_blocks_as_it_can_afford(
         (PAPER, (12, 24), 4, 480, 96),
         (PAPER, (12, 24), 2, 480, 48),
         (SMOKE, (8,), 1, 480, 24),
-        (SMOKE, (12, 24), 1, 480, 72),
+        (SMOKE, (12, 24), 1, 480, 24),
         (SMOKE, (8,), 1, 20, 20),
         (SMOKE, (8,), 1, 4, FEWEST),
     ],

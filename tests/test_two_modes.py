@@ -143,7 +143,7 @@ def test_fresh_servers_of_both_roles_are_one_again(tmp_path: Path) -> None:
         live.prepare(arms)
         live.prepare(arms[::-1])
         assert fresh.started == 1
-        live.prepare(arms[::-1], fresh=True)
+        live.prepare(arms[::-1], copy=1)
         assert fresh.started == 2
         runs = [live.run(a, Path(f"{i}.jsonl"), Header(), Place()) for i, a in enumerate(arms)]
         assert [run.header.server for run in runs] == [2, 2]

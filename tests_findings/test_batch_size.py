@@ -4,6 +4,7 @@ from pytest_rllm import (
     ACCURACY,
     TPS,
     TTFVT,
+    TURN_TOKENS,
     Arm,
     Sampling,
     Serving,
@@ -29,11 +30,11 @@ def test_batch_size(compare, dataset, workload, model):
     def arm(in_flight: int, sampling: Sampling, *tiers: str, n: int) -> Arm:
         return Arm(Serving(), dataset(*tiers, n=n), workload.closed(in_flight), sampling)
 
-    fixed, free = Sampling(model.fixed_length, fixed_length=True), Sampling(model.generous)
-    compare(arm(16, fixed, "medium", n=192), against=arm(4, fixed, "medium", n=192)).shows(
+    fixed, free = Sampling(TURN_TOKENS, fixed_length=True), Sampling(model.generous)
+    compare(arm(16, fixed, "medium", n=512), against=arm(4, fixed, "medium", n=512)).shows(
         higher(TPS, by=pct(25)),
     )
-    compare(arm(16, free, "medium", n=192), against=arm(4, free, "medium", n=192)).shows(
+    compare(arm(16, free, "medium", n=256), against=arm(4, free, "medium", n=256)).shows(
         unchanged(ACCURACY, within=pp(10)),
         higher(TTFVT, by=pct(25)),
     )

@@ -23,7 +23,6 @@ def test_kv_quant(compare, dataset, workload, model):
         prompts=dataset("medium", n=480, repeats=3),
         sampling=Sampling(model.fixed_length, fixed_length=True),
         blocks=(12, 24, 36, 48),
-        restarts=True,
     ).shows(
         lower(TBT, by=pct(10)),
     )

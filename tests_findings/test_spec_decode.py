@@ -6,6 +6,7 @@ from pytest_rllm import (
     ACCURACY,
     DELTAS_PER_S,
     TBT,
+    TURN_TOKENS,
     Sampling,
     Serving,
     finding,
@@ -41,11 +42,10 @@ def test_spec_decode(compare, dataset, workload, model, drafter, temperature):
     compare(
         serving,
         against=Serving(),
-        prompts=dataset("medium", n=96 if temperature else 480),
+        prompts=dataset("medium", n=240),
         workload=workload.closed(4),
-        sampling=Sampling(model.fixed_length, temperature, fixed_length=True),
-        blocks=(8,) if temperature else (10, 20, 30, 40),  # greedy n-grams save little
-        restarts=True,
+        sampling=Sampling(2 * TURN_TOKENS, temperature, fixed_length=True),
+        blocks=(10, 20, 30),
     ).shows(
         lower(TBT, by=pct(10)),
         lower(DELTAS_PER_S, by=pct(10)),

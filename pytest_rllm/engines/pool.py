@@ -34,8 +34,8 @@ _LOG = re.compile(r"-(\d+)-[0-9a-f]{12}\.log$")
 """Name of a server's log, with its number."""
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
-Key = tuple[str, str, str]
-"""Engine with its build, pair, serving: one server each."""
+Key = tuple[str, str, str, int]
+"""Engine with its build, pair, serving, and which copy of such a server: one server each."""
 
 
 @dataclass
@@ -51,6 +51,7 @@ class Server(ABC):
         url: base of its API, without ``/v1``.
         number: counts the servers of a pool, from 1.
         started_in_s: seconds until it was healthy.
+        copy: which of several servers of one kind, from 0.
     """
 
     engine: Endpoint
@@ -59,11 +60,12 @@ class Server(ABC):
     url: str
     number: int
     started_in_s: float = field(default=0.0, kw_only=True)
+    copy: int = field(default=0, kw_only=True)
 
     @property
     def key(self) -> Key:
         """What it is found by in a pool."""
-        return key_of(self.engine, self.serving, self.pair)
+        return key_of(self.engine, self.serving, self.pair, self.copy)
 
     def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         """JSON body of a streamed chat completion that asks ``prompt``, with the role's fields.
@@ -195,6 +197,7 @@ class Pool:
         pair: ModelPair,
         *,
         beside: Server | Collection[Server] | None = None,
+        copy: int = 0,
     ) -> Server:
         """The running server of an engine for a serving, started when there is none, or when it
         has died.
@@ -204,28 +207,33 @@ class Pool:
             serving: how to serve.
             pair: the models.
             beside: servers that must stay up.
+            copy: which of several servers of one kind; of a server at a URL there is one only.
 
         Raises:
             EngineError: it did not come up; with its command and last words.
             ValueError: the engine cannot serve so, or a server that runs already does not.
         """
         others = () if beside is None else (beside,) if isinstance(beside, Server) else beside
-        return self._serve(engine, serving, pair, {server.key for server in others}, Event())
+        kept = {server.key for server in others}
+        return self._serve(engine, serving, pair, copy, kept, Event())
 
-    def serve_all(self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]]) -> list[Server]:
+    def serve_all(
+        self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]], *, copy: int = 0
+    ) -> list[Server]:
         """The servers of several arms, all up at the same time; those that are missing start side
         by side. When one does not come up, those that are being started are stopped.
 
         Args:
             wanted: engine, serving and pair of each, as :meth:`serve` takes them; of equal ones
                 there is one server.
+            copy: which of several servers of one kind.
 
         Raises:
             EngineError, ValueError: as :meth:`serve` does, of the first that fails.
         """
-        kept, given_up = {key_of(*one) for one in wanted}, Event()
+        kept, given_up = {key_of(*one, copy) for one in wanted}, Event()
         with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
-            coming = [threads.submit(self._serve, *one, kept, given_up) for one in wanted]
+            coming = [threads.submit(self._serve, *one, copy, kept, given_up) for one in wanted]
             try:
                 for one in as_completed(coming):
                     one.result()  # the first that fails is told, whatever its place
@@ -240,10 +248,12 @@ class Pool:
         engine: Endpoint,
         serving: Serving,
         pair: ModelPair,
+        copy: int,
         kept: Collection[Key],
         given_up: Event,
     ) -> Server:
-        key = key_of(engine, serving, pair)
+        copy = copy if engine.url is None else 0
+        key = key_of(engine, serving, pair, copy)
         asked, serving = serving, served_as(serving, pair)
         with self._books:
             turn = self._turns.setdefault(key, Lock())
@@ -255,7 +265,7 @@ class Pool:
                 if engine.url is not None:
                     server = self._attach(engine, engine.url, serving, pair)
                 else:
-                    server = self._start(engine, serving, pair, kept, given_up)
+                    server = self._start(engine, serving, pair, copy, kept, given_up)
             with self._books:
                 self.servers.pop(key, None)
                 self.servers[key] = server
@@ -288,6 +298,7 @@ class Pool:
         engine: Endpoint,
         serving: Serving,
         pair: ModelPair,
+        copy: int,
         kept: Collection[Key],
         given_up: Event,
     ) -> Started:
@@ -318,7 +329,8 @@ class Pool:
                     env={name: value for name, value in env.items() if value is not None},
                 )
             url = f"http://127.0.0.1:{port}"
-            server = Started(engine, serving, pair, url, number, list(launch.argv), log, process)
+            argv = list(launch.argv)
+            server = Started(engine, serving, pair, url, number, argv, log, process, copy=copy)
             self._starting[number] = server
         try:
             self._wait_until_healthy(server, begun)
@@ -394,9 +406,9 @@ class Pool:
             server.stop()
 
 
-def key_of(engine: Endpoint, serving: Serving, pair: ModelPair) -> Key:
+def key_of(engine: Endpoint, serving: Serving, pair: ModelPair, copy: int = 0) -> Key:
     """Equal for what one server can serve."""
-    return engine.key, pair.name, served_as(serving, pair).key
+    return engine.key, pair.name, served_as(serving, pair).key, copy
 
 
 def served_as(serving: Serving, pair: ModelPair) -> Serving:

@@ -19,7 +19,8 @@ class Tier:
         name: for ``--rllm-tier``.
         says: what it measures and what it cannot see, for people.
         at_most: blocks at the first and only look; None for the looks that a test plans.
-        split: a block is this many times smaller than a test plans it.
+        split: into how many blocks at least the prompts are split; None: as many as the last look
+            has.
         times: how many times as many blocks and questions as a test plans, where the data set has
             them.
         chosen_only: whether only the findings are measured that say they are part of it.
@@ -28,7 +29,7 @@ class Tier:
     name: Name
     says: str
     at_most: int | None = None
-    split: int = 1
+    split: int | None = None
     times: int = 1
     chosen_only: bool = False
 
@@ -40,7 +41,7 @@ class Tier:
             times: how many times as many questions as the test plans there are.
         """
         if self.at_most is not None:
-            return (min(self.at_most, planned[0]),)
+            return (min(self.at_most, planned[-1]),)
         return tuple(size * min(self.times, times) for size in planned)
 
     def parts(self, planned: Sequence[int], times: int, questions: int) -> int:
@@ -51,7 +52,9 @@ class Tier:
             questions: that there are; each is in one block.
         """
         looks = self.looks(planned, times)
-        return max(looks[-1], min(planned[-1] * min(self.times, times) * self.split, questions))
+        if self.split is None:
+            return looks[-1]
+        return max(looks[-1], min(max(self.split, planned[-1]), questions))
 
     def leaves_out(self, *, smoke: bool) -> str | None:
         """Why a finding is not measured; None when it is.
@@ -72,7 +75,7 @@ TIERS: dict[str, Tier] = {
             f"a few findings on {FEWEST} small blocks, models as they are: sees that something is "
             "broken; cannot see optimisations, small losses of accuracy, or effects near a margin",
             at_most=FEWEST,
-            split=3,
+            split=4 * FEWEST,
             chosen_only=True,
         ),
         Tier("gate", "what each test plans: sees effects of the size of its margins"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,9 @@ from ..baselines.case import fresh_case
 from ..baselines.compare import Outcome, decide, decide_upgrade
 from ..datasets.prompts import Prompt
 from ..experiment.arm import Arm
+from ..engines.pool import key_of
 from ..experiment.serving import Serving
+from ..experiment.turns import turns_of
 from ..experiment.workloads import Sampling, Workload
 from ..metrics.base import Metric
 from ..models import ModelPair
@@ -22,17 +24,22 @@ from ..records.header import Header
 from ..records.run import Run
 from ..reports.row import Row
 from ..telemetry.hardware import hardware_id
+from ..verdicts.claims import Claim
 from ..verdicts.judgement import Judgement
+from ..verdicts.sequential import confidences
 from . import upgrade
-from .comparison import CannotMeasure, Comparison, compare, header_of, never
+from .comparison import CannotMeasure, Comparison, compare, never, one
 from .pace import manner
+from .pairs import header_of
 from .plan import Planned
 from .session import DecisionKnown, Session
 from .sources import Place
 
-BLOCKS = 8
-"""Pairs of run blocks when a finding does not say: fewer cannot refute one of several claims."""
-LOOKS = (12, 24, 36, 48, 60)
+LOOKS = (4, 8, 12, 16)
+"""Numbers of blocks at which claims are looked at when a finding does not say. Four are enough for
+answers that differ much; of times, eight can show that a claim holds, and twelve that one of two is
+refuted."""
+UPGRADE_LOOKS = (12, 24, 36, 48)
 """Numbers of blocks at which two builds are looked at."""
 
 
@@ -74,8 +81,7 @@ class FindingCase:
         prompts: Sequence[Prompt] | None = None,
         workload: Workload | None = None,
         sampling: Sampling | None = None,
-        blocks: int | Sequence[int] = BLOCKS,
-        restarts: bool = False,
+        blocks: int | Sequence[int] | None = None,
         key: str | None = None,
     ) -> Comparison:
         """Measure two arms, interleaved; judge them with ``.shows(...)``.
@@ -86,10 +92,9 @@ class FindingCase:
             prompts: what is asked, split over the blocks; needed with servings.
             workload: when it is asked; needed with servings.
             sampling: the paper's, with the pair's generous budget, by default.
-            blocks: pairs of runs, the replicate of everything timed; or growing numbers of them at
-                which the claims are looked at: no more is measured than they need.
-            restarts: measure every look but the first on fresh servers: two servers of one build
-                differ a little for as long as they live.
+            blocks: growing numbers of pairs of runs at which the claims are looked at: no more is
+                measured than they need. A single number is for a test that gives its reason. By
+                default ``LOOKS``, as far as there are questions.
             key: of the comparison among the stored numbers; by default its number in the test.
 
         Raises:
@@ -99,7 +104,8 @@ class FindingCase:
             arm if isinstance(arm, Arm) else self._arm(arm, prompts, workload, sampling)
             for arm in (first, against)
         )
-        return self._compared(one, other, blocks, restarts=restarts, key=key)
+        looks = self._fitting(LOOKS, one, other) if blocks is None else blocks
+        return self._compared(one, other, looks, key=key)
 
     def compare_builds(
         self,
@@ -108,7 +114,7 @@ class FindingCase:
         prompts: Sequence[Prompt],
         workload: Workload,
         sampling: Sampling | None = None,
-        blocks: Sequence[int] = LOOKS,
+        blocks: Sequence[int] | None = None,
         key: str | None = None,
     ) -> Comparison:
         """The session's engine against the other build, both serving and asked alike.
@@ -116,8 +122,8 @@ class FindingCase:
         Args:
             serving: how both serve.
             prompts, workload, sampling: what both are asked, when and how.
-            blocks: growing numbers of pairs of runs at which the claims are looked at; each look
-                but the first is measured on fresh servers.
+            blocks: growing numbers of pairs of runs at which the claims are looked at; by default
+                ``UPGRADE_LOOKS``, as far as there are questions. Each look has servers of its own.
             key: of the comparison, see :meth:`compare`.
 
         Raises:
@@ -129,7 +135,8 @@ class FindingCase:
             raise DecisionKnown(known)
         arm = self._arm(serving, prompts, workload, sampling)
         new, old = (replace(arm, engine=engine) for engine in self.session.engines_compared())
-        return self._compared(new, old, blocks, restarts=True, key=key)
+        looks = self._fitting(UPGRADE_LOOKS, new, old) if blocks is None else blocks
+        return self._compared(new, old, looks, key=key, anew=True)
 
     def _compared(
         self,
@@ -137,9 +144,10 @@ class FindingCase:
         second: Arm,
         blocks: int | Sequence[int],
         *,
-        restarts: bool,
         key: str | None,
+        anew: bool = False,
     ) -> Comparison:
+        """``anew``: each look at times has servers of its own, however few the claims need."""
         where = self.folder / str(len(self.comparisons))
         self._check(where, first, second)
         key = key or str(len(self.comparisons) + self._planned + 1)
@@ -150,9 +158,10 @@ class FindingCase:
         sizes = self.session.tier.looks(planned, times)
         questions = min(len({p.id for p in arm.prompts}) for arm in (first, second))
         parts = self.session.tier.parts(planned, times, questions)
+        servers = self._servers_for(first, second, sizes, anew=anew)
         if self.session.planning:
             # All that a test may do with it is `shows`, which notes the claims.
-            plan = self._plan(first, second, sizes, parts, restarts=restarts, key=key)
+            plan = self._plan(first, second, sizes, parts, servers, key=key)
             return cast(Comparison, plan)
         self.session.say.later_s = self._later_s(key)
 
@@ -169,7 +178,8 @@ class FindingCase:
             where=where,
             header=self._header(),
             key=key,
-            restarts=restarts,
+            turns=turns_of(first, second, parts),
+            servers=servers,
             machine=self.session.machine,
             untold=untold,
             enough=upgrade.refutes if self.session.stops_early else never,
@@ -180,6 +190,44 @@ class FindingCase:
         comparison.judged = partial(self._remember, comparison, (first, second))
         self.comparisons.append(comparison)
         return comparison
+
+    @staticmethod
+    def _fitting(looks: tuple[int, ...], *arms: Arm) -> tuple[int, ...]:
+        """Those looks that the questions of the arms can fill, the first in any case."""
+        questions = min(len({prompt.id for prompt in arm.prompts}) for arm in arms)
+        return tuple(size for size in looks if size <= questions) or looks[:1]
+
+    def _servers_for(
+        self, first: Arm, second: Arm, sizes: tuple[int, ...], *, anew: bool
+    ) -> Callable[[Sequence[Claim]], int]:
+        """How many pairs of servers the claims on two arms need, of which each look has at most
+        one; see ``Machine.servers_needed``."""
+        engines = [self.session.engine_of(arm.engine) for arm in (first, second)]
+        keys = {
+            key_of(engine, arm.serving, self.pair)
+            for engine, arm in zip(engines, (first, second), strict=True)
+        }
+        if len(keys) == 1 or any(engine.url is not None for engine in engines):
+            return one
+        machines = [
+            self.session.machine(
+                hardware_id(self.session.gpu, on_cpu=engine.on_cpu), engine.name
+            )
+            for engine in engines
+        ]
+
+        def needed(claims: Sequence[Claim]) -> int:
+            confidence = confidences(sizes)[-1]
+            pairs = [
+                machine.servers_needed(claim.metric, claim.margin, confidence) or len(sizes)
+                for machine in machines
+                for claim in claims
+            ]
+            if anew and any(claim.metric.timed for claim in claims):
+                return len(sizes)
+            return min(len(sizes), max(pairs))
+
+        return needed
 
     def _later_s(self, key: str) -> float | None:
         """Estimated seconds of all that this session measures after a comparison."""
@@ -204,8 +252,8 @@ class FindingCase:
         second: Arm,
         sizes: tuple[int, ...],
         parts: int,
+        servers: Callable[[Sequence[Claim]], int],
         *,
-        restarts: bool,
         key: str,
     ) -> Planned:
         """Note a comparison instead of measuring it."""
@@ -216,7 +264,7 @@ class FindingCase:
             self.pair,
             sizes,
             parts,
-            restarts,
+            servers,
             self._stored_effects(first),
         )
         self.session.costs.plan.comparisons.append(planned)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from ..baselines.machines import UNMEASURED, Machine
 from ..experiment.arm import Arm
 from ..metrics.base import Metric
 from ..records.header import Header
-from ..records.run import Run
 from ..verdicts.claims import Claim
 from ..verdicts.judge import Look, Spread
 from ..verdicts.judgement import Judgement, judge_blocks
-from .sources import Place, Source
-
-Pair = tuple[Run, Run]
+from .pairs import Pair, Pairs, arm_names, ignore
+from .sources import Source
 
 
 class CannotMeasure(Exception):
@@ -29,6 +25,11 @@ class CannotMeasure(Exception):
 def unmeasured(hardware: str, _engine: str) -> Machine:
     """A machine of which nothing is known."""
     return Machine(hardware)
+
+
+def one(_claims: Sequence[Claim]) -> int:
+    """A single pair of servers is enough."""
+    return 1
 
 
 def never(_judgement: Judgement) -> bool:
@@ -50,6 +51,7 @@ class Comparison:
         blocks: what was measured so far.
         judgement: what :meth:`shows` found; None before.
         judged: told what was found.
+        claimed: told what is claimed, before anything is measured.
     """
 
     key: str
@@ -60,7 +62,8 @@ class Comparison:
     enough: Callable[[Judgement], bool] = never
     blocks: list[Pair] = field(default_factory=list)
     judgement: Judgement | None = None
-    judged: Callable[[Judgement], None] = lambda _judgement: None
+    judged: Callable[[Judgement], None] = ignore
+    claimed: Callable[[Sequence[Claim]], None] = ignore
 
     def shows(self, *claims: Claim) -> Judgement:
         """Measure and judge the claims, which stand together, until each is decided or the
@@ -83,6 +86,7 @@ class Comparison:
         if not measured:
             raise CannotMeasure("; ".join(dict.fromkeys(left_out.values())))
         not_measured = [f"{claim} is not measured: {why}" for claim, why in left_out.items()]
+        self.claimed(measured)
         judgement: Judgement | None = None
         for at, size in enumerate(self.sizes):
             if not self._measured(size):
@@ -153,13 +157,14 @@ def compare(
     where: Path,
     header: Header,
     key: str = "1",
-    restarts: bool = False,
+    turns: int = 1,
+    servers: Callable[[Sequence[Claim]], int] = one,
     machine: Callable[[str, str], Machine] = unmeasured,
     untold: Callable[[Metric], str | None] = lambda _metric: None,
     enough: Callable[[Judgement], bool] = never,
     label: Callable[[str], str] = str,
-    measured: Callable[[float], None] = lambda _seconds: None,
-    reused: Callable[[], None] = lambda: None,
+    measured: Callable[[float], None] = ignore,
+    reused: Callable[[], None] = ignore,
 ) -> Comparison:
     """Two arms to be measured in pairs of runs, in the order ABBA ABBA ...
 
@@ -171,7 +176,8 @@ def compare(
         where: folder of the records, relative to the source's.
         header: what the records say of the test (finding, case, pair).
         key: of the comparison within its test case.
-        restarts: serve every look but the first from fresh servers, started in turned order.
+        turns: how many the two runs of a pair take, A B B A; 1: one run follows the other.
+        servers: how many pairs of servers claims need; the looks are spread over them.
         machine, untold, enough: as of a :class:`Comparison`.
         label: of an arm's engine, for people.
         measured: told after every pair of runs how many seconds it took.
@@ -185,89 +191,21 @@ def compare(
         questions = len({prompt.id for prompt in arm.prompts})
         if questions < most:
             raise ValueError(f"{questions} questions cannot fill {most} blocks")
-    arms: dict[Literal["A", "B"], Arm] = {"A": first, "B": second}
-    names = dict(zip("AB", arm_names(first, second, label), strict=True))
-    starts: list[int] = []
-
-    def of_run(i: int, side: Literal["A", "B"]) -> tuple[Arm, Path, Header]:
-        arm = arms[side].block(i, most)
-        about = header_of(arm, header, name=names[side], side=side, blocks=most)
-        return arm, where / f"{i:02d}-{side}.jsonl", about
-
-    def pair(i: int) -> Pair | None:
-        kept = source.kept(*of_run(i, "A")), source.kept(*of_run(i, "B"))
-        if kept[0] is not None and kept[1] is not None:
-            reused()
-            return kept[0], kept[1]
-        paths = {side: where / f"{i:02d}-{side}.jsonl" for side in arms}
-        if i >= sizes[0] and not all(source.has(path) for path in paths.values()):
-            return None
-        if not starts or (restarts and i in sizes):
-            order = [first, second] if len(starts) % 2 == 0 else [second, first]
-            source.prepare(order, fresh=bool(starts))
-            starts.append(i)
-        runs: dict[str, Run] = {}
-        order_of_block: tuple[Literal["A", "B"], ...] = ("A", "B") if i % 2 == 0 else ("B", "A")
-        begun = time.monotonic()
-        for side in order_of_block:
-            place = Place(
-                f"{header.finding} [{header.case}] block {i + 1}/{sizes[-1]}",
-                done=(i + len(runs) / 2) / sizes[-1],
-                share=0.5 / sizes[-1],
-            )
-            runs[side] = source.run(*of_run(i, side), place)
-        measured(time.monotonic() - begun)
-        return runs["A"], runs["B"]
-
-    return Comparison(key, pair, sizes, machine, untold, enough)
-
-
-def header_of(
-    arm: Arm, header: Header, *, name: str, side: Literal["A", "B"] | None, blocks: int
-) -> Header:
-    """What a record says of an arm, before a server adds what it is."""
-    return Header(
-        arm=name,
-        side=side,
-        finding=header.finding,
-        case=header.case,
-        pair=header.pair,
-        blocks=blocks,
-        fingerprint=arm.fingerprint,
-        serving=arm.serving,
-        workload=str(arm.workload),
-        sampling=arm.sampling,
-        repeats=arm.repeats,
-        engine=arm.engine,
+    name, other = arm_names(first, second, label)
+    pairs = Pairs(
+        source,
+        {"A": first, "B": second},
+        {"A": name, "B": other},
+        sizes,
+        most,
+        where,
+        header,
+        turns=turns,
+        measured=measured,
+        reused=reused,
     )
 
+    def claimed(claims: Sequence[Claim]) -> None:
+        pairs.servers = servers(claims)
 
-def arm_names(first: Arm, second: Arm, label: Callable[[str], str] = str) -> tuple[str, str]:
-    """What tells two arms apart: serving and tiers always, the rest where it differs.
-
-    Engines are named where they differ; two builds of one label by how the arms name them, too.
-    """
-    engines = first.engine, second.engine
-    if first.engine == second.engine:
-        called = ["", ""]
-    else:
-        labels = [label(engine) for engine in engines]
-        alike = labels[0] == labels[1]
-        called = [
-            f"{text} ({engine})" if alike and engine else text
-            for text, engine in zip(labels, engines, strict=True)
-        ]
-    return _name(first, second, called[0]), _name(second, first, called[1])
-
-
-def _name(arm: Arm, other: Arm, engine: str) -> str:
-    words = [f"{arm.serving} on {'+'.join(dict.fromkeys(p.tier for p in arm.prompts))}"]
-    if engine:
-        words[0] = f"{engine}: {words[0]}"
-    if arm.workload != other.workload:
-        words.append(str(arm.workload))
-    if arm.sampling != other.sampling:
-        words.append(f"up to {arm.sampling.max_tokens} tokens")
-    if len(arm.cut) != len(other.cut):
-        words.append(f"{len(arm.cut)} more aborted")
-    return ", ".join(words)
+    return Comparison(key, pairs, sizes, machine, untold, enough, claimed=claimed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..engines.pool import served_as
@@ -32,7 +32,7 @@ class Planned:
         pair: the models.
         sizes: numbers of blocks at which the claims are looked at.
         parts: into how many blocks the prompts are split.
-        restarts: whether every look but the first is measured on fresh servers.
+        copies: how many pairs of servers claims need.
         stored: effects of the baseline, of this class of machine or another, by their keys.
         claims: what is claimed of it.
     """
@@ -43,7 +43,7 @@ class Planned:
     pair: ModelPair
     sizes: tuple[int, ...]
     parts: int
-    restarts: bool
+    copies: Callable[[Sequence[Claim]], int]
     stored: Mapping[str, Sequence[float]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
 
@@ -66,6 +66,11 @@ class Planned:
     def most_tokens(self) -> float:
         """Output tokens of one block at most."""
         return sum(len(arm.prompts) * arm.sampling.max_tokens for arm in self.arms) / self.parts
+
+    def copies_after(self, blocks: int) -> int:
+        """Pairs of servers that so many blocks are measured on, see ``Pairs.copy_for``."""
+        looks = sum(size < blocks for size in self.sizes)
+        return 1 + looks * min(self.copies(self.claims), len(self.sizes)) // len(self.sizes)
 
     def replicates(self, claim: Claim, blocks: int) -> float:
         """How many a claim has in so many blocks: questions for answers where both arms are asked
@@ -114,11 +119,18 @@ class Plan:
 
     def starts(self) -> tuple[list[Server], int]:
         """The servers that are started first, and how many fresh ones may come on top."""
-        first = list(dict.fromkeys(s for one in self.comparisons for s in one.servers))
-        more = sum(
-            (len(one.sizes) - 1) * len(one.servers) for one in self.comparisons if one.restarts
-        )
+        most = self._copies(lambda one: one.sizes[-1])
+        first, more = list(most), sum(most.values()) - len(most)
         return first, more
+
+    def _copies(self, blocks: Callable[[Planned], int]) -> dict[Server, int]:
+        """How many servers of each kind there are, after so many blocks of each comparison."""
+        most: dict[Server, int] = {}
+        for one in self.comparisons:
+            copies = one.copies_after(blocks(one))
+            for server in one.servers:
+                most[server] = max(most.get(server, 1), copies)
+        return most
 
     def lines(self, width: int, about: Sequence[str] = ()) -> list[str]:
         """The plan for a terminal of so many columns.
@@ -207,18 +219,15 @@ class Plan:
         begin = sum(s for s in starts if s is not None)
         each = begin / len(starts) if starts else 0.0
 
-        def total(most: bool) -> float:
-            found = begin
-            for one in self.comparisons:
-                blocks = one.sizes[-1] if most else self.likely(one)
-                found += self.seconds(one, blocks) or 0.0
-                if one.restarts:
-                    looks = sum(size <= blocks for size in one.sizes) - 1
-                    found += looks * len(one.servers) * each
-            return found / 60
+        def total(blocks: Callable[[Planned], int]) -> float:
+            started = sum(self._copies(blocks).values())
+            measured = sum(self.seconds(one, blocks(one)) or 0.0 for one in self.comparisons)
+            return (begin + (started - len(first)) * each + measured) / 60
+
+        about, most = total(self.likely), total(lambda one: one.sizes[-1])
 
         return (
-            f"minutes: about {total(False):.0f}, at most {total(True):.0f}, at the pace of this "
+            f"minutes: about {about:.0f}, at most {most:.0f}, at the pace of this "
             "machine's last sessions"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +20,9 @@ from ..experiment.arm import Arm
 from ..experiment.serving import Role, Serving
 from ..loadgen import client
 from ..loadgen.client import Request
-from ..loadgen.fidelity import ClientCapacity
-from ..loadgen.run import Scrape, drive
+from ..loadgen.fidelity import ClientCapacity, Fidelity
+from ..loadgen.pages import Scrape
+from ..loadgen.run import Progress, Side, drive, drive_in_turns
 from ..models import ModelPair
 from ..records.header import Header
 from ..records.reader import read_run, recorded
@@ -59,6 +61,11 @@ class Place:
     done: float | None = None
     share: float = 0.0
 
+    def half(self, i: int) -> Place:
+        """The place of the first (0) or the second (1) of two runs that share it."""
+        done = None if self.done is None else self.done + i * self.share / 2
+        return Place(self.text, done, self.share / 2)
+
 
 def on_this_machine(url: str | None) -> bool:
     """Whether a server runs here: it was started here, or its address is this machine's own."""
@@ -66,16 +73,22 @@ def on_this_machine(url: str | None) -> bool:
     return url is None or host in ("localhost", "127.0.0.1", "::1")
 
 
+Wanted = tuple[Arm, Path, Header]
+"""A run that is wanted: what is measured, where it is recorded, and what the record says of it."""
+
+
 class Source(Protocol):
     """Where runs come from: engines, or records."""
 
-    def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None: ...
+    def prepare(self, arms: Sequence[Arm], *, copy: int = 0) -> None: ...
 
     def has(self, path: Path) -> bool: ...
 
     def kept(self, arm: Arm, path: Path, header: Header) -> Run | None: ...
 
     def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run: ...
+
+    def runs_in_turns(self, runs: Sequence[Wanted], place: Place) -> list[Run]: ...
 
 
 class Say(Protocol):
@@ -154,27 +167,25 @@ class Live:
         ]
         return list(dict.fromkeys(found))
 
-    def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
+    def prepare(self, arms: Sequence[Arm], *, copy: int = 0) -> None:
         """Have the arms' servers up, each warmed by a block that is thrown away.
 
-        Servers of two engines start at the same time, those of one engine one after the other.
+        Servers on a CPU, and those of two engines, start at the same time; those of one engine on a
+        GPU one after the other, because each takes its memory by what is free when it starts.
 
         Args:
             arms: in the order in which their servers are started.
-            fresh: start new ones, even where they are up.
+            copy: which of several servers of one kind; one that is up is asked again.
         """
-        if fresh:
-            for served in {(arm.engine, arm.serving) for arm in arms} & self._up.keys():
-                self._up.pop(served).stop()
         wanted = [(self.engine_of(arm.engine), arm.serving, self.pair) for arm in arms]
-        if len({engine.key for engine, _, _ in wanted}) > 1:
-            for arm, server in zip(arms, self.pool.serve_all(wanted), strict=True):
-                self._make_ready(arm, server)
-            return
-        first: Server | None = None
-        for arm, one in zip(arms, wanted, strict=True):
-            server = self.pool.serve(*one, beside=first)
-            first = first or server
+        engines = {engine.key for engine, _, _ in wanted}
+        if len(engines) > 1 or all(engine.on_cpu for engine, _, _ in wanted):
+            servers = self.pool.serve_all(wanted, copy=copy)
+        else:
+            servers = []
+            for one in wanted:
+                servers.append(self.pool.serve(*one, beside=servers, copy=copy))
+        for arm, server in zip(arms, servers, strict=True):
             self._make_ready(arm, server)
 
     def _make_ready(self, arm: Arm, server: Server) -> None:
@@ -187,8 +198,9 @@ class Live:
         prompts = [replace(p, text=f"Warm-up. {p.text}") for p in arm.prompts]
         sampling = replace(arm.sampling, max_tokens=WARM_UP_TOKENS)
         warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], cut=(), sampling=sampling)
-        record = self.pool.folder / f"warm-up-{server.number}.jsonl"
-        run = self._drive(server, warm, record, Header(), Place())
+        load = self._load(warm, self.pool.folder / f"warm-up-{server.number}.jsonl", Header())
+        with load.writer:
+            run = drive(load.url, load.requests, load.workload, load.writer, scrape=load.scrape)
         self._paces[asked] = max((s.pace for s in run.samples), default=0.0)
 
     def kept(self, arm: Arm, path: Path, header: Header) -> Run | None:
@@ -229,30 +241,84 @@ class Live:
         Raises:
             EngineError: the server died meanwhile; the samples so far are in the record.
         """
+        fidelity = self._fidelity(arm)
+        load = self._load(arm, self.folder / path, self._header(arm, header, fidelity))
+        with load.writer:
+            run = drive(
+                load.url,
+                load.requests,
+                load.workload,
+                load.writer,
+                scrape=load.scrape,
+                monitor=self._monitor,
+                progress=self._progress(arm, place),
+                processes=fidelity.processes,
+            )
+        self._check(arm, run)
+        return run
+
+    def runs_in_turns(self, runs: Sequence[Wanted], place: Place) -> list[Run]:
+        """Two runs on their servers, in as many turns as their headers say; see
+        :func:`~pytest_rllm.loadgen.run.drive_in_turns`.
+
+        Where the client needs several processes, which cannot take turns, one run follows the other
+        instead, and the records say so.
+
+        Raises:
+            EngineError: a server died meanwhile; the samples so far are in the records.
+        """
+        fidelities = [self._fidelity(arm) for arm, _, _ in runs]
+        if any(fidelity.processes > 1 for fidelity in fidelities):
+            return [self.run(arm, path, replace(h, turns=1), place) for arm, path, h in runs]
+        sides = [
+            self._load(arm, self.folder / path, self._header(arm, header, fidelity))
+            for (arm, path, header), fidelity in zip(runs, fidelities, strict=True)
+        ]
+        with ExitStack() as stack:
+            for side in sides:
+                stack.enter_context(side.writer)
+            found = drive_in_turns(
+                sides,
+                runs[0][2].turns,
+                monitor=self._monitor,
+                progress=self._progress(runs[0][0], place),
+            )
+        for (arm, _, _), run in zip(runs, found, strict=True):
+            self._check(arm, run)
+        return found
+
+    def _fidelity(self, arm: Arm) -> Fidelity:
+        """What the client is known to carry of an arm's load."""
+        asked = self._up[arm.engine, arm.serving].number, arm.serving.model
+        return self.capacity.at_least(arm.streams, arm.streams * self._paces[asked], self.say)
+
+    def _header(self, arm: Arm, header: Header, fidelity: Fidelity) -> Header:
+        """What is known before a run: of the server, of the client, and of the machine now."""
         server = self._up[arm.engine, arm.serving]
         engine = server.engine
-        asked = server.number, arm.serving.model
         snapshot = self.snapshots[arm.engine, arm.serving]
-        fidelity = self.capacity.at_least(arm.streams, arm.streams * self._paces[asked], self.say)
-        header = replace(
+        return replace(
             header,
             engine=engine.label,
             template=snapshot.template,
             sampling_defaults=dict(snapshot.sampling),
             server=server.number,
             server_started_in_s=round(server.started_in_s, 1),
-            signature=self._signatures[asked],
+            signature=self._signatures[server.number, arm.serving.model],
             gpu_strangers=dict(self.strangers),
             client=fidelity.to_json(),
-            anchor_s=round(self._anchor(server), 6),
-            reference_s=self._reference_s(engine),
+            reference_s=(reference_s := self._reference_s(engine)),
+            anchor_s=round(self._anchor(server), 6) if reference_s is None else None,
             machine=self.machine if on_this_machine(engine.url) else "",
             match=self.match(engine),
             versions=hardware.versions(),
             notes={"failed_probes": failed} if (failed := self._failed_probes(server)) else {},
         )
-        record = self.folder / path
-        run = self._drive(server, arm, record, header, place, fidelity.processes)
+
+    def _check(self, arm: Arm, run: Run) -> None:
+        """Learn how fast deltas came; raises EngineDied where the server ended meanwhile."""
+        server = self._up[arm.engine, arm.serving]
+        engine, asked = server.engine, (server.number, arm.serving.model)
         # A warm-up may show too low a rate: the next block expects what this one had.
         self._paces[asked] = max(self._paces[asked], busiest(run) / max(1, arm.streams))
         if any(s.error for s in run.samples) and not server.answers(engine.health_path):
@@ -261,9 +327,8 @@ class Live:
                 arm.engine,
                 f"{engine.label} died in the middle of a run, status "
                 f"{server.status}; {len(run.samples)} requests so far, finished or "
-                f"not, are in {record}\n{server.last_words()}",
+                f"not, are in its record\n{server.last_words()}",
             )
-        return run
 
     def _reference_s(self, engine: Endpoint) -> float | None:
         """Seconds that the load which is no engine takes now, where it runs on the same machine."""
@@ -287,15 +352,9 @@ class Live:
             "client": client.VERSION,
         }
 
-    def _drive(
-        self,
-        server: Server,
-        arm: Arm,
-        record: Path,
-        header: Header,
-        place: Place,
-        processes: int = 1,
-    ) -> Run:
+    def _load(self, arm: Arm, record: Path, header: Header) -> Side:
+        """What a run asks of the server that is up for it, and where it is recorded."""
+        server = self._up[arm.engine, arm.serving]
         engine = server.engine
         requests = [Request(p, server.body(p, arm.sampling)) for p in arm.prompts]
         for i, p in enumerate(arm.cut):  # spread between the others
@@ -307,22 +366,17 @@ class Live:
                 server.url + engine.metrics_path,
                 lambda page: engine.read_metrics(page, arm.serving),
             )
+        return Side(server.url, requests, arm.workload, RunWriter(record, header), scrape)
 
+    def _monitor(self) -> dict[str, float]:
+        return self._host.read() | self.gpu.read()
+
+    def _progress(self, arm: Arm, place: Place) -> Progress:
         def progress(ended: int, planned: int) -> None:
             done = None if place.done is None else place.done + place.share * ended / planned
             self.say(f"{place.text}: {arm.serving}, {ended} of {planned} answers", done)
 
-        with RunWriter(record, header) as writer:
-            return drive(
-                server.url,
-                requests,
-                arm.workload,
-                writer,
-                scrape=scrape,
-                monitor=lambda: self._host.read() | self.gpu.read(),
-                progress=progress,
-                processes=processes,
-            )
+        return progress
 
     def _signature(self, server: Server) -> tuple[float, ...]:
         """Log probabilities of a greedy answer's first tokens: the numerics of this serving."""
@@ -332,7 +386,8 @@ class Live:
         return tuple(server.engine.log_probabilities(answer))
 
     def _anchor(self, server: Server) -> float:
-        """Seconds that one fixed greedy request takes, alone: the machine's speed right now."""
+        """Seconds that one fixed greedy request takes, alone: the machine's speed right now, where
+        no load that is no engine can be timed beside the server."""
         begun = time.monotonic()
         self._greedy(server, ANCHOR_TOKENS)
         return time.monotonic() - begun
@@ -384,7 +439,7 @@ class Replay:
 
     folder: Path
 
-    def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
+    def prepare(self, arms: Sequence[Arm], *, copy: int = 0) -> None:
         """Nothing to start."""
 
     def has(self, path: Path) -> bool:
@@ -411,3 +466,7 @@ class Replay:
                 )
         run.header = replace(run.header, arm=header.arm, side=header.side)
         return run
+
+    def runs_in_turns(self, runs: Sequence[Wanted], place: Place) -> list[Run]:
+        """The recorded runs, however they took turns."""
+        return [self.run(arm, path, header, place) for arm, path, header in runs]

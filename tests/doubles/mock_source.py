@@ -13,7 +13,7 @@ from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.records.deltas import Deltas
 from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run
-from pytest_rllm.session.sources import Place
+from pytest_rllm.session.sources import Place, Wanted
 
 Values = Callable[[int, str], Any]
 
@@ -27,7 +27,8 @@ class MockSource:
         recorded: number of blocks that this source has.
         about: further fields of the headers, from the block and the arm's letter.
         order: file names of the runs, in the order in which they were asked for.
-        prepared: the arms of each preparation, and whether fresh servers were asked for.
+        prepared: the arms of each preparation, and which copy of their servers was asked for.
+        turns: how many turns the runs of each pair took; nothing of pairs that took none.
         places: what the progress line was told of each run.
     """
 
@@ -35,11 +36,12 @@ class MockSource:
     recorded: float = math.inf
     about: Callable[[int, str], dict[str, Any]] = lambda block, letter: {}
     order: list[str] = field(default_factory=list)
-    prepared: list[tuple[list[Arm], bool]] = field(default_factory=list)
+    prepared: list[tuple[list[Arm], int]] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
 
-    def prepare(self, arms: Sequence[Arm], *, fresh: bool = False) -> None:
-        self.prepared.append((list(arms), fresh))
+    def prepare(self, arms: Sequence[Arm], *, copy: int = 0) -> None:
+        self.prepared.append((list(arms), copy))
 
     def kept(self, arm: Arm, path: Path, header: Header) -> Run | None:
         return None
@@ -60,6 +62,10 @@ class MockSource:
         }
         made.header = replace(header, **(told | self.about(block, letter)))
         return made
+
+    def runs_in_turns(self, runs: Sequence[Wanted], place: Place) -> list[Run]:
+        self.turns.append(runs[0][2].turns)
+        return [self.run(arm, path, header, place) for arm, path, header in runs]
 
 
 @dataclass

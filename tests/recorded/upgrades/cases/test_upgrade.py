@@ -32,6 +32,7 @@ from pytest_rllm import (
     upgrade,
 )
 
+LOOKS = (12, 24, 36, 48, 60)
 MOST = 60
 """Run blocks at the last look; prompts are split over so many."""
 
@@ -40,6 +41,7 @@ MOST = 60
 def test_upgrade_speed(compare_builds, dataset, workload, model):
     compare_builds(
         Serving(),
+        blocks=LOOKS,
         prompts=dataset("medium", n=8 * MOST),
         workload=workload.closed(4),
         sampling=Sampling(model.fixed_length, fixed_length=True),
@@ -55,6 +57,7 @@ def test_upgrade_first_token(compare_builds, dataset, workload):
     """One request at a time: what the engine itself needs, no queue."""
     compare_builds(
         Serving(),
+        blocks=LOOKS,
         prompts=dataset("medium", n=8 * MOST, repeats=3),
         workload=workload.closed(1),
         sampling=Sampling(2, fixed_length=True),
@@ -68,6 +71,7 @@ def test_upgrade_answers(compare_builds, dataset, workload, model):
     """Greedy, so that equal numerics give equal answers, and few questions tell much."""
     compare_builds(
         Serving(),
+        blocks=LOOKS,
         prompts=dataset(*model.tiers, n=48 * MOST, at_most=True),
         workload=workload.closed(16),
         sampling=Sampling(model.generous, temperature=0),
@@ -90,6 +94,7 @@ def test_upgrade_sampling(compare_builds, dataset, workload, model):
     """Sampled answers differ from run to run, so it takes many, and only a large loss shows."""
     compare_builds(
         Serving(),
+        blocks=LOOKS,
         prompts=dataset("easy", "medium", n=20 * MOST, at_most=True),
         workload=workload.closed(16),
         sampling=Sampling(model.generous),
@@ -102,6 +107,7 @@ def test_upgrade_sampling(compare_builds, dataset, workload, model):
 def test_upgrade_prefix_cache(compare_builds, dataset, workload, model):
     compare_builds(
         Serving(prefix_caching=True),
+        blocks=LOOKS,
         prompts=dataset("medium", n=12 * MOST, repeats=2, at_most=True),
         workload=workload.closed(8),
         sampling=Sampling(model.enough, temperature=0),
@@ -115,6 +121,7 @@ def test_upgrade_prefix_cache(compare_builds, dataset, workload, model):
 def test_upgrade_speculation(compare_builds, dataset, workload, model):
     compare_builds(
         Serving(speculative="draft" if model.draft else "ngram"),
+        blocks=LOOKS,
         prompts=dataset("medium", n=8 * MOST, at_most=True),
         workload=workload.closed(4),
         sampling=Sampling(model.fixed_length, temperature=0, fixed_length=True),
