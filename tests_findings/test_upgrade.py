@@ -37,7 +37,7 @@ from pytest_rllm import (
     upgrade,
 )
 
-MOST = 48
+MOST = 45
 """Run blocks at the last look; prompts are split over so many."""
 
 
@@ -75,7 +75,7 @@ def test_upgrade_answers(compare_builds, dataset, workload, model):
     """Greedy, so that equal numerics give equal answers, and few questions tell much."""
     compare_builds(
         Serving(),
-        prompts=dataset(*model.tiers, n=36 * MOST, at_most=True),
+        prompts=dataset(*model.tiers, n=16 * MOST, at_most=True),
         workload=workload.closed(16),
         sampling=Sampling(model.generous, temperature=0),
     ).shows(
@@ -98,7 +98,7 @@ def test_upgrade_sampling(compare_builds, dataset, workload, model):
     """Sampled answers differ from run to run, so it takes many, and only a large loss shows."""
     compare_builds(
         Serving(),
-        prompts=dataset("easy", "medium", n=20 * MOST, at_most=True),
+        prompts=dataset("easy", "medium", n=16 * MOST, at_most=True),
         workload=workload.closed(16),
         sampling=Sampling(model.generous),
     ).shows(
@@ -110,7 +110,7 @@ def test_upgrade_sampling(compare_builds, dataset, workload, model):
 def test_upgrade_prefix_cache(compare_builds, dataset, workload, model):
     compare_builds(
         Serving(prefix_caching=True),
-        prompts=dataset("medium", n=12 * MOST, repeats=2, at_most=True),
+        prompts=dataset("medium", n=4 * MOST, repeats=2, at_most=True),
         workload=workload.closed(8),
         sampling=Sampling(model.enough, temperature=0),
     ).shows(

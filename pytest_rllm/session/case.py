@@ -39,7 +39,7 @@ LOOKS = (4, 8, 12, 16)
 """Numbers of blocks at which claims are looked at when a finding does not say. Four are enough for
 answers that differ much; of times, eight can show that a claim holds, and twelve that one of two is
 refuted."""
-UPGRADE_LOOKS = (12, 24, 36, 48)
+UPGRADE_LOOKS = (15, 30, 45)
 """Numbers of blocks at which two builds are looked at."""
 
 
@@ -123,7 +123,7 @@ class FindingCase:
             serving: how both serve.
             prompts, workload, sampling: what both are asked, when and how.
             blocks: growing numbers of pairs of runs at which the claims are looked at; by default
-                ``UPGRADE_LOOKS``, as far as there are questions. Each look has servers of its own.
+                ``UPGRADE_LOOKS``, as far as there are questions.
             key: of the comparison, see :meth:`compare`.
 
         Raises:
@@ -136,7 +136,7 @@ class FindingCase:
         arm = self._arm(serving, prompts, workload, sampling)
         new, old = (replace(arm, engine=engine) for engine in self.session.engines_compared())
         looks = self._fitting(UPGRADE_LOOKS, new, old) if blocks is None else blocks
-        return self._compared(new, old, looks, key=key, anew=True)
+        return self._compared(new, old, looks, key=key)
 
     def _compared(
         self,
@@ -145,9 +145,7 @@ class FindingCase:
         blocks: int | Sequence[int],
         *,
         key: str | None,
-        anew: bool = False,
     ) -> Comparison:
-        """``anew``: each look at times has servers of its own, however few the claims need."""
         where = self.folder / str(len(self.comparisons))
         self._check(where, first, second)
         key = key or str(len(self.comparisons) + self._planned + 1)
@@ -158,7 +156,7 @@ class FindingCase:
         sizes = self.session.tier.looks(planned, times)
         questions = min(len({p.id for p in arm.prompts}) for arm in (first, second))
         parts = self.session.tier.parts(planned, times, questions)
-        servers = self._servers_for(first, second, sizes, anew=anew)
+        servers = self._servers_for(first, second, sizes)
         if self.session.planning:
             # All that a test may do with it is `shows`, which notes the claims.
             plan = self._plan(first, second, sizes, parts, servers, key=key)
@@ -198,7 +196,7 @@ class FindingCase:
         return tuple(size for size in looks if size <= questions) or looks[:1]
 
     def _servers_for(
-        self, first: Arm, second: Arm, sizes: tuple[int, ...], *, anew: bool
+        self, first: Arm, second: Arm, sizes: tuple[int, ...]
     ) -> Callable[[Sequence[Claim]], int]:
         """How many pairs of servers the claims on two arms need, of which each look has at most
         one; see ``Machine.servers_needed``."""
@@ -223,8 +221,6 @@ class FindingCase:
                 for machine in machines
                 for claim in claims
             ]
-            if anew and any(claim.metric.timed for claim in claims):
-                return len(sizes)
             return min(len(sizes), max(pairs))
 
         return needed

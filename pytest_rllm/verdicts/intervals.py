@@ -44,7 +44,7 @@ class Interval:
     low: float
     high: float
     n: int
-    df: int
+    df: float
     why: str | None = None
     confidence: float = CONFIDENCE
     fixed: float = 0.0
@@ -54,10 +54,20 @@ class Interval:
         """Distance from a margin that a true effect needs to be seen with 80 % power."""
         if not self.df or math.isinf(self.high):
             return math.inf
+        return (self.high - self.low) / 2 * self._power
+
+    @property
+    def _power(self) -> float:
+        """Of half the interval, what a true effect needs to be seen four times out of five."""
         from scipy import stats
 
-        half = (self.high - self.low) / 2
-        return half * (1 + stats.t.ppf(POWER, self.df) / _quantile(self.df, self.confidence))
+        return float(1 + stats.t.ppf(POWER, self.df) / _quantile(self.df, self.confidence))
+
+    def times(self, factor: float) -> Interval:
+        """Of effects that are so many times as large."""
+        return replace(
+            self, estimate=factor * self.estimate, low=factor * self.low, high=factor * self.high
+        )
 
     def widened(self, spread: float) -> Interval:
         """With another, independent source of scatter of that standard deviation added, which all
@@ -80,14 +90,17 @@ class Interval:
         return 0 < abs(self.estimate - margin) <= self.fixed
 
     def further(self, margin: float) -> int | None:
-        """How many more effects like these would put the interval clear of ``margin``.
+        """How many more effects like these would put the interval clear of ``margin``, four times out
+        of five if the estimate is true.
 
         None when no number can be told: no spread is known, the estimate lies on the margin, or
         what the effects share hides it.
         """
-        gap = abs(self.estimate - margin)
         half = (self.high - self.low) / 2
-        if math.isinf(half) or gap <= self.fixed:
+        if math.isinf(half):
+            return None
+        gap = abs(self.estimate - margin) / self._power
+        if gap <= self.fixed:
             return None
         # With n effects the half width is t(n) * s / sqrt(n), beside what is fixed; t shrinks too,
         # so this is an upper bound for few effects and right for many.
@@ -105,9 +118,9 @@ class Effects:
         clusters: per effect, what it shares with others; None when all are independent.
         spread: standard deviation of the typical effect that the values cannot show: what all of
             them share (the servers' own speed).
-        identical: for effects that are all zero (``location``: most of them, of which a median
-            would show nothing else): the size of a change that any of them could have shown; None
-            when equal values are no evidence (times).
+        identical: the size of a change that any effect could have shown. For effects that are all
+            zero (``location``: most of them, of which a median would show nothing else); None when
+            equal values are no evidence (times). Of a ``share``, which can be no larger.
     """
 
     values: Sequence[float]
@@ -132,7 +145,8 @@ class Effects:
                 return mean(self.values, self.clusters, confidence)
             case "share":
                 names = range(len(self.values)) if self.clusters is None else self.clusters
-                return share(self.values, names, confidence)
+                size = self.identical or 1.0
+                return share([v / size for v in self.values], names, confidence).times(size)
 
 
 def location(effects: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -184,8 +198,9 @@ def mean(
     Args:
         effects: one per replicate.
         clusters: per effect, what it shares with others; without them effects are independent.
-            The variance is then robust to effects of one cluster being alike (sandwich estimator,
-            t with clusters - 1 degrees of freedom).
+            The variance is then robust to effects of one cluster being alike, with the correction
+            and the degrees of freedom that few clusters, or clusters of unequal size, need (CR2:
+            Bell and McCaffrey, Survey Methodology 2002).
         confidence: two-sided.
     """
     x = _finite(effects)
@@ -194,7 +209,7 @@ def mean(
         return _unknown(x, groups, confidence)
     if np.ptp(x) <= ROUNDING * np.abs(x).max():
         return _unknown(x, f"all {x.size} effects are exactly the same: no error bar", confidence)
-    df = int(groups.max())
+    df = _degrees(groups)
     centre = float(x.mean())
     half = _quantile(df, confidence) * _standard_error(x, groups)
     return Interval(centre, centre - half, centre + half, x.size, df, None, confidence)
@@ -211,9 +226,10 @@ def share(
     the interval holds every mean that the differences do not contradict, with the variance that
     they would have if that mean were true. Therefore a few one-sided changes do not give a narrow
     interval. Where no answer changed, the bounds are the largest share of changes that may have
-    stayed unseen, by the binomial distribution (Clopper and Pearson, Biometrika 1934). For averages
-    of several answers, and for clusters, the variance is scaled by the observed one, to which
-    z**2 / 2 pseudo-differences of each of +1 and -1 are added against variances of zero.
+    stayed unseen, by the binomial distribution (Clopper and Pearson, Biometrika 1934); of answers
+    that are alike in a cluster, its clusters count. For averages of several answers, and for
+    clusters, the variance is scaled by the observed one, to which z**2 / 2 pseudo-differences of
+    each of +1 and -1 are added against variances of zero.
     """
     from scipy import optimize
 
@@ -223,10 +239,9 @@ def share(
     groups = _groups(x, clusters)
     if isinstance(groups, str):
         return _unknown(x, groups, confidence)
-    df = int(groups.max())
     if not x.any():
-        return _unseen(x, df, 1.0, confidence)
-    centre = float(x.mean())
+        return _unseen(x, groups, 1.0, confidence)
+    df, centre = _degrees(groups), float(x.mean())
     better, worse = float(x.clip(0).sum()), float((-x).clip(0).sum())
     pads, _, squares = _pseudo(x, groups, 1.0, confidence)
     n = x.size + pads
@@ -312,19 +327,25 @@ def _padded(
     groups = _groups(x, clusters)
     if isinstance(groups, str):
         return _unknown(x, groups, confidence)
-    df = int(groups.max())
     if not x.any():
-        return _unseen(x, df, size, confidence)
+        return _unseen(x, groups, size, confidence)
+    df = _degrees(groups)
     pads, centre, squares = _pseudo(x, groups, size, confidence)
     half = _quantile(df, confidence) * math.sqrt(squares) / (x.size + pads)
     return Interval(float(x.mean()), centre - half, centre + half, x.size, df, None, confidence)
 
 
-def _unseen(x: np.ndarray, df: int, size: float, confidence: float) -> Interval:
+def _unseen(x: np.ndarray, groups: np.ndarray, size: float, confidence: float) -> Interval:
     """The interval of effects that are all zero: the share of changes of ``size`` that may still
-    have stayed unseen, in either direction."""
-    high = size * float(1 - ((1 - confidence) / 2) ** (1 / x.size))
-    return Interval(0.0, -high, high, x.size, df, None, confidence)
+    have stayed unseen, in either direction. A cluster may change as one."""
+    clusters = int(groups.max()) + 1
+    high = size * unseen((1 - confidence) / 2, clusters)
+    return Interval(0.0, -high, high, x.size, clusters - 1, None, confidence)
+
+
+def unseen(error: float, n: int) -> float:
+    """The largest share of cases of which none is among n, but for an error of that size."""
+    return float(1 - error ** (1 / n))
 
 
 def _pseudo(
@@ -336,10 +357,10 @@ def _pseudo(
 
     pads = float(stats.norm.ppf(0.5 + confidence / 2)) ** 2
     centre = float(x.sum()) / (x.size + pads)
-    sums = np.bincount(groups, weights=x - centre)
-    squares = float((sums**2).sum()) + pads / 2 * ((size - centre) ** 2 + (size + centre) ** 2)
-    clustered = sums.size + pads
-    return pads, centre, squares * clustered / (clustered - 1)
+    sums, n = np.bincount(groups, weights=x - centre), x.size + pads
+    squares = float((sums**2 / (1 - np.bincount(groups) / n)).sum())
+    padded = pads / 2 * ((size - centre) ** 2 + (size + centre) ** 2) / (1 - 1 / n)
+    return pads, centre, squares + padded
 
 
 def _groups(x: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray | str:
@@ -356,12 +377,24 @@ def _groups(x: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray | 
 
 
 def _standard_error(x: np.ndarray, groups: np.ndarray) -> float:
-    """Of the mean, from sums of residuals per cluster; the usual one when every cluster is one."""
+    """Of the mean, from sums of residuals per cluster (CR2); the usual one when every cluster is
+    one."""
     sums = np.bincount(groups, weights=x - x.mean())
-    return math.sqrt(float((sums**2).sum()) * sums.size / (sums.size - 1)) / x.size
+    return math.sqrt(float((sums**2 / (1 - np.bincount(groups) / x.size)).sum())) / x.size
 
 
-def _quantile(df: int, confidence: float) -> float:
+def _degrees(groups: np.ndarray) -> float:
+    """Degrees of freedom of that standard error (Satterthwaite), if effects were independent;
+    clusters - 1 of clusters of one size."""
+    sizes = np.bincount(groups).astype(float)
+    n = sizes.sum()
+    kept = 1 - sizes / n
+    # Covariance of the corrected sums; its diagonal is the sizes.
+    squares = (sizes**2).sum() + ((sizes**2 / kept).sum() ** 2 - (sizes**4 / kept**2).sum()) / n**2
+    return float(n**2 / squares)
+
+
+def _quantile(df: float, confidence: float) -> float:
     from scipy import stats
 
     return float(stats.t.ppf(0.5 + confidence / 2, df))
