@@ -40,6 +40,7 @@ from pytest_rllm.verdicts.claims import (
     unchanged,
 )
 from pytest_rllm.verdicts.judge import Judged, Look, judge, judge_family
+from pytest_rllm.verdicts.server_spread import NO_SPREAD, ServerSpread
 
 ARMS = ("fp8", "bf16")
 VERBS: list[Verb] = ["lower", "higher", "not_lower", "not_higher", "unchanged"]
@@ -376,11 +377,12 @@ def test_times_of_two_servers_are_as_far_apart_as_servers_of_one_build(
         (valued(v, server=a), valued(1.0, server=b))
         for v, (a, b) in zip(values, servers, strict=True)
     ]
-    (found,) = judge_family([lower(TIME, by=pct(10))], pairs, ARMS, spread=lambda m: 0.04)
-    expected = stats.location([math.log(v) for v in values]).widened(0.04 * share)
+    claim = lower(TIME, by=pct(10))
+    (found,) = judge_family([claim], pairs, ARMS, spread=lambda m: ServerSpread(0.04))
+    expected = stats.location([math.log(v) for v in values]).widened(ServerSpread(0.04 * share))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     builds = [(replace(a, header=replace(a.header, engine="new")), b) for a, b in pairs]
-    (other,) = judge_family([lower(TIME, by=pct(10))], builds, ARMS, spread=lambda m: 0.04)
+    (other,) = judge_family([claim], builds, ARMS, spread=lambda m: ServerSpread(0.04))
     assert (other.low == found.low) is (share > 0), "server 1 of another build is another server"
 
 
@@ -395,7 +397,8 @@ def test_what_two_servers_hide_more_blocks_do_not_show(
         (valued(v, server=1 + 2 * (i % servers)), valued(1.0, server=2 + 2 * (i % servers)))
         for i, v in enumerate(values)
     ]
-    (found,) = judge_family([lower(TIME, by=pct(10))], pairs, ARMS, {}, None, lambda _: spread)
+    exactly = ServerSpread(spread)
+    (found,) = judge_family([lower(TIME, by=pct(10))], pairs, ARMS, {}, None, lambda _: exactly)
     assert found.verdict == "inconclusive"
     assert (found.further is None) is hidden
     assert (found.why or "").endswith("more fresh servers can (restarts=True, more looks)") is (
@@ -406,9 +409,9 @@ def test_what_two_servers_hide_more_blocks_do_not_show(
 def test_each_metric_has_a_spread_of_its_own() -> None:
     asked = []
 
-    def spread(metric: Metric) -> float:
+    def spread(metric: Metric) -> ServerSpread:
         asked.append(metric)
-        return 0.0
+        return NO_SPREAD
 
     judge_family(
         [lower(TIME, by=pct(1)), lower(SHARE, by=pp(1))], halved(1.0, 2.0), ARMS, {}, None, spread

@@ -396,9 +396,19 @@ def test_times_are_widened_by_what_is_known_of_the_recorded_machine() -> None:
 def test_a_spread_that_nobody_measured_is_named() -> None:
     _, comparison = looked_at(10, twice)
     assert comparison.shows(lower(TIME, by=pct(10))).remarks == (
-        "how far two servers of one build differ was not measured for mock on cpu-synthetic-2c: "
-        "2% is assumed (benchmarks/calibration measures it)",
+        "how far two servers of one build differ was not measured for time of mock on "
+        "cpu-synthetic-2c: 2% is assumed until the servers of a session show more "
+        "(benchmarks/calibration measures it)",
     )
+
+
+def test_a_metric_without_a_measured_spread_is_named_where_others_have_one() -> None:
+    _, comparison = looked_at(10, twice, machine=no_spread)
+    found = comparison.shows(
+        lower(TIME, by=pct(10)), higher(E2E, by=pct(5)), lower(VALUE, by=pct(1))
+    )
+    (remark,) = found.remarks
+    assert "was not measured for E2E of mock on cpu-synthetic-2c: 2% is assumed" in remark
 
 
 def test_a_difference_within_the_margin_is_named() -> None:

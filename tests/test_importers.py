@@ -692,7 +692,7 @@ def test_blocks_decide(
     word: str,
 ) -> None:
     firsts, seconds = vary(tmp_path, "A", 8, factor), vary(tmp_path, "B", 8)
-    assert against(firsts, seconds, tmp_path, "--margin", margin) == status
+    assert against(firsts, seconds, tmp_path, "--margin", margin, "--fresh-servers") == status
     out = capsys.readouterr().out
     assert out.splitlines()[-1].startswith(word)
     for metric in ("TTFT", "TBT", "E2E", "TPS", "run time"):
@@ -720,7 +720,7 @@ def test_lengths_apart_cost_the_claims_that_take_equal_lengths(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     firsts = vary(tmp_path, "A", 8, output_lens=[23, 22, 23, 24, 24, 24])
-    assert against(firsts, vary(tmp_path, "B", 8), tmp_path) == 8
+    assert against(firsts, vary(tmp_path, "B", 8), tmp_path, "--fresh-servers") == 8
     out = capsys.readouterr().out
     assert "output lengths apart: 1120 against 1152 tokens" in out
     verdicts = {
@@ -735,7 +735,48 @@ def test_runs_that_did_not_take_turns_cannot_be_told(
 ) -> None:
     firsts = vary(tmp_path, "A", 8, date="20261119-000000")
     assert against(firsts, vary(tmp_path, "B", 8), tmp_path) == 8
-    assert "alternate them (A B B A ...)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "not interleaved: on average the runs of A were made earlier than those of B by" in out
+    assert "make them in the order A B B A A B B A ..., with both servers up" in out
+
+
+@pytest.mark.parametrize(
+    ("order", "taken"),
+    [("ABABABABABAB", True), ("ABBAABBA", True), ("AAABABBB", False), ("BBBABAAA", False)],
+)
+def test_the_times_of_the_sides_have_to_be_the_same_on_average(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], order: str, taken: bool
+) -> None:
+    files: dict[str, list[str]] = {"A": [], "B": []}
+    for minute, side in enumerate(order):
+        at = datetime(2026, 11, 20, 12) + timedelta(minutes=minute)
+        folder = tmp_path / str(minute)
+        folder.mkdir()
+        files[side] += vary(folder, side, 1, 1 + minute / 1e4, date=f"{at:%Y%m%d-%H%M%S}")
+    against(files["A"], files["B"], tmp_path)
+    assert ("not interleaved: " not in capsys.readouterr().out) is taken
+
+
+def test_one_server_of_either_side_hides_what_fresh_ones_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    firsts, seconds = vary(tmp_path, "A", 8), vary(tmp_path, "B", 8)
+    assert against(firsts, seconds, tmp_path) == 8
+    out = capsys.readouterr().out
+    assert "one server of either side is presumed" in out
+    assert "two servers of one build may differ by this much" in out
+    assert against(firsts, seconds, tmp_path, "--fresh-servers") == 0
+    assert "presumed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("pairs", "enough"), [(6, False), (7, False), (8, True)])
+def test_fewer_than_eight_pairs_cannot_refute_one_of_five_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pairs: int, enough: bool
+) -> None:
+    firsts, seconds = vary(tmp_path, "A", pairs, 3.0), vary(tmp_path, "B", pairs)
+    assert against(firsts, seconds, tmp_path, "--fresh-servers") == (1 if enough else 8)
+    said = "pairs of runs cannot show that one of 5 metrics is worse, however bad it is: make at "
+    assert (said + "least 8" in " ".join(capsys.readouterr().out.split())) is not enough
 
 
 def test_a_run_is_evidence_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -787,7 +828,7 @@ def test_a_margin_that_means_nothing_is_a_wrong_command_line(
 def test_a_crash_never_says_not_safe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pytest_rllm.importers.command.judge", lambda *_: 1 / 0)
+    monkeypatch.setattr("pytest_rllm.importers.command.judge", lambda *_, **__: 1 / 0)
     assert against(vary(tmp_path, "A", 1), vary(tmp_path, "B", 1), tmp_path) == 8
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -795,7 +836,7 @@ def test_a_crash_never_says_not_safe(
 def test_end_to_end_from_the_shell(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest_rllm", "import", *vary(tmp_path, "A", 6)]
     ended = subprocess.run(
-        [*command, "--against", *vary(tmp_path, "B", 6)],
+        [*command, "--fresh-servers", "--against", *vary(tmp_path, "B", 6)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -27,6 +27,9 @@ from pytest_rllm.verdicts.intervals import (
     no_difference,
     share,
 )
+from pytest_rllm.verdicts.server_spread import NO_SPREAD, ServerSpread
+
+SHARED = ServerSpread(0.1)
 
 Drawn = Callable[[np.random.Generator, int], np.ndarray]
 Averaged = Callable[[Sequence[float]], Interval]
@@ -233,7 +236,7 @@ def test_a_spread_between_servers_is_covered_when_it_is_added() -> None:
     alone, widened = (
         statistics.fmean(
             i.low <= 0 <= i.high
-            for i in (Effects(bar, "location", spread=s).interval() for bar in bars)
+            for i in (Effects(bar, "location", spread=ServerSpread(s)).interval() for bar in bars)
         )
         for s in (0.0, 0.04)
     )
@@ -254,7 +257,7 @@ def test_effects_without_spread_have_no_error_bar(average: Averaged, values: lis
     assert interval.detectable == math.inf
     assert interval.further(0.0) is None
     assert interval.why
-    assert interval.widened(0.1) == interval
+    assert interval.widened(SHARED) == interval
 
 
 @pytest.mark.parametrize(("still", "moved"), [(11, 1), (49, 11), (7, 6)])
@@ -325,7 +328,7 @@ def test_effects_are_averaged_as_their_kind_says() -> None:
     assert Effects(values, "mean", clusters).interval(0.9) == mean(values, clusters, 0.9)
     assert Effects(values, "share").interval() == each_alone(values)
     assert Effects(values, "share", clusters).interval(0.99) == share(values, clusters, 0.99)
-    assert Effects(values, "location", spread=0.1).interval() == location(values).widened(0.1)
+    assert Effects(values, "location", spread=SHARED).interval() == location(values).widened(SHARED)
 
 
 @pytest.mark.parametrize("kind", ["location", "mean"])
@@ -358,13 +361,15 @@ def test_most_blocks_being_equal_does_not_hide_the_others_from_their_mean() -> N
 
 def test_wider_by_an_independent_spread() -> None:
     bar = Interval(1.0, 0.7, 1.4, 9, 8, None, 0.95)
-    more = bar.widened(0.2)
+    more = bar.widened(ServerSpread(0.2))
     assert more.low == pytest.approx(1 - math.hypot(0.3, 1.959964 * 0.2), rel=1e-6)
     assert more.high == pytest.approx(1 + math.hypot(0.4, 1.959964 * 0.2), rel=1e-6)
     assert (more.estimate, more.n, more.df, more.confidence) == (1.0, 9, 8, 0.95)
-    surer = Interval(1.0, 0.7, 1.4, 9, 8, None, 0.99).widened(0.2)
+    surer = Interval(1.0, 0.7, 1.4, 9, 8, None, 0.99).widened(ServerSpread(0.2))
     assert surer.high == pytest.approx(1 + math.hypot(0.4, 2.575829 * 0.2), rel=1e-6)
-    assert bar.widened(0.0) == bar
+    assert bar.widened(NO_SPREAD) == bar
+    unsure = bar.widened(ServerSpread(0.2, 2))
+    assert unsure.high == pytest.approx(1 + math.hypot(0.4, 4.302653 * 0.2), rel=1e-6)
 
 
 @pytest.mark.parametrize("size", [2, 5])
@@ -403,7 +408,7 @@ def test_more_effects_do_not_shrink_what_they_share() -> None:
     pattern, spread = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], 0.05
 
     def bar(n: int) -> Interval:
-        return Effects(pattern * n, "mean", spread=spread).interval()
+        return Effects(pattern * n, "mean", spread=ServerSpread(spread)).interval()
 
     few, shared = bar(2), 1.959964 * spread  # the estimate is 0.5
     for margin in (0.35, 0.4):
@@ -595,7 +600,7 @@ def test_a_spread_between_servers_always_widens(
     values: list[float], spread: float, level: float
 ) -> None:
     bar = location(values, level)
-    wide = bar.widened(spread)
+    wide = bar.widened(ServerSpread(spread))
     assert width(wide) > width(bar) or math.isinf(width(bar))
     assert wide.low <= bar.low
     assert wide.high >= bar.high

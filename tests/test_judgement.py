@@ -371,3 +371,20 @@ def test_a_difference_is_said_to_be_small_or_not_to_the_worse(
     found = judge_blocks([not_lower(ACCURACY, by_more_than=pp(40))], [(first, second)])
     (remark,) = found.remarks
     assert remark.endswith(said)
+
+
+@pytest.mark.parametrize(("void", "verdict"), [(0.5, "holds"), (2.0, "inconclusive")])
+def test_what_holds_without_void_blocks_must_hold_with_them(void: float, verdict: str) -> None:
+    """Every fourth block is void, and what it tells moves the location or does not."""
+    blocks = []
+    for i in range(36):
+        off = i % 4 == 0
+        anchors = ((0.9, 0.1) if i % 8 else (0.1, 0.9)) if off else (0.1, 0.1)
+        value = (void if off else 0.5) + i / 1000
+        first = valued(value, server=1, anchor_s=anchors[0])
+        blocks.append((first, valued(1.0, arm="B", server=2, anchor_s=anchors[1])))
+    found = judge_blocks([lower(TIME, by=pct(46))], blocks)
+    assert sum(block.void is not None for block in found.blocks) == 9
+    (told,) = found.verdicts
+    assert (told.verdict, told.n) == (verdict, 27)
+    assert told.why == (None if verdict == "holds" else "holds only without the void blocks")

@@ -364,6 +364,57 @@ def test_an_anchor_is_held_against_its_own_servers(key: str) -> None:
     assert list(void_blocks([*probed(*CALM), *probed(*slow)])) == [9, 10, 11, 12]
 
 
+def timed(*references: tuple[float, float], anchor_s: float = 0.1) -> list[tuple[Run, Run]]:
+    """Blocks before whose runs the reference load took so many seconds, the anchor probes of the
+    first arm ever longer."""
+    return [
+        (
+            run(*four(), reference_s=a, anchor_s=anchor_s * (1 + i)),
+            run(*four(), arm="B", reference_s=b, anchor_s=anchor_s),
+        )
+        for i, (a, b) in enumerate(references)
+    ]
+
+
+def test_what_the_engine_answers_voids_nothing_where_a_reference_load_was_timed() -> None:
+    assert void_blocks(timed(*[(0.02, 0.02)] * 9)) == {}
+    blocks = timed(*[(0.02, 0.02)] * 9, (0.02, 0.041), (0.039, 0.02), (0.009, 0.02), (0.02, 0.011))
+    assert void_blocks(blocks) == {
+        9: "the reference load took 41 ms, 20 ms is usual",
+        11: "the reference load took 9 ms, 20 ms is usual",
+    }
+
+
+def test_a_reference_load_is_held_against_its_own_machine() -> None:
+    blocks = [
+        (run(*four(), reference_s=0.02, machine="x"), run(*four(), reference_s=0.1, machine="y"))
+    ] * 4
+    assert void_blocks(blocks) == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both", "fair"),
+    [(5, 0, 0, True), (6, 0, 0, False), (0, 6, 0, False), (6, 1, 0, True), (7, 1, 3, True),
+     (8, 1, 0, False), (0, 0, 9, True)],
+)  # fmt: skip
+def test_blocks_that_are_void_by_one_arm_are_no_chance(
+    first: int, second: int, both: int, fair: bool
+) -> None:
+    odd = [(0.3, 0.1)] * first + [(0.1, 0.3)] * second + [(0.3, 0.3)] * both
+    blocks = probed(*[(0.1, 0.1)] * (60 - len(odd)), *odd)
+    found = problems(blocks, [SLOW, RIGHT])
+    assert (found == []) is fair
+    if not fair:
+        (reason,) = check(blocks, [SLOW, RIGHT]).reasons
+        arm, more, other, less = ("A", first, "B", second)
+        if second > first:
+            arm, more, other, less = ("B", second, "A", first)
+        assert reason.text.startswith(
+            f"{more} blocks are void by {arm} alone and {less} by {other} alone (p = 0.0"
+        )
+        assert reason.claims == (SLOW.slug,)
+
+
 def test_runs_that_no_probe_opened_are_kept() -> None:
     assert void_blocks(probed((None, None), (0.1, None), (None, 0.1))) == {}
 

@@ -34,6 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         help="judge the A against these, the first against the first, and so on: is A no worse? "
+        "Eight of either or more, made in the order A B B A A B B A ... "
         "Exit status 0 safe, 1 not safe, 8 cannot tell",
     )
     parser.add_argument(
@@ -42,6 +43,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=5.0,
         help="how much worse is still as good (5)",
+    )
+    parser.add_argument(
+        "--fresh-servers",
+        action="store_true",
+        help="every run had a server that was started for it; otherwise one server of either side "
+        "is presumed, and what two servers of one build may differ by widens every interval",
     )
     parser.add_argument(
         "--out",
@@ -60,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
     try:
         firsts = [record for file in given.files for record in _import(file, given.out, "A")]
         seconds = [record for file in against for record in _import(file, given.out, "B")]
-        return _judge(firsts, seconds, given.margin) if against else SAFE
+        return _judge(firsts, seconds, given) if against else SAFE
     except ImportRefused as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
     except Exception:  # noqa: BLE001 - Python would exit with 1, which says "not safe" here
@@ -94,7 +101,7 @@ def _import(file: Path, out: Path | None, arm: str) -> list[Run]:
     return records
 
 
-def _judge(firsts: Sequence[Run], seconds: Sequence[Run], margin: float) -> int:
+def _judge(firsts: Sequence[Run], seconds: Sequence[Run], given: argparse.Namespace) -> int:
     if len(firsts) != len(seconds):
         print(
             f"refused: {len(firsts)} runs against {len(seconds)}: the first is held against the "
@@ -102,8 +109,8 @@ def _judge(firsts: Sequence[Run], seconds: Sequence[Run], margin: float) -> int:
             file=sys.stderr,
         )
         return CANNOT_TELL
-    row = judge(firsts, seconds, margin)
+    row = judge(firsts, seconds, given.margin, fresh_servers=given.fresh_servers)
     print(f"\n{table_of([row])}\n")
     status = STATUS[row.outcome]
-    print(SAID[status].format(margin))
+    print(SAID[status].format(given.margin))
     return status

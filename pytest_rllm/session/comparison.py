@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,28 +122,30 @@ class Comparison:
         return [self.machine(match["hardware"], match["engine"]) for match in matches]
 
     def _spread(self) -> Spread:
-        """Standard deviation between a server of one arm and one of the other, as a log ratio.
+        """What is known of the spread between a server of one arm and one of the other.
 
-        Each engine's is known between two of its own servers; of two engines each gives half.
+        Each engine's is known between two of its own servers.
         """
         first, second = self._machines()
         if first == second:
             return first.spread
-        return lambda metric: math.hypot(first.spread(metric), second.spread(metric)) / math.sqrt(2)
+        return lambda metric: first.spread(metric).between_engines(second.spread(metric))
 
     def _remarks(self, claims: Sequence[Claim]) -> Iterator[str]:
-        timed = any(claim.metric.timed for claim in claims)
         servers = {run.server for pair in self.blocks for run in pair}
-        if not timed or len(servers) < 2:
+        if len(servers) < 2:
             return
         matches = [run.header.match for run in self.blocks[0]]
         names = [f"{match['engine']} on {match['hardware']}" for match in matches]
-        known = zip(names, self._machines(), strict=True)
-        for name in dict.fromkeys(name for name, machine in known if not machine.sittings):
-            yield (
-                f"how far two servers of one build differ was not measured for {name}: "
-                f"{UNMEASURED:.0%} is assumed (benchmarks/calibration measures it)"
-            )
+        for name, machine in dict(zip(names, self._machines(), strict=True)).items():
+            unknown = [claim.metric.name for claim in claims if not machine.measured(claim.metric)]
+            if unknown:
+                yield (
+                    "how far two servers of one build differ was not measured for "
+                    f"{', '.join(dict.fromkeys(unknown))} of {name}: {UNMEASURED.sd:.0%} is "
+                    "assumed until the servers of a session show more (benchmarks/calibration "
+                    "measures it)"
+                )
 
 
 def compare(

@@ -1,7 +1,7 @@
 """Confidence intervals of paired effects, and how much more would decide.
 
-Imports nothing of ours. Everything is a function of its arguments: the same effects give the same
-bounds, bit for bit.
+Imports nothing of ours but the spread between servers. Everything is a function of its arguments:
+the same effects give the same bounds, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
+
+from .server_spread import NO_SPREAD, ServerSpread
 
 CONFIDENCE = 0.95
 """Two-sided: with the true effect on a margin, "holds" comes out at most 2.5 % of the time."""
@@ -69,14 +71,13 @@ class Interval:
             self, estimate=factor * self.estimate, low=factor * self.low, high=factor * self.high
         )
 
-    def widened(self, spread: float) -> Interval:
-        """With another, independent source of scatter of that standard deviation added, which all
-        effects share: more of them do not average it away."""
-        if spread == 0 or math.isinf(self.high):
+    def widened(self, spread: ServerSpread) -> Interval:
+        """With another, independent source of scatter added, which all effects share: more of them
+        do not average it away. Half widths add as the sides of a right angle (MOVER: Zou and
+        Donner, Statistics in Medicine 2008)."""
+        if spread.sd == 0 or math.isinf(self.high):
             return self
-        from scipy import stats
-
-        more = float(stats.norm.ppf(0.5 + self.confidence / 2)) * spread
+        more = spread.half_width(self.confidence)
         return replace(
             self,
             low=self.estimate - math.hypot(self.estimate - self.low, more),
@@ -116,8 +117,8 @@ class Effects:
         values: one per replicate, finite.
         kind: how they are averaged.
         clusters: per effect, what it shares with others; None when all are independent.
-        spread: standard deviation of the typical effect that the values cannot show: what all of
-            them share (the servers' own speed).
+        spread: of the typical effect, which the values cannot show: what all of them share (the
+            servers' own speed).
         identical: the size of a change that any effect could have shown. For effects that are all
             zero (``location``: most of them, of which a median would show nothing else); None when
             equal values are no evidence (times). Of a ``share``, which can be no larger.
@@ -127,7 +128,7 @@ class Effects:
     kind: Kind
     clusters: Sequence[Hashable] | None = None
     identical: float | None = None
-    spread: float = 0.0
+    spread: ServerSpread = NO_SPREAD
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval:
         """The interval of the typical effect."""

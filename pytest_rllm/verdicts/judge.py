@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, Self
 
 from ..metrics.base import Metric, MetricUnavailable
-from ..records.run import Run
+from ..records.run import Run, ServerId
 from .claims import Claim, Verdict
 from .intervals import CONFIDENCE, Effects, Kind, no_difference
 from .sequential import confidences
+from .server_spread import NO_SPREAD, ServerSpread
 
 DOUBLED = math.log(2)
 """For ratios: the change that one more pair may show when every pair so far is exactly equal."""
@@ -21,6 +23,8 @@ SERVERS_HIDE = (
     "two servers of one build may differ by this much: more blocks on these servers cannot decide, "
     "more fresh servers can (restarts=True, more looks)"
 )
+
+ONLY_WITHOUT_VOID = "holds only without the void blocks"
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,13 @@ def judge(
     return judge_family([claim], blocks, arms, {claim.slug: invalid})[0]
 
 
-Spread = Callable[[Metric], float]
-"""Standard deviation between two servers of one build, as a log ratio, see ``machines``."""
+Spread = Callable[[Metric], ServerSpread]
+"""What is known beforehand of the spread between servers of one build, see ``machines``."""
+
+
+def no_spread(_metric: Metric) -> ServerSpread:
+    """Servers of one build do not differ."""
+    return NO_SPREAD
 
 
 def judge_family(
@@ -139,7 +148,7 @@ def judge_family(
     arms: tuple[str, str],
     invalid: Mapping[str, Sequence[str]] = MappingProxyType({}),
     look: Look | None = None,
-    spread: Spread = lambda _metric: 0.0,
+    spread: Spread = no_spread,
     void: Collection[int] = (),
 ) -> list[Judged]:
     """Judge the claims of one comparison on its paired run blocks.
@@ -154,20 +163,21 @@ def judge_family(
         arms: their names.
         invalid: by a claim's slug, reasons why it cannot be judged.
         look: which look at growing data this is; the only one by default.
-        spread: standard deviation between two servers of one build.
-        void: indices of blocks that say nothing of times; claims about answers keep them.
+        spread: what is known of the spread between servers of one build; what the servers of these
+            blocks show of it is added.
+        void: indices of blocks that say nothing of times; claims about answers keep them. A claim
+            that holds without them must hold with them, too: what is left out may be the effect.
     """
     look = look or Look((max(1, len(blocks)),), 0)
-    timed = [pair for i, pair in enumerate(blocks) if i not in void]
-    prepared = [
-        _prepare(
-            claim,
-            timed if claim.metric.per == "run" else blocks,
-            invalid.get(claim.slug, ()),
-            spread,
-        )
-        for claim in claims
-    ]
+    kept = [pair for i, pair in enumerate(blocks) if i not in void]
+    prepared = []
+    for claim in claims:
+        whole = _prepare(claim, blocks, invalid.get(claim.slug, ()), spread)
+        if void and claim.metric.per == "run":
+            ready = _prepare(claim, kept, invalid.get(claim.slug, ()), spread)
+            prepared.append(replace(ready, whole=whole))
+        else:
+            prepared.append(whole)
     refuted, holm = _refuted(claims, prepared, look)
     return [
         _judged(claim, ready, arms, look, None if i in refuted else holm)
@@ -177,12 +187,14 @@ def judge_family(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The blocks that a claim is judged on, and its effects or why there are none."""
+    """The blocks that a claim is judged on, and its effects or why there are none; ``whole`` is
+    the same of all blocks, where void ones were left out."""
 
     blocks: Blocks
     effects: Effects | None
     replicate: str = ""
     why: str | None = None
+    whole: _Prepared | None = None
 
 
 def _prepare(claim: Claim, blocks: Blocks, invalid: Sequence[str], spread: Spread) -> _Prepared:
@@ -190,7 +202,7 @@ def _prepare(claim: Claim, blocks: Blocks, invalid: Sequence[str], spread: Sprea
         return _Prepared(blocks, None, why="; ".join(invalid) or "there is no block to judge")
     try:
         effects, replicate = _effects(claim.metric, claim.margin.scale, blocks)
-        effects = replace(effects, spread=spread(claim.metric) / _servers(blocks) ** 0.5)
+        effects = replace(effects, spread=_between_servers(spread(claim.metric), effects, blocks))
         effects.interval()
     except (MetricUnavailable, ValueError) as error:
         return _Prepared(blocks, None, why=str(error))
@@ -243,6 +255,11 @@ def _judged(
     if verdict == "refuted" and holm is not None:
         verdict, why = "inconclusive", "refuted alone, not as one of several claims (Holm)"
         decisive = ready.effects.interval(holm)
+    if verdict == "holds" and ready.whole is not None:
+        of_all = ready.whole.effects
+        whole = None if of_all is None else of_all.interval(look.confidence())
+        if whole is None or claim.of(whole) != "holds":
+            verdict, why, decisive = "inconclusive", ONLY_WITHOUT_VOID, whole or effect
     further = None
     if verdict == "inconclusive":
         margin = claim.nearest(effect.estimate)
@@ -296,12 +313,20 @@ def _effects(metric: Metric, scale: str, blocks: Blocks) -> tuple[Effects, str]:
     return Effects(effects, "location", identical=size), "blocks"
 
 
-def _servers(blocks: Blocks) -> float:
-    """Pairs of servers behind the blocks; infinitely many when both arms share one."""
-    pairs = {tuple(run.server for run in pair) for pair in blocks}
-    if all(first == second for first, second in pairs):
-        return math.inf
-    return min(len({pair[i] for pair in pairs}) for i in (0, 1))
+def _between_servers(known: ServerSpread, effects: Effects, blocks: Blocks) -> ServerSpread:
+    """The spread of the typical effect that comes from the servers: what is known beforehand, with
+    what the pairs of servers behind the blocks show."""
+    by_pair: defaultdict[tuple[ServerId, ...], list[int]] = defaultdict(list)
+    for i, pair in enumerate(blocks):
+        by_pair[tuple(run.server for run in pair)].append(i)
+    if all(first == second for first, second in by_pair):
+        return NO_SPREAD
+    servers = min(len({pair[i] for pair in by_pair}) for i in (0, 1))
+    if 1 < servers == len(blocks):
+        return NO_SPREAD  # every block has servers of its own: the scatter of the blocks shows it
+    if effects.kind == "location" and servers == len(by_pair):
+        known = known.pooled([[effects.values[i] for i in each] for each in by_pair.values()])
+    return known.of_mean(servers)
 
 
 def _same_questions(blocks: Blocks) -> bool:

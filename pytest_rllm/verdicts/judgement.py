@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from ..metrics.base import MetricUnavailable
 from .claims import Claim, Verdict
-from .judge import Blocks, Judged, Look, Spread, judge_family
+from .judge import Blocks, Judged, Look, Spread, judge_family, no_spread
 from .precedence import overall
 from .reasons import Reason, Side
 from .validity import check, differ
@@ -131,7 +131,7 @@ def judge_blocks(
     *,
     comparison: str = "1",
     look: Look | None = None,
-    spread: Spread = lambda _metric: 0.0,
+    spread: Spread = no_spread,
     before: Judgement | None = None,
     remarks: Sequence[str] = (),
     not_measured: Sequence[str] = (),
@@ -143,7 +143,7 @@ def judge_blocks(
         blocks: pairs of runs.
         comparison: its key within the test case.
         look: which look at growing data this is.
-        spread: standard deviation between two servers of one build.
+        spread: what is known of the spread between servers of one build.
         before: the judgement at the look before: a claim keeps the verdict of the look that
             decided it, unless its evidence cannot be used any more.
         remarks, not_measured: as of a :class:`Judgement`.

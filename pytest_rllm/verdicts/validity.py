@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from .claims import Claim
 from .judge import Blocks
 from .really_on import faults_of_quantisation, faults_of_run
 from .reasons import EVERYTHING, TIMES, WHAT_FINISHED, Fault, Reason, Side
-from .void_blocks import void_blocks
+from .void_blocks import Reasons, disturbed, first_reason
 
 FAILED_SHARE = 0.01
 """With a larger share of failed requests, the finished ones are no fair sample."""
@@ -30,6 +30,8 @@ VOID_SHARE = 0.25
 """With a larger share of void blocks, the others were not measured undisturbed either. Of 326 pairs
 of blocks on two cores of a shared host 24 were void; at that rate three of eight are void in one or
 two cases of a hundred."""
+ONE_SIDED = 0.05
+"""With a smaller p value of "either arm's runs are disturbed as often", the arm is to blame."""
 TRUNCATED_SHARE = 0.2
 RESOLVED = {"template": "the chat template", "sampling_defaults": "a sampling default"}
 
@@ -50,11 +52,13 @@ class Checked:
 def check(blocks: Blocks, claims: Sequence[Claim]) -> Checked:
     """Look for everything that makes the evidence of these claims unusable."""
     timed = any(claim.metric.evidence == "times" for claim in claims)
-    void = void_blocks(blocks) if timed else {}
+    reasons = disturbed(blocks) if timed else {}
+    void = {i: first_reason(of_block) for i, of_block in reasons.items()}
     faults = [
         *_failed(blocks),
         *(fault for i, side in enumerate("AB") for fault in _of_arm([b[i] for b in blocks], side)),
         *_disturbed(blocks, void),
+        *_one_sided(blocks, reasons),
         *_lengths(blocks, claims),
         *_resolved(blocks),
         *_truncated(blocks),
@@ -206,6 +210,27 @@ def _disturbed(blocks: Blocks, void: dict[int, str]) -> Iterator[Fault]:
     yield Fault(
         f"{what}: {len(void)} of {len(blocks)} blocks are void; {(saturated or texts)[0]}{taken}; "
         "let nothing else run on this machine, or ask for less at once",
+        TIMES,
+    )
+
+
+def _one_sided(blocks: Blocks, reasons: Mapping[int, Reasons]) -> Iterator[Fault]:
+    """Void blocks of one arm more often than chance explains (exact binomial test): what was left
+    out may be what its engine did."""
+    from scipy import stats
+
+    alone = [sum(bool(r[i]) and not r[1 - i] for r in reasons.values()) for i in (0, 1)]
+    if not any(alone):
+        return
+    p = stats.binomtest(alone[0], sum(alone)).pvalue
+    if p >= ONE_SIDED:
+        return
+    more = int(alone[1] > alone[0])
+    first, second = (blocks[0][i].header.arm for i in (more, 1 - more))
+    yield Fault(
+        f"{alone[more]} blocks are void by {first} alone and {alone[1 - more]} by {second} alone "
+        f"(p = {p:.2g}): what was left out may be what its engine did, so times cannot be judged; "
+        f"find out what disturbs {first}, or measure where the engine runs on this machine",
         TIMES,
     )
 

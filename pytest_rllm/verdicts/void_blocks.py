@@ -4,38 +4,60 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
 from ..loadgen.limits import CLIENT_ERROR_S
-from ..records.run import Run, ServerId
+from ..records.run import Run
 from .judge import Blocks
 
+REFERENCE_BAND = 2.0
+"""A block is void when the reference load took this many times its usual time, or that much less.
+One try of 25 ms scatters by 19 % where nothing happens (784 runs on two cores of a shared host, in
+16 sessions of an engine): 2.9 % of the tries are off by half as much again, and the runs that
+followed were not slower than others; 0.4 % are off by twice."""
 ANCHOR_BAND = 1.5
-"""A block is void when its anchor probe took this many times its server's median, or that much
-less."""
+"""The same for the anchor probe, which scatters as much, about its server's median."""
 LATE_SHARE = 0.1
 LATE_S = 0.05
 """The client is late when its p99 lateness exceeds 50 ms and a tenth of the median E2E, or when its
 event loop was blocked for a tenth of the time."""
 
 
-def void_blocks(blocks: Blocks) -> dict[int, str]:
-    """Per void block, by its index, the first reason.
+Reasons = tuple[str | None, ...]
+"""Why each run of a block says nothing of the engine's times; None for one that does."""
 
-    A block is void when the anchor probe (one fixed request, timed alone before each run) shows
-    that the machine was suddenly slower or faster, when the client sent its requests late, or when
-    it read more than it is known to carry. Claims about answers keep such blocks: what is answered
-    does not depend on the clock.
+
+def void_blocks(blocks: Blocks) -> dict[int, str]:
+    """Per void block, by its index, the first reason; see :func:`disturbed`."""
+    return {i: first_reason(reasons) for i, reasons in disturbed(blocks).items()}
+
+
+def first_reason(reasons: Reasons) -> str:
+    """Of a void block."""
+    return next(reason for reason in reasons if reason)
+
+
+def disturbed(blocks: Blocks) -> dict[int, Reasons]:
+    """Per void block, by its index, the first reason against each of its runs.
+
+    A block is void when the machine was suddenly slower or faster, when the client sent its
+    requests late, or when it read more than it is known to carry. What tells of the machine is the
+    reference load, which is no engine and is timed right before each run. Where it cannot run
+    beside the engine, the anchor probe (one fixed request) has to do, which the engine under test
+    answers. Claims about answers keep such blocks: what is answered does not depend on the clock.
     """
-    usual = _usual_anchors(blocks)
+    anchors = _usual(blocks, _server, lambda run: run.header.anchor_s)
+    references = _usual(blocks, _machine, lambda run: run.header.reference_s)
     found = {}
     for i, pair in enumerate(blocks):
-        per_run = [(_off_anchor(run, usual), _late(run), _beyond_capacity(run)) for run in pair]
-        reasons = [reason for of_run in per_run for reason in of_run if reason]
-        if reasons:
-            found[i] = reasons[0]
+        reasons = tuple(
+            _off_usual(run, anchors, references) or _late(run) or _beyond_capacity(run)
+            for run in pair
+        )
+        if any(reasons):
+            found[i] = reasons
     return found
 
 
@@ -46,24 +68,45 @@ def busiest(run: Run) -> int:
     return int(within.max(initial=0))
 
 
-def _usual_anchors(blocks: Blocks) -> dict[ServerId, float]:
-    """Median of the anchor probe per server, in seconds."""
-    anchors: defaultdict[ServerId, list[float]] = defaultdict(list)
+def _usual(
+    blocks: Blocks, of: Callable[[Run], Hashable], seconds: Callable[[Run], float | None]
+) -> dict[Hashable, float]:
+    """Median of what was timed before the runs, by what it is a time of."""
+    times: defaultdict[Hashable, list[float]] = defaultdict(list)
     for pair in blocks:
         for run in pair:
-            if run.header.anchor_s is not None:
-                anchors[run.server].append(run.header.anchor_s)
-    return {server: statistics.median(times) for server, times in anchors.items()}
+            took = seconds(run)
+            if took is not None:
+                times[of(run)].append(took)
+    return {key: statistics.median(found) for key, found in times.items()}
 
 
-def _off_anchor(run: Run, usual: Mapping[ServerId, float]) -> str | None:
-    took = run.header.anchor_s
-    if took is None:
+def _server(run: Run) -> Hashable:
+    return run.server
+
+
+def _machine(run: Run) -> Hashable:
+    """Where the reference load ran: on the processors or the GPU of a machine."""
+    return run.header.machine, run.header.match.get("hardware")
+
+
+def _off_usual(
+    run: Run, anchors: Mapping[Hashable, float], references: Mapping[Hashable, float]
+) -> str | None:
+    """Why the machine was not as fast as usual before a run; None where it was, or nobody knows."""
+    reference_s, anchor_s = run.header.reference_s, run.header.anchor_s
+    if reference_s is not None:
+        usual_s = references[_machine(run)]
+        return _off("the reference load", reference_s, usual_s, REFERENCE_BAND)
+    if anchor_s is not None:
+        return _off("its anchor probe", anchor_s, anchors[_server(run)], ANCHOR_BAND)
+    return None
+
+
+def _off(what: str, took_s: float, usual_s: float, band: float) -> str | None:
+    if usual_s / band <= took_s <= usual_s * band:
         return None
-    median = usual[run.server]
-    if median / ANCHOR_BAND <= took <= median * ANCHOR_BAND:
-        return None
-    return f"its anchor probe took {took * 1e3:.0f} ms, {median * 1e3:.0f} ms is usual"
+    return f"{what} took {took_s * 1e3:.0f} ms, {usual_s * 1e3:.0f} ms is usual"
 
 
 def _late(run: Run) -> str | None:
