@@ -12,6 +12,7 @@ from doubles.mock_session import DeclaringEngine, measuring
 from doubles.mock_source import MockSource, twice
 from doubles.synthetic import MATCH, SHARE, TIME, VALUE
 
+from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
 from pytest_rllm.engines.base import Capabilities
 from pytest_rllm.experiment.arm import Arm
@@ -60,7 +61,7 @@ def test_servings_share_all_else_and_the_pairs_generous_budget(
 ) -> None:
     comparison = case.compare(Serving(), against=CACHING, prompts=prompts(12), workload=together())
     comparison.shows(higher(E2E, by=pct(5)))
-    (((first, second), _),) = source.prepared
+    (first, second), _ = source.prepared[0]
     assert first.sampling == second.sampling
     assert first.sampling.max_tokens == PAIRS["tiny"].generous
     assert first.prompts == second.prompts
@@ -86,7 +87,7 @@ def test_a_row_tells_what_a_reader_should_know(case: FindingCase, source: MockSo
     row = case.conclude()
     void, spread = row.judgements[0].remarks
     assert void == "block 8 is void: its anchor probe took 9000 ms, 100 ms is usual"
-    assert "was not measured for mock on cpu-synthetic-2c: 2% is assumed" in spread
+    assert "was not measured for time of mock on cpu-synthetic-2c: 2% is assumed" in spread
     assert row.explanations()[-2:] == [void, spread]
 
 
@@ -155,12 +156,17 @@ def test_builds_are_looked_at_until_they_are_told_apart(
     assert [copy for _, copy in source.prepared] == [0, 0], "nothing of it depends on time"
 
 
-def test_builds_are_timed_on_servers_of_their_own_at_each_look(
-    gate: FindingCase, source: MockSource
+@pytest.mark.parametrize(
+    ("spread", "copies"), [(0.0, [0]), (0.02, [0, 1]), (0.04, [0, 1, 2])], ids=str
+)
+def test_builds_are_timed_on_as_many_servers_as_their_spread_demands(
+    gate: FindingCase, source: MockSource, spread: float, copies: list[int]
 ) -> None:
     source.value = on_the_margin
+    known = Machine("any", {"time": spread}, 30)
+    gate.session.machine = lambda *_: known  # type: ignore[method-assign]
     compared(gate).shows(no_worse(TIME, within=pct(5)), no_worse(SHARE, within=pp(5)))
-    assert [copy for _, copy in source.prepared] == list(range(len(UPGRADE_LOOKS)))
+    assert [copy for _, copy in source.prepared] == copies
 
 
 @pytest.mark.parametrize(

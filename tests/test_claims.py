@@ -387,7 +387,7 @@ def test_times_of_two_servers_are_as_far_apart_as_servers_of_one_build(
 
 
 @pytest.mark.parametrize(
-    ("spread", "servers", "hidden"), [(0.01, 1, False), (0.03, 1, True), (0.03, 6, False)]
+    ("spread", "servers", "hidden"), [(0.005, 1, False), (0.03, 1, True), (0.02, 6, False)]
 )
 def test_what_two_servers_hide_more_blocks_do_not_show(
     spread: float, servers: int, hidden: bool
@@ -401,9 +401,7 @@ def test_what_two_servers_hide_more_blocks_do_not_show(
     (found,) = judge_family([lower(TIME, by=pct(10))], pairs, ARMS, {}, None, lambda _: exactly)
     assert found.verdict == "inconclusive"
     assert (found.further is None) is hidden
-    assert (found.why or "").endswith("more fresh servers can (restarts=True, more looks)") is (
-        hidden
-    )
+    assert (found.why or "").endswith("more fresh servers can") is hidden
 
 
 def test_each_metric_has_a_spread_of_its_own() -> None:
@@ -537,7 +535,7 @@ CLEAR = CALM  # 1 of 128: p = 0.0078
 
 
 def family(*columns: Sequence[float]) -> list[Judged]:
-    claims = [not_higher(metric, by_more_than=pp(0)) for metric in numbered(len(columns))]
+    claims = [lower(metric, by=pp(0)) for metric in numbered(len(columns))]
     return judge_family(claims, blocks_of(columns), ARMS)
 
 
@@ -575,7 +573,7 @@ def test_what_decides_one_of_several_is_more_than_what_decides_it_alone() -> Non
 
 
 def test_an_invalid_claim_leaves_the_others_to_be_judged() -> None:
-    claims = [not_higher(numbered(1)[0], by_more_than=pp(0)), lower(KV_PEAK, by=pp(5))]
+    claims = [lower(numbered(1)[0], by=pp(0)), lower(KV_PEAK, by=pp(5))]
     found = judge_family(claims, blocks_of([[-c for c in CALM]]), ARMS)
     assert [j.verdict for j in found] == ["holds", "invalid"]
 

@@ -20,6 +20,7 @@ from pytest_rllm.session.case import FindingCase
 from pytest_rllm.session.comparison import CannotMeasure
 from pytest_rllm.verdicts.claims import Claim, higher, lower, not_higher, not_lower, pct, unchanged
 from pytest_rllm.verdicts.judge import judge
+from pytest_rllm.verdicts.tails import NO_HARM
 
 SMOKE, GATE, PAPER = (TIERS[name] for name in ("smoke", "gate", "paper"))
 TIERS_OF_TINY = PAIRS["tiny"].tiers
@@ -102,12 +103,15 @@ def test_fewer_blocks_than_smoke_has_decide_nothing_about_times(
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=str)
 def test_as_many_blocks_as_smoke_has_decide_when_the_effect_is_clear(claim: Claim) -> None:
+    """But for that nothing is worse: six blocks cannot show that few are far worse."""
+
     def verdict(about: float) -> str:
         values = [about * (1 + i / 1000) for i in range(FEWEST)]
         blocks = [(valued(value), valued(1.0, arm="B")) for value in values]
         return judge(claim, blocks, ("a", "b")).verdict
 
-    assert {verdict(about) for about in (0.5, 1.0, 2.0)} == {"holds", "refuted"}
+    shown = "inconclusive" if claim.verb in NO_HARM else "holds"
+    assert {verdict(about) for about in (0.5, 1.0, 2.0)} == {shown, "refuted"}
 
 
 # ---- in a test case

@@ -18,7 +18,7 @@ from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.metrics import Metric
 from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run
-from pytest_rllm.session.case import LOOKS
+from pytest_rllm.session.case import UPGRADE_LOOKS
 from pytest_rllm.verdicts.judge import Judged, Look, judge_family
 from pytest_rllm.verdicts.judgement import settled
 
@@ -41,7 +41,7 @@ class Setting:
 
     between: float
     scatter: float = 0.095
-    looks: tuple[int, ...] = LOOKS
+    looks: tuple[int, ...] = UPGRADE_LOOKS
     restarts: bool = True
     margin: float = 5
     machine: Machine = UNMEASURED

@@ -48,6 +48,7 @@ class Metric:
             days cannot be compared on a shared machine.
         paced: whether the value, though no time, depends on how fast the machine is: on which
             requests overlap, or on how many readings of telemetry a run has.
+        bursty: whether it counts events that come in bursts: where a block has any, it has many.
         fixed_length: whether runs can only be compared in speed if their output lengths are equal.
         whole: for a metric of one tier, the name of the metric of all requests, see :meth:`on`.
         series: the engine's telemetry that the metric needs, in our names (``kv_use`` ...).
@@ -62,6 +63,7 @@ class Metric:
     timed: bool = False
     fixed_length: bool = False
     paced: bool = False
+    bursty: bool = False
     whole: str | None = None
     series: tuple[str, ...] = ()
     counts_failed: bool = False
@@ -174,6 +176,7 @@ def metric(
     timed: bool = False,
     fixed_length: bool = False,
     paced: bool = False,
+    bursty: bool = False,
     series: tuple[str, ...] = (),
     counts_failed: bool = False,
 ) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
@@ -191,6 +194,7 @@ def metric(
             timed,
             fixed_length,
             paced,
+            bursty,
             series=series,
             counts_failed=counts_failed,
         )

@@ -15,13 +15,14 @@ from .claims import Claim, Verdict
 from .intervals import CONFIDENCE, Effects, Kind, no_difference
 from .sequential import confidences
 from .server_spread import NO_SPREAD, ServerSpread
+from .tails import lacking
 
 DOUBLED = math.log(2)
-"""For ratios: the change that one more pair may show when every pair so far is exactly equal."""
+"""For ratios: the change at least that one more pair may show."""
 
 SERVERS_HIDE = (
     "two servers of one build may differ by this much: more blocks on these servers cannot decide, "
-    "more fresh servers can (restarts=True, more looks)"
+    "more fresh servers can"
 )
 
 ONLY_WITHOUT_VOID = "holds only without the void blocks"
@@ -150,12 +151,14 @@ def judge_family(
     look: Look | None = None,
     spread: Spread = no_spread,
     void: Collection[int] = (),
+    cases: int = 1,
 ) -> list[Judged]:
     """Judge the claims of one comparison on its paired run blocks.
 
     A comparison succeeds when all of its claims hold and fails when one is refuted. "Holds" needs
     no correction for their number, because each claim must be shown. "Refuted" is corrected by
-    Holm's method: one of many claims is refuted by chance no more often than a single one.
+    Holm's method: one of many claims is refuted by chance no more often than a single one. A claim
+    about runs that holds of the typical block must pass the tests of ``tails``, too.
 
     Args:
         claims: the family.
@@ -167,6 +170,7 @@ def judge_family(
             blocks show of it is added.
         void: indices of blocks that say nothing of times; claims about answers keep them. A claim
             that holds without them must hold with them, too: what is left out may be the effect.
+        cases: test cases of which a single refutation decides all.
     """
     look = look or Look((max(1, len(blocks)),), 0)
     kept = [pair for i, pair in enumerate(blocks) if i not in void]
@@ -178,7 +182,7 @@ def judge_family(
             prepared.append(replace(ready, whole=whole))
         else:
             prepared.append(whole)
-    refuted, holm = _refuted(claims, prepared, look)
+    refuted, holm = _refuted(claims, prepared, look, cases)
     return [
         _judged(claim, ready, arms, look, None if i in refuted else holm)
         for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))
@@ -210,14 +214,14 @@ def _prepare(claim: Claim, blocks: Blocks, invalid: Sequence[str], spread: Sprea
 
 
 def _refuted(
-    claims: Sequence[Claim], prepared: Sequence[_Prepared], look: Look
+    claims: Sequence[Claim], prepared: Sequence[_Prepared], look: Look, cases: int
 ) -> tuple[set[int], float]:
     """Holm's step-down: which claims are refuted, each at the level that its rank allows, and the
-    confidence at which the others are not."""
+    confidence at which the others are not. All cases share one error: each has its part."""
     refuted: set[int] = set()
     confidence = look.confidence()
     while len(refuted) < len(claims):
-        confidence = look.confidence((1 - CONFIDENCE) / (len(claims) - len(refuted)))
+        confidence = look.confidence((1 - CONFIDENCE) / cases / (len(claims) - len(refuted)))
         more = {
             i
             for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))
@@ -261,13 +265,17 @@ def _judged(
         if whole is None or claim.of(whole) != "holds":
             verdict, why, decisive = "inconclusive", ONLY_WITHOUT_VOID, whole or effect
     further = None
-    if verdict == "inconclusive":
+    if verdict == "holds":
+        lacks = lacking(claim, ready.effects, look.confidence())
+        if lacks is not None:
+            verdict, why, further = "inconclusive", lacks.why, lacks.further
+    elif verdict == "inconclusive":
         margin = claim.nearest(effect.estimate)
         further = decisive.further(margin)
         if decisive.unresolvable(margin):
             why = "; ".join(filter(None, (why, SERVERS_HIDE)))
     each_s = sum(run.closing["wall_s"] for pair in blocks for run in pair if run.closing) / effect.n
-    answers = ready.effects.kind == "share" and ready.effects.clusters is not None
+    answers = ready.replicate == "questions" and claim.margin.scale == "points"
     return Judged(
         verdict=verdict,
         why=why,
@@ -305,12 +313,23 @@ def _effects(metric: Metric, scale: str, blocks: Blocks) -> tuple[Effects, str]:
             raise MetricUnavailable(f"{metric}: no question was answered in both arms")
         templates = {s.prompt.id: s.prompt.template for a, _ in blocks for s in a.samples}
         effects = [_one_effect(metric, scale, firsts[q], seconds[q]) for q in shared]
-        kind: Kind = "share" if scale == "points" else "mean"
+        kind: Kind = "mean" if metric.timed else "share"
+        if size and scale == "percent":
+            size = max(size, _longest(metric, blocks, seconds), *map(abs, effects))
         return Effects(effects, kind, [templates[q] for q in shared], size), "questions"
     effects = [_one_effect(metric, scale, metric.of_run(a), metric.of_run(b)) for a, b in blocks]
-    requests = sum(len(run.samples) for pair in blocks for run in pair) / (2 * len(blocks))
-    size = size and size / max(requests, 1.0)  # one request that is altogether different
+    if size and not metric.bursty:  # one request that is altogether different
+        size /= max(1.0, sum(len(run.samples) for pair in blocks for run in pair) / 2 / len(blocks))
     return Effects(effects, "location", identical=size), "blocks"
+
+
+def _longest(metric: Metric, blocks: Blocks, usual: Mapping[str, float]) -> float:
+    """How much longer the shortest answer could have been (log ratio): its whole budget."""
+    samplings = [run.header.sampling for run in blocks[0]]
+    if metric.unit != "token" or None in samplings:
+        return 0.0
+    budget = max(sampling.max_tokens for sampling in samplings if sampling)
+    return math.log(max(1.0, budget / max(1.0, min(usual.values()))))
 
 
 def _between_servers(known: ServerSpread, effects: Effects, blocks: Blocks) -> ServerSpread:

@@ -133,6 +133,7 @@ def judge_blocks(
     look: Look | None = None,
     spread: Spread = no_spread,
     before: Judgement | None = None,
+    cases: int = 1,
     remarks: Sequence[str] = (),
     not_measured: Sequence[str] = (),
 ) -> Judgement:
@@ -145,7 +146,8 @@ def judge_blocks(
         look: which look at growing data this is.
         spread: what is known of the spread between servers of one build.
         before: the judgement at the look before: a claim keeps the verdict of the look that
-            decided it, unless its evidence cannot be used any more.
+            decided it.
+        cases: test cases of which a single refutation decides all.
         remarks, not_measured: as of a :class:`Judgement`.
     """
     arms = (blocks[0][0].header.arm, blocks[0][1].header.arm)
@@ -153,7 +155,7 @@ def judge_blocks(
     invalid = {
         claim.slug: [r.text for r in checked.reasons if claim.slug in r.claims] for claim in claims
     }
-    family = judge_family(claims, blocks, arms, invalid, look, spread, checked.void)
+    family = judge_family(claims, blocks, arms, invalid, look, spread, checked.void, cases)
     if before is not None:
         family = settled(before.verdicts, family)
     verdicts = tuple(replace(judged, comparison=comparison) for judged in family)
@@ -179,10 +181,10 @@ def judge_blocks(
 
 
 def settled(before: Sequence[Judged], now: Sequence[Judged]) -> list[Judged]:
-    """Verdicts at a look: a claim keeps that of the look that decided it, unless its evidence
-    cannot be used any more."""
+    """Verdicts at a look: a claim keeps that of the look that decided it, whatever disturbs the
+    blocks that come after."""
     return [
-        old if old.verdict in ("holds", "refuted") and new.verdict != "invalid" else new
+        old if old.verdict in ("holds", "refuted") else new
         for old, new in zip(before, now, strict=True)
     ]
 

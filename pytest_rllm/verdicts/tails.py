@@ -68,7 +68,7 @@ def lacking(claim: Claim, effects: Effects, confidence: float) -> Lacking | None
     if n < needed:
         why = (
             f"{n} blocks cannot show that no more than {_tolerated(claim):.0%} of them are far "
-            f"slower, {needed} can"
+            f"worse, {needed} can"
         )
         return Lacking(why, needed - n)
     return None
