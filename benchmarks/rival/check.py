@@ -103,7 +103,7 @@ def by_command(python: Path, case: Case, folder: Path) -> Answer:
                 "request_throughput": 1.0, "mean_e2el_ms": value,
             }  # fmt: skip
             (folder / side / f"{i:02}.json").write_text(json.dumps(record), encoding="utf-8")
-    words = [
+    words: list[str | Path] = [
         python, "-m", "inference_doctor", "compare-runs", "--json", "--gpu", "any",
         "--baseline", folder / "old", "--candidate", folder / "new", "--metric", METRIC,
         "--regression-percent", str(case.margin), "--confidence", str(case.confidence),
