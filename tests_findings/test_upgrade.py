@@ -51,7 +51,6 @@ def test_upgrade_speed(compare_builds, dataset, workload):
     ).shows(
         no_worse(TBT, within=pct(5)),
         no_worse(TPS, within=pct(5)),
-        no_worse(E2E, within=pct(5)),
         no_worse(TBT_P99, within=pct(25)),
     )
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,21 @@ class ModelPair:
         folder = Path(self.path(role))
         said = str(folder)
         if folder.is_dir():
-            digest = hashlib.sha256()
-            for file in sorted(folder.iterdir()):
-                if file.is_file():
-                    digest.update(file.name.encode() + b"\0" + file.read_bytes())
-            said = digest.hexdigest()[:12]
+            files = sorted(file for file in folder.iterdir() if file.is_file())
+            said = _digest(tuple((file, file.stat().st_mtime_ns) for file in files))
         if fields := self._fields(role):
             text = json.dumps(fields, sort_keys=True)
             said += f"+{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         return said
+
+
+@cache
+def _digest(files: tuple[tuple[Path, int], ...]) -> str:
+    """Of names and contents, in the order given; read anew when a time of change differs."""
+    digest = hashlib.sha256()
+    for file, _ in files:
+        digest.update(file.name.encode() + b"\0")
+        with open(file, "rb") as content:
+            while piece := content.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()[:12]

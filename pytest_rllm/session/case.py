@@ -181,7 +181,6 @@ class FindingCase:
             machine=self.session.machine,
             untold=untold,
             enough=upgrade.refutes if self.session.stops_early else never,
-            cases=self.session.cases,
             label=self.session.label,
             measured=self._seconds.append,
             reused=self.session.count_kept,

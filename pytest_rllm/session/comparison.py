@@ -46,7 +46,6 @@ class Comparison:
         sizes: numbers of blocks at which the claims are looked at, growing.
         machine: what is known of an engine on a class of hardware.
         untold: why an arm's engine does not tell what a metric takes; None when both do.
-        cases: test cases of which a single refutation decides all.
         enough: whether no further look can change anything that matters.
         blocks: what was measured so far.
         judgement: what :meth:`shows` found; None before.
@@ -62,7 +61,6 @@ class Comparison:
     enough: Callable[[Judgement], bool] = never
     blocks: list[Pair] = field(default_factory=list)
     judgement: Judgement | None = None
-    cases: int = 1
     judged: Callable[[Judgement], None] = ignore
     claimed: Callable[[Sequence[Claim]], None] = ignore
 
@@ -99,7 +97,6 @@ class Comparison:
                 look=Look(self.sizes, at),
                 spread=self._spread(),
                 before=judgement,
-                cases=self.cases,
                 remarks=tuple(self._remarks(measured)),
                 not_measured=not_measured,
             )
@@ -166,7 +163,6 @@ def compare(
     machine: Callable[[str, str], Machine] = unmeasured,
     untold: Callable[[Metric], str | None] = lambda _metric: None,
     enough: Callable[[Judgement], bool] = never,
-    cases: int = 1,
     label: Callable[[str], str] = str,
     measured: Callable[[float], None] = ignore,
     reused: Callable[[], None] = ignore,
@@ -183,7 +179,7 @@ def compare(
         key: of the comparison within its test case.
         turns: how many the two runs of a pair take, A B B A; 1: one run follows the other.
         servers: how many pairs of servers claims need; the looks are spread over them.
-        machine, untold, enough, cases: as of a :class:`Comparison`.
+        machine, untold, enough: as of a :class:`Comparison`.
         label: of an arm's engine, for people.
         measured: told after every pair of runs how many seconds it took.
         reused: told of every block that an earlier session had measured.
@@ -213,4 +209,4 @@ def compare(
     def claimed(claims: Sequence[Claim]) -> None:
         pairs.servers = servers(claims)
 
-    return Comparison(key, pairs, sizes, machine, untold, enough, cases=cases, claimed=claimed)
+    return Comparison(key, pairs, sizes, machine, untold, enough, claimed=claimed)

@@ -258,11 +258,6 @@ class Session:
         """Whether the gate stops measuring once its decision is known; records cost nothing."""
         return self.builds is not None and not self.complete and not self.replaying
 
-    @property
-    def cases(self) -> int:
-        """Test cases of which a single refutation decides all: those that compare two builds."""
-        return max(1, len(self.costs.agenda)) if self.builds is not None else 1
-
     def decided_before(self) -> str | None:
         """Which case has decided already; None while the decision is open, or when all cases are
         wanted."""

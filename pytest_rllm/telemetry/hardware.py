@@ -34,6 +34,7 @@ def hardware_id(gpu: Gpu, *, on_cpu: bool) -> str:
     return f"gpu-{name}-{len(gpu.devices)}x"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect a measurement, for the record."""
     found = {"python": platform.python_version()}

@@ -151,7 +151,6 @@ def judge_family(
     look: Look | None = None,
     spread: Spread = no_spread,
     void: Collection[int] = (),
-    cases: int = 1,
 ) -> list[Judged]:
     """Judge the claims of one comparison on its paired run blocks.
 
@@ -170,7 +169,6 @@ def judge_family(
             blocks show of it is added.
         void: indices of blocks that say nothing of times; claims about answers keep them. A claim
             that holds without them must hold with them, too: what is left out may be the effect.
-        cases: test cases of which a single refutation decides all.
     """
     look = look or Look((max(1, len(blocks)),), 0)
     kept = [pair for i, pair in enumerate(blocks) if i not in void]
@@ -182,7 +180,7 @@ def judge_family(
             prepared.append(replace(ready, whole=whole))
         else:
             prepared.append(whole)
-    refuted, holm = _refuted(claims, prepared, look, cases)
+    refuted, holm = _refuted(claims, prepared, look)
     return [
         _judged(claim, ready, arms, look, None if i in refuted else holm)
         for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))
@@ -214,14 +212,14 @@ def _prepare(claim: Claim, blocks: Blocks, invalid: Sequence[str], spread: Sprea
 
 
 def _refuted(
-    claims: Sequence[Claim], prepared: Sequence[_Prepared], look: Look, cases: int
+    claims: Sequence[Claim], prepared: Sequence[_Prepared], look: Look
 ) -> tuple[set[int], float]:
     """Holm's step-down: which claims are refuted, each at the level that its rank allows, and the
-    confidence at which the others are not. All cases share one error: each has its part."""
+    confidence at which the others are not."""
     refuted: set[int] = set()
     confidence = look.confidence()
     while len(refuted) < len(claims):
-        confidence = look.confidence((1 - CONFIDENCE) / cases / (len(claims) - len(refuted)))
+        confidence = look.confidence((1 - CONFIDENCE) / (len(claims) - len(refuted)))
         more = {
             i
             for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))

@@ -133,7 +133,6 @@ def judge_blocks(
     look: Look | None = None,
     spread: Spread = no_spread,
     before: Judgement | None = None,
-    cases: int = 1,
     remarks: Sequence[str] = (),
     not_measured: Sequence[str] = (),
 ) -> Judgement:
@@ -147,7 +146,6 @@ def judge_blocks(
         spread: what is known of the spread between servers of one build.
         before: the judgement at the look before: a claim keeps the verdict of the look that
             decided it.
-        cases: test cases of which a single refutation decides all.
         remarks, not_measured: as of a :class:`Judgement`.
     """
     arms = (blocks[0][0].header.arm, blocks[0][1].header.arm)
@@ -155,7 +153,7 @@ def judge_blocks(
     invalid = {
         claim.slug: [r.text for r in checked.reasons if claim.slug in r.claims] for claim in claims
     }
-    family = judge_family(claims, blocks, arms, invalid, look, spread, checked.void, cases)
+    family = judge_family(claims, blocks, arms, invalid, look, spread, checked.void)
     if before is not None:
         family = settled(before.verdicts, family)
     verdicts = tuple(replace(judged, comparison=comparison) for judged in family)
