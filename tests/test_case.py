@@ -157,7 +157,7 @@ def test_builds_are_looked_at_until_they_are_told_apart(
 
 
 @pytest.mark.parametrize(
-    ("spread", "copies"), [(0.0, [0]), (0.02, [0, 1]), (0.04, [0, 1, 2])], ids=str
+    ("spread", "copies"), [(0.0, [0]), (0.015, [0, 1, 0]), (0.025, [0, 1, 2, 3])], ids=str
 )
 def test_builds_are_timed_on_as_many_servers_as_their_spread_demands(
     gate: FindingCase, source: MockSource, spread: float, copies: list[int]

@@ -264,12 +264,12 @@ def test_blocks_that_cannot_be_judged_end_the_measuring() -> None:
     ("servers", "told"),
     [
         (1, [("AB", 0)]),
-        (2, [("AB", 0), ("BA", 1)]),
+        (2, [("AB", 0), ("BA", 1), ("AB", 0)]),
         (3, [("AB", 0), ("BA", 1), ("AB", 2)]),
-        (9, [("AB", 0), ("BA", 1), ("AB", 2)]),
+        (9, [("AB", 0), ("BA", 1), ("AB", 2), ("BA", 3)]),
     ],
 )
-def test_looks_are_spread_over_as_many_pairs_of_servers_as_the_claims_need(
+def test_blocks_are_spread_over_as_many_pairs_of_servers_as_the_claims_need(
     servers: int, told: list[tuple[str, int]]
 ) -> None:
     asked: list[Claim] = []
@@ -284,7 +284,7 @@ def test_looks_are_spread_over_as_many_pairs_of_servers_as_the_claims_need(
     found = [("".join("BA"[a.serving == CACHING] for a in arms), c) for arms, c in source.prepared]
     assert found == told, "each starts in turned order"
     of_blocks = {run.header.server for pair in comparison.blocks for run in pair}
-    assert len(of_blocks) == 2 * len(told)
+    assert len(of_blocks) == 2 * len(told), "a mock source counts every preparation"
 
 
 def test_a_decided_comparison_starts_no_more_servers() -> None:

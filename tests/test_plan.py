@@ -129,7 +129,7 @@ def test_servers_are_started_once_and_as_many_of_a_kind_as_one_comparison_needs(
 
 
 @pytest.mark.parametrize(
-    ("copies", "after"), [(1, [1, 1, 1]), (2, [1, 1, 2]), (3, [1, 2, 3]), (9, [1, 2, 3])]
+    ("copies", "after"), [(1, [1, 1, 1]), (2, [1, 2, 2]), (3, [1, 2, 3]), (9, [1, 2, 3])]
 )
 def test_looks_are_spread_over_the_servers_of_one_kind(copies: int, after: list[int]) -> None:
     one = planned(sizes=(4, 8, 12), copies=copies)
@@ -361,7 +361,7 @@ def test_a_plan_of_two_builds_starts_nothing_decides_nothing_and_ends_well(
         *ARGS, "--rllm-engine=mock", "--rllm-against=mock@http://old", "--rllm-plan"
     )
     assert result.parseoutcomes()["planned"] == 1
-    result.stdout.fnmatch_lines(["*15..45*", "*2 servers are started*"])
+    result.stdout.fnmatch_lines(["*15..60*", "*2 servers are started*"])
     result.stdout.no_fnmatch_line("*CANNOT TELL*")
     assert contents(project) == before
     assert result.ret == pytest.ExitCode.OK

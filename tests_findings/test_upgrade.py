@@ -37,7 +37,7 @@ from pytest_rllm import (
     upgrade,
 )
 
-MOST = 45
+MOST = 60
 """Run blocks at the last look; prompts are split over so many."""
 
 

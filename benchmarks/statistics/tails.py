@@ -1,7 +1,7 @@
 """Is an engine called safe of which a few blocks are far slower? python benchmarks/statistics/tails.py
 
 Log ratios of run blocks are drawn: the scatter of a machine, and a share of blocks that take several
-times as long. Three rules look at them after 15, 30 and 45 blocks whether nothing is worse by
+times as long. Three rules look at them after 15, 30 and 60 blocks whether nothing is worse by
 more than 5 %: the typical block alone, as it was; with a bound on the share of blocks that are far
 off, as a review proposed; and with the mean and enough blocks, as it is. Half a minute.
 """

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..metrics import Metric
 from ..verdicts.claims import Margin
-from ..verdicts.intervals import CONFIDENCE, POWER
+from ..verdicts.intervals import CONFIDENCE
 from ..verdicts.server_spread import NO_SPREAD, ServerSpread
 
 
@@ -33,6 +33,8 @@ Two degrees of freedom: as sure of it as three pairs of servers would make one."
 FILE = "machine.json"
 FEWEST_SITTINGS = 2
 """Pairs of servers that show a spread at all."""
+SERVER_POWER = 0.95
+"""How often the spread between servers alone may leave room for a verdict."""
 MOST_SERVERS = 1000
 """Pairs of servers that nobody starts."""
 
@@ -70,7 +72,7 @@ class Machine:
     ) -> int | None:
         """How many pairs of fresh servers a claim needs, however many blocks each of them serves.
 
-        The fewest k with ``(t_c + t_power) * sd / sqrt(k) <= margin``, for a power of 80 %. That is
+        The fewest k with ``(t_c + t_power) * sd / sqrt(k) <= margin``, for a power of 95 %. That is
         ``k >= ((z_c + z_power) * sd / margin) ** 2`` where the spread is known well; t has the
         degrees of freedom of what is known and k - 1 more.
 
@@ -89,7 +91,7 @@ class Machine:
             return 1
         k = np.arange(1, MOST_SERVERS + 1)
         df = known.df + k - 1
-        quantiles = stats.t.ppf(0.5 + confidence / 2, df) + stats.t.ppf(POWER, df)
+        quantiles = stats.t.ppf(0.5 + confidence / 2, df) + stats.t.ppf(SERVER_POWER, df)
         enough = quantiles * known.sd <= margin.up() * np.sqrt(k)
         return int(enough.argmax()) + 1 if enough.any() else None
 

@@ -39,7 +39,7 @@ LOOKS = (4, 8, 12, 16)
 """Numbers of blocks at which claims are looked at when a finding does not say. Four are enough for
 answers that differ much; of times, eight can show that a claim holds, and twelve that one of two is
 refuted."""
-UPGRADE_LOOKS = (15, 30, 45)
+UPGRADE_LOOKS = (15, 30, 60)
 """Numbers of blocks at which two builds are looked at."""
 
 
@@ -198,8 +198,8 @@ class FindingCase:
     def _servers_for(
         self, first: Arm, second: Arm, sizes: tuple[int, ...]
     ) -> Callable[[Sequence[Claim]], int]:
-        """How many pairs of servers the claims on two arms need, of which each look has at most
-        one; see ``Machine.servers_needed``."""
+        """How many pairs of servers the claims on two arms need, see ``Machine.servers_needed``; no
+        more than there are blocks for."""
         engines = [self.session.engine_of(arm.engine) for arm in (first, second)]
         keys = {
             key_of(engine, arm.serving, self.pair)
@@ -215,13 +215,13 @@ class FindingCase:
         ]
 
         def needed(claims: Sequence[Claim]) -> int:
-            confidence = confidences(sizes)[-1]
+            confidence, most = confidences(sizes)[-1], -(-sizes[-1] // sizes[0])
             pairs = [
-                machine.servers_needed(claim.metric, claim.margin, confidence) or len(sizes)
+                machine.servers_needed(claim.metric, claim.margin, confidence) or most
                 for machine in machines
                 for claim in claims
             ]
-            return min(len(sizes), max(pairs))
+            return min(most, max(pairs))
 
         return needed
 

@@ -178,7 +178,7 @@ def compare(
         header: what the records say of the test (finding, case, pair).
         key: of the comparison within its test case.
         turns: how many the two runs of a pair take, A B B A; 1: one run follows the other.
-        servers: how many pairs of servers claims need; the looks are spread over them.
+        servers: how many pairs of servers claims need; the blocks are spread over them.
         machine, untold, enough: as of a :class:`Comparison`.
         label: of an arm's engine, for people.
         measured: told after every pair of runs how many seconds it took.

@@ -34,8 +34,8 @@ class Pairs:
         where: folder of the records, relative to the source's.
         header: what the records say of the test (finding, case, pair).
         turns: how many the two runs of a pair take, A B B A; 1: one run follows the other.
-        servers: pairs of servers that the looks are spread over: two servers of one build differ
-            a little for as long as they live.
+        servers: pairs of servers that the pairs of runs are spread over: two servers of one build
+            differ a little for as long as they live.
         measured: told after every pair how many seconds it took.
         reused: told of every pair that an earlier session had measured.
     """
@@ -80,10 +80,10 @@ class Pairs:
         return found["A"], found["B"]
 
     def copy_for(self, i: int) -> int:
-        """Which of the pairs of servers the ``i``-th pair is measured on: each look, or some looks
-        together, has its own."""
-        look = next((at for at, size in enumerate(self.sizes) if i < size), len(self.sizes) - 1)
-        return look * min(self.servers, len(self.sizes)) // len(self.sizes)
+        """Which of the pairs of servers the ``i``-th pair is measured on. As many pairs as the first
+        look has are measured on the first, as many on the next, and then back again: 0 1 1 0."""
+        turn = i // self.sizes[0] % (2 * self.servers)
+        return min(turn, 2 * self.servers - 1 - turn)
 
     def _prepare(self, i: int) -> None:
         """Have the servers up; every other copy is started in turned order."""

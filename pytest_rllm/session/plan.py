@@ -69,8 +69,7 @@ class Planned:
 
     def copies_after(self, blocks: int) -> int:
         """Pairs of servers that so many blocks are measured on, see ``Pairs.copy_for``."""
-        looks = sum(size < blocks for size in self.sizes)
-        return 1 + looks * min(self.copies(self.claims), len(self.sizes)) // len(self.sizes)
+        return min(self.copies(self.claims), -(-blocks // self.sizes[0]))
 
     def replicates(self, claim: Claim, blocks: int) -> float:
         """How many a claim has in so many blocks: questions for answers where both arms are asked

@@ -343,7 +343,8 @@ def _between_servers(known: ServerSpread, effects: Effects, blocks: Blocks) -> S
         return NO_SPREAD  # every block has servers of its own: the scatter of the blocks shows it
     if effects.kind == "location" and servers == len(by_pair):
         known = known.pooled([[effects.values[i] for i in each] for each in by_pair.values()])
-    return known.of_mean(servers)
+    shares = [len(each) / len(blocks) for each in by_pair.values()]
+    return known.of_mean(min(servers, 1 / sum(share**2 for share in shares)))
 
 
 def _same_questions(blocks: Blocks) -> bool:
