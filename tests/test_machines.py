@@ -102,10 +102,10 @@ def test_a_file_from_before_engines_had_their_own_says_where_to_move_it(tmp_path
 @pytest.mark.parametrize(
     ("sd", "sittings", "margin", "pairs"),
     [
-        (0.023, 10_000, 5, 2),  # (2.8 * 0.023 / 0.0488) ** 2 is 1.74
-        (0.023, 10_000, 2, 11),  # and (2.8 * 0.023 / 0.0198) ** 2 is 10.6
-        (0.023, 15, 5, 2),
-        (0.023, 3, 5, 4),  # t of two, three, four and five degrees of freedom
+        (0.023, 10_000, 5, 3),  # (3.6 * 0.023 / 0.0488) ** 2 is 2.9
+        (0.023, 10_000, 2, 18),  # and (3.6 * 0.023 / 0.0198) ** 2 is 17.5
+        (0.023, 15, 5, 4),
+        (0.023, 3, 5, 5),  # t of two, three ... six degrees of freedom
         (0.023, 3, 50, 1),
         (0.023, 15, 0.001, None),
         (0.0, 15, 0.001, 1),
@@ -121,6 +121,6 @@ def test_as_many_servers_as_a_margin_needs(
 def test_more_confidence_needs_more_servers_and_answers_need_one_pair() -> None:
     known = Machine("cpu-x-2c", {"TBT": 0.023}, 15)
     needed = [known.servers_needed(TBT, pct(5), level) for level in (0.8, 0.95, 0.99, 0.999)]
-    assert needed == [2, 2, 4, 6]
+    assert needed == [3, 4, 5, 7]
     assert known.servers_needed(ACCURACY, pp(1)) == 1
-    assert Machine("none").servers_needed(TBT, pct(5)) == 3
+    assert Machine("none").servers_needed(TBT, pct(5)) == 4
