@@ -22,11 +22,14 @@ from ..records.header import Header
 from ..records.run import Run
 from ..reports.row import Row
 from ..telemetry.hardware import hardware_id
+from ..verdicts.claims import Claim
+from ..verdicts.judge import Look
 from ..verdicts.judgement import Judgement
 from . import upgrade
 from .comparison import CannotMeasure, Comparison, compare, header_of, never
 from .pace import manner
 from .plan import Planned
+from .questions import too_few_questions
 from .session import DecisionKnown, Session
 from .sources import Place
 
@@ -160,6 +163,10 @@ class FindingCase:
             whys = (self.session.untold(arm, metric) for arm in (first, second))
             return next((why for why in whys if why), None)
 
+        def too_few(claim: Claim) -> str | None:
+            last_look = Look(sizes, len(sizes) - 1)
+            return too_few_questions(claim, (first, second), last_look.confidence())
+
         comparison = compare(
             self.session.source(self.pair),
             first,
@@ -173,6 +180,7 @@ class FindingCase:
             machine=self.session.machine,
             untold=untold,
             enough=upgrade.refutes if self.session.stops_early else never,
+            too_few=too_few,
             label=self.session.label,
             measured=self._seconds.append,
             reused=self.session.count_kept,

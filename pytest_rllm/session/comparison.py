@@ -47,6 +47,7 @@ class Comparison:
         machine: what is known of an engine on a class of hardware.
         untold: why an arm's engine does not tell what a metric takes; None when both do.
         enough: whether no further look can change anything that matters.
+        too_few: why there are too few questions for a claim to hold; None when there are enough.
         blocks: what was measured so far.
         judgement: what :meth:`shows` found; None before.
         judged: told what was found.
@@ -58,6 +59,7 @@ class Comparison:
     machine: Callable[[str, str], Machine]
     untold: Callable[[Metric], str | None] = lambda _metric: None
     enough: Callable[[Judgement], bool] = never
+    too_few: Callable[[Claim], str | None] = lambda _claim: None
     blocks: list[Pair] = field(default_factory=list)
     judgement: Judgement | None = None
     judged: Callable[[Judgement], None] = lambda _judgement: None
@@ -70,7 +72,8 @@ class Comparison:
         A claim keeps the verdict of the look that decided it.
 
         Raises:
-            CannotMeasure: no claim can be measured on these engines; nothing was started.
+            CannotMeasure: no claim can be measured on these engines, or with so few questions;
+                nothing was started.
         """
         if not claims:
             raise ValueError("shows() needs at least one claim")
@@ -78,7 +81,11 @@ class Comparison:
             raise ValueError(
                 "shows() was called before: all claims on a comparison stand together in one call"
             )
-        left_out = {claim: why for claim in claims if (why := self.untold(claim.metric))}
+        left_out = {
+            claim: why
+            for claim in claims
+            if (why := self.untold(claim.metric) or self.too_few(claim))
+        }
         measured = [claim for claim in claims if claim not in left_out]
         if not measured:
             raise CannotMeasure("; ".join(dict.fromkeys(left_out.values())))
@@ -157,6 +164,7 @@ def compare(
     machine: Callable[[str, str], Machine] = unmeasured,
     untold: Callable[[Metric], str | None] = lambda _metric: None,
     enough: Callable[[Judgement], bool] = never,
+    too_few: Callable[[Claim], str | None] = lambda _claim: None,
     label: Callable[[str], str] = str,
     measured: Callable[[float], None] = lambda _seconds: None,
     reused: Callable[[], None] = lambda: None,
@@ -172,7 +180,7 @@ def compare(
         header: what the records say of the test (finding, case, pair).
         key: of the comparison within its test case.
         restarts: serve every look but the first from fresh servers, started in turned order.
-        machine, untold, enough: as of a :class:`Comparison`.
+        machine, untold, enough, too_few: as of a :class:`Comparison`.
         label: of an arm's engine, for people.
         measured: told after every pair of runs how many seconds it took.
         reused: told of every block that an earlier session had measured.
@@ -219,7 +227,7 @@ def compare(
         measured(time.monotonic() - begun)
         return runs["A"], runs["B"]
 
-    return Comparison(key, pair, sizes, machine, untold, enough)
+    return Comparison(key, pair, sizes, machine, untold, enough, too_few)
 
 
 def header_of(
