@@ -41,6 +41,7 @@ _HOMES = {
         "ACCURACY",
         "DELTAS_PER_S",
         "E2E",
+        "EARLY_AGREEMENT",
         "KV_MEAN",
         "KV_PEAK",
         "KV_SWING",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from .metrics import AGREEMENT as AGREEMENT
     from .metrics import DELTAS_PER_S as DELTAS_PER_S
     from .metrics import E2E as E2E
+    from .metrics import EARLY_AGREEMENT as EARLY_AGREEMENT
     from .metrics import EMPTY as EMPTY
     from .metrics import FAILED as FAILED
     from .metrics import KV_MEAN as KV_MEAN

@@ -18,7 +18,7 @@ from pytest_rllm.engines.base import Capabilities
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed, together
-from pytest_rllm.metrics import E2E
+from pytest_rllm.metrics import ACCURACY, E2E
 from pytest_rllm.models import PAIRS
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session.case import LOOKS, UPGRADE_LOOKS, ClaimsNothing, FindingCase
@@ -229,6 +229,22 @@ KV = replace(VALUE, name="kv", series=("kv_use",))
 BARE = Capabilities(models=frozenset({"reasoning"}), fixed_length=True)
 NO_CACHE = "the engine 'declaring' cannot serve prefix caching"
 NOT_TOLD = "bare does not tell kv_use"
+
+
+def test_a_claim_for_which_there_are_too_few_questions_is_left_out_and_named(
+    case: FindingCase, source: MockSource
+) -> None:
+    source.value = twice
+    right = no_worse(ACCURACY, within=pp(5))
+    comparison = case.compare(arm(), against=arm(serving=CACHING))
+    found = comparison.shows(higher(TIME, by=pct(5)), right)
+    assert [judged.metric for judged in found.verdicts] == ["time"]
+    (said,) = found.not_measured
+    assert said.startswith(f"{right} is not measured: 12 independent questions are too few")
+    assert said.endswith("72 questions would do")
+    with pytest.raises(CannotMeasure, match="12 independent questions are too few"):
+        case.compare(arm(), against=arm(serving=CACHING)).shows(right)
+    assert len(source.prepared) == 1
 
 
 @pytest.fixture

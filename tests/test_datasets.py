@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from pytest_rllm import registry
 from pytest_rllm.datasets import prompts as datasets
 from pytest_rllm.datasets.hub import BOXED
-from pytest_rllm.datasets.prompts import Prompt, choose, dataset, load, revision
+from pytest_rllm.datasets.prompts import Prompt, choose, dataset, interleaved, load, revision
 
 GPQA_ROW = {
     "Question": "Which one? ",
@@ -288,6 +289,15 @@ def test_tiers_are_interleaved_in_equal_shares(
     assert [p.id for p in choose(table, *tiers, n=n)] == ids
 
 
+@pytest.mark.parametrize("tiers", [1, 2, 3, 4, 5])
+def test_equal_shares_take_turns(tiers: int) -> None:
+    """Fingerprints of arms that were stored depend on it."""
+    for n in (*range(tiers, 40), 160, 192, 480, 2880):
+        shares = [numbered(f"{i}", n // tiers + (i < n % tiers)) for i in range(tiers)]
+        turns = [prompt for row in zip_longest(*shares) for prompt in row if prompt is not None]
+        assert interleaved(shares) == turns
+
+
 def test_all_questions_come_once_before_the_next_repeat() -> None:
     once = choose(TIERS, "easy", "hard", n=4)
     thrice = choose(TIERS, "easy", "hard", n=4, repeats=3)
@@ -301,7 +311,7 @@ def test_a_data_set_may_give_all_it_has(
     registered("mine-hard", numbered("hard", 1))
     table = {tier: f"mine-{tier}" for tier in ("easy", "hard")}
     asked = choose(table, "easy", "hard", n=6, repeats=2, at_most=True)
-    once = ["easy-0", "hard-0", "easy-1", "easy-2"]
+    once = ["easy-0", "easy-1", "hard-0", "easy-2"]
     assert [(p.id, p.repeat) for p in asked] == [(i, k) for k in range(2) for i in once]
     assert choose(table, "easy", n=2, at_most=True) == choose(table, "easy", n=2)
     with pytest.raises(ValueError, match="3 questions of 'mine-hard' were asked for, it has 1"):

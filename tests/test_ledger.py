@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from pytest_rllm.baselines.ledger import (
     SESSIONS,
     Entry,
     append,
-    between_sessions,
+    by_session,
     drifted,
     read,
     replace,
@@ -62,9 +62,18 @@ def test_few_sessions_tell_no_spread() -> None:
     values = [10.0, 11.0, 9.0, 12.0, 10.0]
     many = entries(*values, key="many")
     other = entries(*values, key="many", case="other")
-    assert between_sessions(few + many, "f", "tiny") == {"many": statistics.stdev(values)}
-    assert between_sessions(few + many + other, "f", "other").keys() == {"many"}
-    assert between_sessions(many, "g", "tiny") == {}
+    assert by_session(few + many, "f", "tiny", "", "1") == {"many": values}
+    assert by_session(few + many + other, "f", "other", "", "1").keys() == {"many"}
+    assert by_session(many, "g", "tiny", "", "1") == {}
+
+
+def test_sessions_of_another_machine_or_engine_version_are_no_scatter() -> None:
+    before = entries(10.0, 11.0, 9.0, 12.0)
+    accepted = [replaced(entry, engine_version="2", now=entry.now * 2) for entry in before]
+    elsewhere = [replaced(entry, machine="other") for entry in before]
+    entries_of_all = before + elsewhere + accepted
+    assert by_session(entries_of_all, "f", "tiny", "", "2") == {"1/a/tps": [20, 22, 18, 24]}
+    assert by_session(entries_of_all, "f", "tiny", "other", "1") == {"1/a/tps": [10, 11, 9, 12]}
 
 
 def test_what_changes_add_up_to_is_said_of_each_number() -> None:

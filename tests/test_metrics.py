@@ -14,6 +14,7 @@ from pytest_rllm.metrics import (
     AGREEMENT,
     DELTAS_PER_S,
     E2E,
+    EARLY_AGREEMENT,
     EMPTY,
     FAILED,
     KV_MEAN,
@@ -41,6 +42,7 @@ from pytest_rllm.metrics import (
     metric,
 )
 from pytest_rllm.metrics import base as quantities
+from pytest_rllm.metrics.answers import START
 from pytest_rllm.metrics.base import NotTold
 from pytest_rllm.records.deltas import Delta
 from pytest_rllm.records.run import Run
@@ -106,7 +108,7 @@ def test_value(measured: Metric, expected: float) -> None:
 
 def test_every_metric_is_tested_above() -> None:
     mark = next(mark for mark in test_value.pytestmark)  # type: ignore[attr-defined]
-    below = {AGREEMENT.name, TTFT_P90.name, TBT_P99.name}
+    below = {AGREEMENT.name, EARLY_AGREEMENT.name, TTFT_P90.name, TBT_P99.name}
     assert {tested.name for tested, _ in mark.args[1]} | below == METRICS.keys()
 
 
@@ -248,6 +250,14 @@ def test_agreement_covers_the_reasoning_and_ignores_the_division_into_deltas() -
     other = run(sample(deltas=[Delta(1.0, "reasoning", 2, "is 7"), Delta(2.0, "content", 1, "7")]))
     assert AGREEMENT.of_pair(whole, cut) == (1.0, 1.0)
     assert AGREEMENT.of_pair(whole, other) == (0.0, 1.0)
+
+
+def test_early_agreement_ends_after_the_first_characters() -> None:
+    start = "x" * (START - 2)  # beside the two characters of the sample's reasoning
+    late, early = texts(start + "7"), texts(start[1:] + "7")
+    assert EARLY_AGREEMENT.of_pair(texts(start + "8"), late) == (1.0, 1.0)
+    assert AGREEMENT.of_pair(texts(start + "8"), late) == (0.0, 1.0)
+    assert EARLY_AGREEMENT.of_pair(early, late) == (0.0, 1.0)
 
 
 def test_each_repeat_agrees_with_its_own() -> None:

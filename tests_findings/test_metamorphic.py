@@ -3,14 +3,15 @@
 At temperature 0 the same question has one right answer, and an engine that is sound gives it cold
 or from its cache, alone or among others, drafted or not, before and after others hung up. Rounding
 may differ with the size of a batch, so a few texts may: what is claimed is that answers are as
-right as they were (within 3 points) and that 19 of 20 are the same word for word.
+right as they were (within 5 points) and that 19 of 20 begin with the same 500 characters. Later in
+a long answer, rounding alone tells texts apart (``benchmarks/statistics/same_answers.py``).
 """
 
 import pytest
 
-from pytest_rllm import ACCURACY, AGREEMENT, Arm, Sampling, Serving, finding, not_lower, pp
+from pytest_rllm import ACCURACY, EARLY_AGREEMENT, Arm, Sampling, Serving, finding, not_lower, pp
 
-SAME = (not_lower(ACCURACY, by_more_than=pp(3)), not_lower(AGREEMENT, by_more_than=pp(5)))
+SAME = (not_lower(ACCURACY, by_more_than=pp(5)), not_lower(EARLY_AGREEMENT, by_more_than=pp(5)))
 SOUND = "metamorphic check: needs no paper and no baseline"
 
 

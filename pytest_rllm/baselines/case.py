@@ -22,9 +22,6 @@ SCHEMA = 3
 """3 knows whose the levels are: ``machine`` and ``reference_s``; 2 did not."""
 DIGITS = 4
 
-Spreads = Mapping[str, float]
-"""Standard deviation of a level, by the level's key."""
-
 
 @dataclass
 class Case:
@@ -106,12 +103,17 @@ def described(key: str, names: Mapping[str, str]) -> str:
     return f"{key} ({both[0]} vs {both[1]})" if all(both) else key
 
 
+def differ(stored: Case, fresh: Case) -> set[str]:
+    """Keys of what differs of all that must match."""
+    keys = stored.match.keys() | fresh.match.keys()
+    return {key for key in keys if stored.match.get(key) != fresh.match.get(key)}
+
+
 def stale(stored: Case, fresh: Case) -> list[str]:
     """What differs of all that must match, said for a person."""
     return [
         f"{key} is {fresh.match.get(key, 'unknown')}, the baseline's is {stored.match.get(key)}"
-        for key in sorted(stored.match.keys() | fresh.match.keys())
-        if stored.match.get(key) != fresh.match.get(key)
+        for key in sorted(differ(stored, fresh))
     ]
 
 
@@ -149,16 +151,22 @@ def part_of(stored: Case, fresh: Case, judgements: Sequence[Judgement]) -> Case:
     )
 
 
+def stored_effect(claim: Claim, effect: Sequence[float]) -> tuple[float, float, float]:
+    """Estimate, low and high of a stored effect on the claim's scale (log ratio, or difference of
+    shares); a ratio that was rounded to -100 % lies below every margin."""
+    estimate, low, high, _ = effect
+    if claim.margin.scale == "points":
+        return estimate / 100, low / 100, high / 100
+    return _log_ratio(estimate), _log_ratio(low), _log_ratio(high)
+
+
 def stored_verdict(claim: Claim, effect: Sequence[float]) -> Verdict:
     """What a stored effect says of a claim, under the margin of today."""
-    _, low, high, _ = effect
-    if claim.margin.scale == "percent":
-        return claim.verdict(_log_ratio(low), _log_ratio(high))
-    return claim.verdict(low / 100, high / 100)
+    _, low, high = stored_effect(claim, effect)
+    return claim.verdict(low, high)
 
 
 def _log_ratio(percent: float) -> float:
-    """Of a stored bound; one that was rounded to -100 % lies below every margin."""
     return math.log1p(percent / 100) if percent > -100 else -math.inf
 
 

@@ -14,19 +14,23 @@ from ..verdicts.judgement import Judgement
 from ..verdicts.precedence import overall
 from .case import (
     Case,
-    Spreads,
     described,
+    differ,
     missing,
     part_of,
     stale,
     stored_verdict,
     unclaimed,
 )
+from .effects import WORSE, comparable, worse
+from .ledger import Stored
 from .levels import Level, beside, drifts, pace
-from .schema1 import upgrade, upgrade_spreads
+from .schema1 import upgrade, upgrade_sessions
 
 Ending = Literal["pass", "fail", "xfail", "inconclusive", "invalid", "skip"]
 KNOWN = "known deviation"
+HIDING = (KNOWN, "holds", "inconclusive")
+"""Statuses that let a case pass, or be skipped, whatever became of the effect."""
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Outcome:
         ending: what pytest is told.
         statuses: per claim, in the order of the judgements and of their claims, a word: ``holds``,
             ``holds (paper)``, ``changed``, ``refuted``, ``regression``, ``known deviation``,
-            ``inconclusive``, ``invalid``.
+            ``worse``, ``inconclusive``, ``invalid``.
         notes: all else that a reader must know; each makes the case fail.
         levels: stored ones beside the fresh ones.
         stored_on: class of the machine whose baseline was used; empty when there is none.
@@ -57,7 +61,7 @@ def decide(
     judgements: Sequence[Judgement],
     fresh: Case,
     stored: Case | None,
-    sessions: Spreads | None = None,
+    sessions: Stored = MappingProxyType({}),
     *,
     elsewhere: Mapping[str, Case] = MappingProxyType({}),
     partly: bool = False,
@@ -68,22 +72,25 @@ def decide(
         judgements: of the test case's comparisons.
         fresh: what would be stored of them.
         stored: what is stored for this class of machine, in today's schema or an older one.
-        sessions: spread of the levels between sessions, with the keys of ``stored``; see
-            ``levels.beside``.
+        sessions: what several sessions stored, with the keys of ``stored``; see
+            ``ledger.by_session``.
         elsewhere: what other classes of machine stored, by the class. Where nothing is stored for
-            this one, a claim that is known not to hold there is a known deviation here, too; their
-            levels are shown and decide nothing.
+            this one, a claim that is known not to hold there is a known deviation here, too, as far
+            as it is not shown to be worse than there; their levels are shown and decide nothing.
         partly: whether only a part of the case could be measured; it is compared with that part of
             what is stored.
     """
+    judged = list(_judged(judgements))
     if stored is None:
-        statuses = [_status(claim, j, None, elsewhere) for claim, j in _judged(judgements)]
-        outcome = Outcome(_ending(judgements, statuses, []), statuses)
+        found = [_status(claim, j, None, elsewhere) for claim, j in judged]
+        worsened = [_worse_than_all(claim, j, elsewhere, fresh, len(judged)) for claim, j in judged]
+        statuses, notes = _not_hidden(found, worsened)
+        outcome = Outcome(_ending(judgements, statuses, notes), statuses, notes)
         for name, case in list(elsewhere.items())[:1]:
             outcome.stored_on = name
             outcome.levels = beside(case, fresh, judgements, same_class=False)
         return outcome
-    sessions = upgrade_spreads(sessions or {}, judgements)
+    sessions = upgrade_sessions(sessions, judgements)
     stored = upgrade(stored, judgements)
     if partly:
         stored = part_of(stored, fresh, judgements)
@@ -105,7 +112,13 @@ def decide(
             ),
             *(f"drift: {what}" for what in drifts(levels)),
         ]
-    statuses = [_status(claim, j, stored) for claim, j in _judged(judgements)]
+    # What another version made worse is worth knowing before it is accepted.
+    same = differ(stored, fresh) <= {"engine_version"}
+    statuses, more = _not_hidden(
+        [_status(claim, j, stored) for claim, j in judged],
+        [_worse(claim, j, stored, fresh, len(judged)) if same else "" for claim, j in judged],
+    )
+    notes += more
     return Outcome(
         _ending(judgements, statuses, notes),
         statuses,
@@ -114,6 +127,38 @@ def decide(
         stored_on=fresh.match.get("hardware", ""),
         pace=_pace(stored, fresh),
     )
+
+
+def _not_hidden(statuses: Sequence[str], worsened: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Statuses of which none hides that its claim's effect became worse, and the sentences on
+    those that would have."""
+    found = [
+        WORSE if text and status in HIDING else status
+        for status, text in zip(statuses, worsened, strict=True)
+    ]
+    pairs = zip(found, worsened, strict=True)
+    return found, [text for status, text in pairs if status == WORSE]
+
+
+def _worse(claim: Claim, j: Judged, stored: Case, fresh: Case, among: int) -> str:
+    """How much worse an effect is than that of a stored case; empty where it is not, or where the
+    two cannot be compared."""
+    effect = stored.effects.get(j.effect_key)
+    if effect is None or not comparable(claim, j, stored, fresh):
+        return ""
+    return worse(claim, j, effect, among)
+
+
+def _worse_than_all(
+    claim: Claim, j: Judged, elsewhere: Mapping[str, Case], fresh: Case, among: int
+) -> str:
+    """How much worse a deviation is than it is known to be anywhere; empty where one case knows it
+    as it is, or none does."""
+    knowing = [case for case in elsewhere.values() if j.key in case.deviations]
+    if j.verdict != "refuted" or not knowing:
+        return ""
+    texts = [_worse(claim, j, case, fresh, among) for case in knowing]
+    return texts[0] if all(texts) else ""
 
 
 def _pace(stored: Case, fresh: Case) -> float | None:

@@ -8,7 +8,6 @@ tells how far a level moves from one session to the next, which no session can t
 from __future__ import annotations
 
 import json
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,8 @@ from ..records.files import write_whole
 FILE = "ledger.jsonl"
 SESSIONS = 4
 """Stored sessions from which the spread between sessions is taken; fewer tell little."""
+Stored = Mapping[str, Sequence[float]]
+"""What several sessions stored of a number, by the number's key."""
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,17 @@ def read(folder: Path) -> list[Entry]:
     return found
 
 
-def between_sessions(
-    entries: Sequence[Entry], finding: str, case: str, machine: str = ""
-) -> Mapping[str, float]:
-    """Per key the standard deviation of what sessions on one machine stored, where SESSIONS of
-    them did."""
+def by_session(
+    entries: Sequence[Entry], finding: str, case: str, machine: str, engine_version: str
+) -> Stored:
+    """Per key what the sessions on one machine stored with one version of the engine, where
+    SESSIONS of them did: what another version changed is no scatter."""
+    wanted = finding, case, machine, engine_version
     values: defaultdict[str, list[float]] = defaultdict(list)
     for entry in entries:
-        if (entry.finding, entry.case, entry.machine) == (finding, case, machine):
+        if (entry.finding, entry.case, entry.machine, entry.engine_version) == wanted:
             values[entry.key].append(entry.now)
-    return {
-        key: statistics.stdev(numbers)
-        for key, numbers in values.items()
-        if len(numbers) >= SESSIONS
-    }
+    return {key: numbers for key, numbers in values.items() if len(numbers) >= SESSIONS}
 
 
 def drifted(entries: Sequence[Entry]) -> list[str]:

@@ -14,8 +14,8 @@ from typing import TypeVar
 from ..verdicts.claims import Claim
 from ..verdicts.judge import Judged
 from ..verdicts.judgement import Judgement
-from .case import SCHEMA, Case, Spreads, labels, stored_verdict
-from .ledger import Entry
+from .case import SCHEMA, Case, labels, stored_verdict
+from .ledger import Entry, Stored
 
 SCHEMA_1 = 1
 Value = TypeVar("Value")
@@ -82,9 +82,9 @@ def upgrade(case: Case, judgements: Sequence[Judgement]) -> Case:
     )
 
 
-def upgrade_spreads(spreads: Spreads, judgements: Sequence[Judgement]) -> Spreads:
-    """Spreads by the levels' keys of today; those that have one already keep it."""
-    return _renamed(spreads, Spelling.of(judgements).levels)
+def upgrade_sessions(sessions: Stored, judgements: Sequence[Judgement]) -> Stored:
+    """Sessions by the levels' keys of today; those that have one already keep it."""
+    return _renamed(sessions, Spelling.of(judgements).levels)
 
 
 def upgrade_entries(entries: Iterable[Entry], judgements: Sequence[Judgement]) -> list[Entry]:

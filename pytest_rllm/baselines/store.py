@@ -17,7 +17,6 @@ from . import ledger, machines
 from .case import (
     SCHEMA,
     Case,
-    Spreads,
     fresh_case,
     missing,
     stale,
@@ -32,7 +31,6 @@ __all__ = [
     "BaselineError",
     "Baselines",
     "Case",
-    "Spreads",
     "dump",
     "fresh_case",
     "missing",
@@ -42,6 +40,8 @@ __all__ = [
 ]
 
 WORDS = ("create", "fix", "trim", "update")
+UNKNOWN = "unknown"
+"""Engine version in the ledger of a case that does not say which it had."""
 
 
 @dataclass
@@ -144,14 +144,17 @@ class Baselines:
 
     def sessions(
         self, hardware: str, engine: str, finding: str, case_id: str, machine: str = ""
-    ) -> Spreads:
-        """Spread between the sessions of a machine that stored a case, where there were enough;
-        with the keys of the case as it is stored."""
+    ) -> ledger.Stored:
+        """What the sessions of a machine stored of a case with the engine version that is stored
+        now, where there were enough; with the keys of the case as it is stored."""
         folder = self.path(hardware, engine, finding).parent
         stored = self.cases(hardware, engine, finding).get(case_id)
-        if stored is not None and stored.schema == SCHEMA_1:
+        if stored is None:
+            return {}
+        if stored.schema == SCHEMA_1:
             folder = folder.parent
-        return ledger.between_sessions(self._ledger(folder), finding, case_id, machine)
+        version = stored.match.get("engine_version", UNKNOWN)
+        return ledger.by_session(self._ledger(folder), finding, case_id, machine, version)
 
     def drifted(self) -> list[str]:
         """What accepted changes add up to, for the folders of the files that were written."""
@@ -261,7 +264,7 @@ def _accepted(finding: str, case: str, before: Case | None, after: Case) -> list
         for key, value in sorted(getattr(after, part).items()):
             if old.get(key) != value:
                 was = old[key][0] if key in old else None
-                version = after.match.get("engine_version", "unknown")
+                version = after.match.get("engine_version", UNKNOWN)
                 found.append(
                     ledger.Entry(finding, case, key, was, value[0], version, after.machine)
                 )

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -139,7 +138,9 @@ def choose(
 ) -> Prompts:
     """Choose the first ``n`` questions of several tiers, interleaved, each ``repeats`` times.
 
-    All questions come once before the next repeat begins.
+    The questions of every tier are spread evenly over all of them, however many it has, so that
+    any run of neighbours holds its part of each. All questions come once before the next repeat
+    begins.
 
     Args:
         tiers: data sets by tier, registered names or files.
@@ -175,11 +176,24 @@ def choose(
         shares.append((prompts, share))
         more.append(len(prompts) // share)
     times = max(1, min(times, *more))
-    chosen = [prompts[: times * share] for prompts, share in shares]
-    mixed = [prompt for row in zip_longest(*chosen) for prompt in row if prompt is not None]
+    mixed = interleaved([prompts[: times * share] for prompts, share in shares])
     found = Prompts(replace(prompt, repeat=k) for k in range(repeats) for prompt in mixed)
     found.times = times
     return found
+
+
+def interleaved(tiers: Sequence[Sequence[Prompt]]) -> list[Prompt]:
+    """The prompts of several tiers in one list, each tier spread evenly over it.
+
+    The k-th of a tier's n prompts stands where (k + 1/2) / n of the list are behind it. Tiers of
+    equal size take turns.
+    """
+    placed = [
+        ((2 * k + 1) / (2 * len(tier)), i, prompt)
+        for i, tier in enumerate(tiers)
+        for k, prompt in enumerate(tier)
+    ]
+    return [prompt for _, _, prompt in sorted(placed, key=lambda one: one[:2])]
 
 
 def revision(prompts: Sequence[Prompt]) -> str:

@@ -3,6 +3,7 @@
 from .answers import (
     ACCURACY,
     AGREEMENT,
+    EARLY_AGREEMENT,
     EMPTY,
     FAILED,
     OUTPUT_TOKENS,
@@ -43,6 +44,7 @@ __all__ = [
     "AGREEMENT",
     "DELTAS_PER_S",
     "E2E",
+    "EARLY_AGREEMENT",
     "EMPTY",
     "FAILED",
     "KV_MEAN",

@@ -9,6 +9,10 @@ from ..datasets.grading import Grade, grade
 from ..records.run import Run, Sample
 from .base import MetricUnavailable, finished, known, metric, per_question
 
+START = 500
+"""Characters of an answer's start, some 125 tokens: answers of right engines seldom part there, and
+those of a broken one do."""
+
 
 @metric("accuracy", "share", better="higher", per="question")
 def ACCURACY(run: Run) -> dict[str, float]:
@@ -61,16 +65,19 @@ def AGREEMENT(first: Run, second: Run) -> dict[str, float]:
 
     It is only meaningful at temperature 0. The effect is the difference to full agreement.
     """
-    texts = [
-        {(s.prompt.id, s.prompt.repeat): s.deltas.text() for s in finished(run)}
-        for run in (first, second)
-    ]
-    if texts[0].keys() != texts[1].keys():
-        raise MetricUnavailable("agreement: the arms did not answer the same questions")
-    same: defaultdict[str, list[float]] = defaultdict(list)
-    for key, text in texts[0].items():
-        same[key[0]].append(float(text == texts[1][key]))
-    return {question: statistics.fmean(values) for question, values in same.items()}
+    return _same(first, second, None)
+
+
+@metric("early agreement", "share", better="higher", per="pair")
+def EARLY_AGREEMENT(first: Run, second: Run) -> dict[str, float]:
+    """Share of a question's answers whose first START characters equal the other arm's, with
+    reasoning.
+
+    Like agreement it is only meaningful at temperature 0, but it does not fall with the length of
+    the answers: two right engines part by rounding at some rate per token, and a longer answer
+    gives them more tokens to part at.
+    """
+    return _same(first, second, START)
 
 
 @metric("output tokens", "token", better="neither", per="question")
@@ -83,6 +90,20 @@ def OUTPUT_TOKENS(run: Run) -> dict[str, float]:
 def REASONING_TOKENS(run: Run) -> dict[str, float]:
     """Number of tokens before the first visible one."""
     return per_question(run, lambda s: known(s.reasoning_tokens, "tokens per delta"))
+
+
+def _same(first: Run, second: Run, until: int | None) -> dict[str, float]:
+    """Per question the share of answers that equal the other arm's until that character."""
+    texts = [
+        {(s.prompt.id, s.prompt.repeat): s.deltas.text()[:until] for s in finished(run)}
+        for run in (first, second)
+    ]
+    if texts[0].keys() != texts[1].keys():
+        raise MetricUnavailable("agreement: the arms did not answer the same questions")
+    same: defaultdict[str, list[float]] = defaultdict(list)
+    for key, text in texts[0].items():
+        same[key[0]].append(float(text == texts[1][key]))
+    return {question: statistics.fmean(values) for question, values in same.items()}
 
 
 def _graded(run: Run, *grades: Grade) -> dict[str, float]:

@@ -53,6 +53,7 @@ class Metric:
         whole: for a metric of one tier, the name of the metric of all requests, see :meth:`on`.
         series: the engine's telemetry that the metric needs, in our names (``kv_use`` ...).
         counts_failed: whether failed requests count, too.
+        tier: of the only requests that count; empty for all.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Metric:
     whole: str | None = None
     series: tuple[str, ...] = ()
     counts_failed: bool = False
+    tier: str = ""
 
     @property
     def evidence(self) -> Evidence:
@@ -158,7 +160,7 @@ class Metric:
         def of(*runs: Run) -> dict[str, float] | float:
             return self.value(*(_part(run, tier, name) for run in runs))
 
-        return replace(self, name=name, of=of, whole=self.whole or self.name)
+        return replace(self, name=name, of=of, whole=self.whole or self.name, tier=tier)
 
     def __str__(self) -> str:
         return self.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..baselines.effects import WORSE
 from ..verdicts.judge import Judged
 from .session_report import SessionReport
 
@@ -53,7 +54,7 @@ def next_step(report: SessionReport) -> str:
 def _after_failures(report: SessionReport) -> str:
     failed = [row for row in report.rows if row.outcome == "fail"]
     verdicts = {status for row in failed for status in row.statuses}
-    if verdicts & {"refuted", "regression"}:
+    if verdicts & {"refuted", "regression", WORSE}:
         return (
             f"{_count(len(failed), 'case')} failed: find out what changed in the engine, the "
             "models or the machine; what is right as it is, --rllm-baseline=create,fix stores as "

@@ -32,6 +32,7 @@ from .comparison import CannotMeasure, Comparison, compare, never, one
 from .pace import manner
 from .pairs import header_of
 from .plan import Planned
+from .questions import too_few_questions
 from .session import DecisionKnown, Session
 from .sources import Place
 
@@ -167,6 +168,9 @@ class FindingCase:
             whys = (self.session.untold(arm, metric) for arm in (first, second))
             return next((why for why in whys if why), None)
 
+        def too_few(claim: Claim) -> str | None:
+            return too_few_questions(claim, (first, second), confidences(sizes)[-1])
+
         comparison = compare(
             self.session.source(self.pair),
             first,
@@ -181,6 +185,7 @@ class FindingCase:
             machine=self.session.machine,
             untold=untold,
             enough=upgrade.refutes if self.session.stops_early else never,
+            too_few=too_few,
             label=self.session.label,
             measured=self._seconds.append,
             reused=self.session.count_kept,

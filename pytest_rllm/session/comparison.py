@@ -47,6 +47,7 @@ class Comparison:
         machine: what is known of an engine on a class of hardware.
         untold: why an arm's engine does not tell what a metric takes; None when both do.
         enough: whether no further look can change anything that matters.
+        too_few: why there are too few questions for a claim to hold; None when there are enough.
         blocks: what was measured so far.
         judgement: what :meth:`shows` found; None before.
         judged: told what was found.
@@ -59,6 +60,7 @@ class Comparison:
     machine: Callable[[str, str], Machine]
     untold: Callable[[Metric], str | None] = lambda _metric: None
     enough: Callable[[Judgement], bool] = never
+    too_few: Callable[[Claim], str | None] = lambda _claim: None
     blocks: list[Pair] = field(default_factory=list)
     judgement: Judgement | None = None
     judged: Callable[[Judgement], None] = ignore
@@ -72,7 +74,8 @@ class Comparison:
         A claim keeps the verdict of the look that decided it.
 
         Raises:
-            CannotMeasure: no claim can be measured on these engines; nothing was started.
+            CannotMeasure: no claim can be measured on these engines, or with so few questions;
+                nothing was started.
         """
         if not claims:
             raise ValueError("shows() needs at least one claim")
@@ -80,7 +83,11 @@ class Comparison:
             raise ValueError(
                 "shows() was called before: all claims on a comparison stand together in one call"
             )
-        left_out = {claim: why for claim in claims if (why := self.untold(claim.metric))}
+        left_out = {
+            claim: why
+            for claim in claims
+            if (why := self.untold(claim.metric) or self.too_few(claim))
+        }
         measured = [claim for claim in claims if claim not in left_out]
         if not measured:
             raise CannotMeasure("; ".join(dict.fromkeys(left_out.values())))
@@ -163,6 +170,7 @@ def compare(
     machine: Callable[[str, str], Machine] = unmeasured,
     untold: Callable[[Metric], str | None] = lambda _metric: None,
     enough: Callable[[Judgement], bool] = never,
+    too_few: Callable[[Claim], str | None] = lambda _claim: None,
     label: Callable[[str], str] = str,
     measured: Callable[[float], None] = ignore,
     reused: Callable[[], None] = ignore,
@@ -179,7 +187,7 @@ def compare(
         key: of the comparison within its test case.
         turns: how many the two runs of a pair take, A B B A; 1: one run follows the other.
         servers: how many pairs of servers claims need; the blocks are spread over them.
-        machine, untold, enough: as of a :class:`Comparison`.
+        machine, untold, enough, too_few: as of a :class:`Comparison`.
         label: of an arm's engine, for people.
         measured: told after every pair of runs how many seconds it took.
         reused: told of every block that an earlier session had measured.
@@ -209,4 +217,4 @@ def compare(
     def claimed(claims: Sequence[Claim]) -> None:
         pairs.servers = servers(claims)
 
-    return Comparison(key, pairs, sizes, machine, untold, enough, claimed=claimed)
+    return Comparison(key, pairs, sizes, machine, untold, enough, too_few, claimed=claimed)

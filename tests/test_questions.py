@@ -1,0 +1,81 @@
+"""What a data set of few questions does to a comparison."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.statistics.few_questions import LOOKS, SIZES, arm, asked, by_block, holds, seen_at
+from pytest_rllm import (
+    ACCURACY,
+    FAILED,
+    OUTPUT_TOKENS,
+    TBT,
+    higher,
+    no_worse,
+    not_lower,
+    pct,
+    pp,
+    unchanged,
+)
+from pytest_rllm.datasets.prompts import Prompt, Prompts
+from pytest_rllm.session.questions import too_few_questions
+from pytest_rllm.verdicts.claims import Claim
+from pytest_rllm.verdicts.judge import Look
+
+LAST = Look(LOOKS, len(LOOKS) - 1).confidence()
+
+
+def test_every_look_sees_each_tier_in_proportion() -> None:
+    """Before, all 30 hard questions were spent in the first blocks: 10 % of the first look's."""
+    blocks = by_block(arm(asked(SIZES)))
+    whole = seen_at(blocks, LOOKS[-1])
+    for tier in SIZES:
+        in_all = whole[tier] / whole.total()
+        for look in LOOKS:
+            seen = seen_at(blocks, look)
+            assert seen[tier] / seen.total() == pytest.approx(in_all, abs=0.002)
+        assert max(b[tier] for b in blocks) - min(b[tier] for b in blocks) <= 2
+
+
+def questions(n: int, *, tier: str = "hard", per_template: int = 1) -> Prompts:
+    return Prompts(
+        Prompt(f"{tier}{i}", "?", "7", tier, "math", f"{tier}{i // per_template}") for i in range(n)
+    )
+
+
+def why(claim: Claim, prompts: Prompts, other: Prompts | None = None) -> str | None:
+    return too_few_questions(claim, (arm(prompts), arm(other or prompts)), LAST)
+
+
+def test_the_number_that_would_do_is_the_one_from_which_the_claim_holds() -> None:
+    of_tier = no_worse(ACCURACY.on("hard"), within=pp(5))
+    assert why(of_tier, questions(30)) == (
+        "30 independent questions of tier hard are too few for it to hold: if no answer changes, "
+        "13.1 pp may still change unseen; 83 questions would do"
+    )
+    assert (holds(82, 0.0, 1), holds(83, 0.0, 1)) == (0.0, 1.0)
+    assert why(of_tier, questions(82)) is not None
+    assert why(of_tier, questions(83)) is None
+    assert why(of_tier, Prompts([*questions(30), *questions(500, tier="easy")])) is not None
+    assert why(of_tier, questions(100, per_template=2)) is not None
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        no_worse(ACCURACY, within=pp(12)),  # 13.1 points would be too few, 33 questions do
+        higher(ACCURACY, by=pp(5)),  # it holds when something changes
+        no_worse(TBT, within=pct(5)),  # of times, blocks are the replicates
+        unchanged(OUTPUT_TOKENS, within=pct(5)),  # a ratio
+        not_lower(ACCURACY, by_more_than=pp(0)),  # it holds when answers become better
+        no_worse(FAILED.on("easy"), within=pp(1)),  # none is asked: the judge says so
+    ],
+    ids=str,
+)
+def test_claims_that_need_no_certain_number_are_measured(claim: Claim) -> None:
+    assert why(claim, questions(34)) is None
+
+
+def test_arms_that_were_asked_different_questions_are_judged_by_blocks() -> None:
+    claim = no_worse(ACCURACY, within=pp(5))
+    assert why(claim, questions(30), questions(31)) is None
