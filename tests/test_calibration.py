@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from pytest_rllm.baselines.machines import Machine
+from benchmarks.calibration import judge
+from pytest_rllm.baselines.machines import machine
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "calibration"
 
 
 @pytest.fixture(scope="module")
-def judging() -> ModuleType:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import judge
-    finally:
-        sys.path.pop(0)
-    return judge
+def pool() -> judge.Pool:
+    return judge.Pool(FOLDER / "pool.jsonl")
 
 
-def stored_machine() -> Machine:
-    path = ROOT / "baselines" / "cpu-amd-avx512bf16-2c" / "vllm" / "machine.json"
-    content = json.loads(path.read_text())
-    return Machine("pool", content["server_spread"], content["sittings"])
+def test_the_stored_spread_between_servers_is_that_of_the_pool(pool: judge.Pool) -> None:
+    stored = machine(ROOT / "baselines", "cpu-amd-avx2-2c", "vllm")
+    found = judge.machine_of(pool, pool.sittings)
+    assert (dict(stored.server_spread), stored.sittings) == (found.server_spread, found.sittings)
 
 
-def test_the_spread_between_servers_is_that_of_the_pool(judging: ModuleType) -> None:
-    pool, known = judging.Pool(FOLDER / "pool.jsonl"), stored_machine()
-    assert known.sittings == len(pool.sittings("speed", "A"))
-    for load, names in judging.TIMED.items():
-        for name in names:
-            spread = judging.server_spread(pool.ratios(load, "A", name))
-            assert spread == pytest.approx(known.server_spread[name], abs=5e-5)
-
-
-def test_fresh_comparisons_end_as_the_page_says(judging: ModuleType) -> None:
-    page = (FOLDER / "README.md").read_text()
-    pool = judging.Pool(FOLDER / "pool.jsonl")
-    rows = list(judging.fresh_rows(pool, stored_machine()))
-    assert len(rows) == 10
+def test_the_page_says_what_every_sitting_says_by_itself(pool: judge.Pool) -> None:
+    page = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
+    rows = [*judge.scatter_rows(pool), *judge.alone_rows(pool)]
+    assert len(rows) == 8
     for row in rows:
-        cells = " | ".join(row)
-        assert f"| {cells} |" in " ".join(page.split()), cells
+        assert f"| {' | '.join(row)} |" in page, row
 
 
-def test_no_sitting_of_equal_servers_is_called_not_safe_and_no_slow_one_safe(
-    judging: ModuleType,
+@pytest.mark.parametrize("load", judge.MARGINS)
+@pytest.mark.parametrize(("factor", "never"), [(1.0, "not safe"), (1.1, "safe"), (1.2, "safe")])
+def test_no_comparison_that_is_drawn_says_the_opposite_of_the_truth(
+    pool: judge.Pool, load: str, factor: float, never: str
 ) -> None:
-    pool = judging.Pool(FOLDER / "pool.jsonl")
-    for _load, truth, _n, safe, not_safe, _unknown in judging.fresh_rows(pool, stored_machine()):
-        if truth == "A/A":
-            assert not_safe == "0"
-        if truth in ("+10 %", "+20 %"):
-            assert safe == "0"
+    words = [found.word for found in judge.Draws(pool, load, draws=12).compared(factor)]
+    assert never not in words
+    assert len(words) == 12
+
+
+def test_every_line_of_the_pool_is_a_block_of_two_runs_in_turns(pool: judge.Pool) -> None:
+    lines = [json.loads(line) for line in pool.path.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 24 * len(pool.sittings)
+    for line in lines:
+        assert len(line["A"]["turns"]) == len(line["B"]["turns"]) >= 4

@@ -18,7 +18,7 @@ def test_adaptive_runtime(compare, dataset, workload, model, harder, easier):
     """
 
     def arm(role: str, tier: str) -> Arm:
-        asked = dataset(tier, n=192, at_most=True)
+        asked = dataset(tier, n=384, at_most=True)
         return Arm(Serving(model=role), asked, workload.closed(12), Sampling(model.generous))
 
     compare(arm("reasoning", harder), against=arm("reasoning", easier)).shows(

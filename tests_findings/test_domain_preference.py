@@ -21,4 +21,4 @@ def test_domain_preference(compare, dataset, workload):
         )
 
     asked("easy", "medium", "hard", n=192).shows(higher(ACCURACY, by=pp(20)))
-    asked("knowledge", n=192).shows(unchanged(ACCURACY, within=pp(10)))
+    asked("knowledge", n=288).shows(unchanged(ACCURACY, within=pp(10)))

@@ -34,7 +34,7 @@ def test_spec_decode(compare, dataset, workload, model, drafter, temperature):
     answers do not pass there: the greedy cases tell the drafter from the sampler. Compare
     vllm-project/vllm#42638.
 
-    Known deviation of the tiny pair on a CPU, n-grams, greedy: TBT moves by -7 to +6 % only (five
+    Known deviation of the tiny pair on a CPU, n-grams, greedy: TBT moves by -7 to +10 % only (six
     sessions). A step that verifies four tokens takes about 1.6 times as long as one that makes one
     (deltas per second), and yields 1.6 to 1.7 tokens.
     """

@@ -96,6 +96,7 @@ def machine_of(pool: Pool, sittings: Sequence[int]) -> Machine:
         for load in MARGINS
         for name in pool.measured(load)
     }
+    spreads["deltas/s"] = spreads["TPS"]  # every delta of these loads carries one token
     return Machine("pool", spreads, len(sittings))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pytest_rllm.baselines.machines import Machine, machine
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
-POOL = BENCHMARKS / "calibration" / "pool.jsonl"
+POOL = BENCHMARKS / "calibration" / "whole_runs.jsonl"
 POOL_MACHINE = machine(BENCHMARKS.parent / "baselines", "cpu-amd-avx512bf16-2c", "vllm")
 LOADS = {"TBT": "speed", "TTFT": "first"}
 """Which load of the pool each of its metrics is read from."""

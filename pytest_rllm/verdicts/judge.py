@@ -264,7 +264,8 @@ def _judged(
             verdict, why, decisive = "inconclusive", ONLY_WITHOUT_VOID, whole or effect
     further = None
     if verdict == "holds":
-        lacks = lacking(claim, ready.effects, look.confidence())
+        imported = blocks[0][0].header.imported is not None
+        lacks = lacking(claim, ready.effects, look.confidence(), imported=imported)
         if lacks is not None:
             verdict, why, further = "inconclusive", lacks.why, lacks.further
     elif verdict == "inconclusive":

@@ -11,6 +11,8 @@ block must pass two more tests.
   Of n blocks without one, a share of ``1 - 0.01 ** (1 / n)`` may be so, with 99 % confidence. It
   is tolerated as long as blocks twice as slow would cost no more than the margin, or 15 % of the
   blocks where the margin is smaller than that: 29 blocks are needed, and 12 for a margin of 25 %.
+  Runs of other tools are exempt: a run is as long there as many of our blocks, and few of them are
+  made.
 
 Of 10 % of blocks twice as slow (a mean of +10 %), and of 20 % five times as slow, that passes as
 few as a bound on the share of far blocks does, which needs 36 blocks of an engine without any
@@ -50,13 +52,16 @@ class Lacking:
     further: int | None
 
 
-def lacking(claim: Claim, effects: Effects, confidence: float) -> Lacking | None:
+def lacking(
+    claim: Claim, effects: Effects, confidence: float, *, imported: bool = False
+) -> Lacking | None:
     """What a claim about runs lacks, which holds of the typical block; None where it holds.
 
     Args:
         claim: which holds by ``effects.interval(confidence)``.
         effects: one per block, of kind ``location``.
         confidence: two-sided.
+        imported: whether the blocks are runs of another tool.
     """
     if effects.kind != "location":
         return None
@@ -65,7 +70,7 @@ def lacking(claim: Claim, effects: Effects, confidence: float) -> Lacking | None
         margin = claim.nearest(mean.estimate)
         return Lacking(_uneven(effects.values), mean.further(margin))
     n, needed = len(effects.values), blocks_needed(claim)
-    if n < needed:
+    if n < needed and not imported:
         why = (
             f"{n} blocks cannot show that no more than {_tolerated(claim):.0%} of them are far "
             f"worse, {needed} can"
