@@ -572,6 +572,14 @@ def test_what_decides_one_of_several_is_more_than_what_decides_it_alone() -> Non
     assert found.further > 1
 
 
+def test_what_is_detectable_of_one_of_several_claims_is_what_refutes_one_of_several() -> None:
+    column = [((7 * i) % 20 - 6.3) / 100 for i in range(20)]
+    alone, together = family(column)[0], family(*[column] * 6)[0]
+    assert alone.detectable == stats.location(column).detectable
+    assert together.detectable == stats.location(column, 1 - 0.05 / 6).detectable
+    assert together.detectable > 1.2 * alone.detectable  # type: ignore[operator]
+
+
 def test_an_invalid_claim_leaves_the_others_to_be_judged() -> None:
     claims = [lower(numbered(1)[0], by=pp(0)), lower(KV_PEAK, by=pp(5))]
     found = judge_family(claims, blocks_of([[-c for c in CALM]]), ARMS)

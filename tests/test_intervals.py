@@ -421,6 +421,8 @@ def test_more_effects_do_not_shrink_what_they_share() -> None:
         assert bar((few.n + further // 12) // 6).low < margin
     for margin in (0.5 - 0.999 * shared, 0.5 + 0.999 * shared):
         assert bar(10_000).low < margin < bar(10_000).high
+        assert few.further(margin) is None
+    for margin in (0.5 - 1.3 * shared, 0.5 + 1.3 * shared):  # told from it, but not in 80 of 100
         assert few.unresolvable(margin)
         assert few.further(margin) is None
 

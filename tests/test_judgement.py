@@ -224,7 +224,21 @@ def test_a_look_keeps_the_verdict_of_the_look_before() -> None:
     assert judge_blocks(*spoilt, look=Look((12, 24), 1)).verdict == "invalid"
     kept = judge_blocks(*spoilt, look=Look((12, 24), 1), before=first)
     assert kept.verdict == "holds"
-    assert [reason.text for reason in kept.reasons], "what disturbed the second look is told"
+    assert {reason.claims for reason in kept.reasons} == {()}, "it is told, and undoes nothing"
+
+
+def test_what_the_engine_broke_after_a_verdict_is_still_told() -> None:
+    """The page of the first arm's engine lacks a series from the second look on."""
+    kv = [0.1, 0.2, 0.1]
+    calm = [(arm("A", series={"kv_use": kv}), arm("B", series={"kv_use": kv}))] * 30
+    gone = [(arm("A", series={}), arm("B", series={"kv_use": kv}))] * 12
+    less = no_worse(KV_PEAK, within=pp(20))
+    first = judge_blocks([less], calm, look=Look((30, 42), 0))
+    assert first.verdict == "holds"
+    found = judge_blocks([less], calm + gone, look=Look((30, 42), 1), before=first)
+    (reason,) = found.broken
+    assert (found.verdict, reason.claims) == ("holds", ())
+    assert "'kv_use' was not recorded" in reason.text
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,8 @@ def _explained(judgement: Judgement) -> Iterator[str]:
     for reason in judgement.reasons:
         lost = [names[slug] for slug in reason.claims if slug in names]
         whole = len(lost) == len(names)
-        yield reason.text + ("" if whole else f" (invalid for it: {'; '.join(lost)})")
+        costs = f"invalid for it: {'; '.join(lost)}" if lost else "found after the verdicts"
+        yield reason.text + ("" if whole else f" ({costs})")
     for judged in judgement.verdicts:
         if judged.why and judged.verdict != "invalid":
             yield f"{judged.claim}: {judged.why}"

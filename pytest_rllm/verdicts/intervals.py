@@ -87,12 +87,12 @@ class Interval:
 
     def unresolvable(self, margin: float) -> bool:
         """True if more replicates cannot separate the estimate from ``margin``, because the error
-        that all of them share alone covers it."""
-        return 0 < abs(self.estimate - margin) <= self.fixed
+        that all of them share alone covers it too often."""
+        return self.fixed > 0 and 0 < abs(self.estimate - margin) <= self._power * self.fixed
 
     def further(self, margin: float) -> int | None:
-        """How many more effects like these would put the interval clear of ``margin``, four times out
-        of five if the estimate is true.
+        """How many more effects like these would put the interval clear of ``margin`` four times
+        out of five, if the estimate is true.
 
         None when no number can be told: no spread is known, the estimate lies on the margin, or
         what the effects share hides it.

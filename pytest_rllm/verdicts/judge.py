@@ -37,10 +37,11 @@ class Judged:
 
     ``estimate``, ``low`` and ``high`` are log ratios when ``scale`` is ``percent`` and differences
     when it is ``points``; ``confidence`` is that of ``low`` to ``high``, higher where data are
-    looked at more than once; ``detectable`` is the minimum detectable effect beyond the margin,
-    on the same scale; ``levels`` are the arms' mean values in the metric's unit; ``further`` more
-    replicates would decide, in ``further_s`` seconds; ``no_difference`` is the p value of "the
-    arms' answers do not differ at all" (McNemar, or sign flips), where that is a question.
+    looked at more than once; ``detectable`` is how far beyond the margin, on the same scale, a true
+    effect must lie for the claim to be refuted four times out of five, were it the first of its
+    family; ``levels`` are the arms' mean values in the metric's unit; ``further`` more replicates
+    would decide as often, in ``further_s`` seconds; ``no_difference`` is the p value of "the arms'
+    answers do not differ at all" (McNemar, or sign flips), where that is a question.
     """
 
     claim: str
@@ -181,8 +182,9 @@ def judge_family(
         else:
             prepared.append(whole)
     refuted, holm = _refuted(claims, prepared, look)
+    strictest = look.confidence((1 - CONFIDENCE) / len(claims))
     return [
-        _judged(claim, ready, arms, look, None if i in refuted else holm)
+        _judged(claim, ready, arms, look, strictest, None if i in refuted else holm)
         for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))
     ]
 
@@ -238,9 +240,11 @@ def _judged(
     ready: _Prepared,
     arms: tuple[str, str],
     look: Look,
+    strictest: float,
     holm: float | None,
 ) -> Judged:
-    """``holm`` is the confidence at which the claim is not refuted; None when it is."""
+    """``strictest`` is the confidence that refutes any one of the claims; ``holm`` that at which
+    this claim is not refuted, None when it is."""
     metric, blocks = claim.metric, ready.blocks
     about: dict[str, Any] = {
         "claim": str(claim),
@@ -285,7 +289,7 @@ def _judged(
         confidence=effect.confidence,
         n=effect.n,
         replicate=ready.replicate,
-        detectable=effect.detectable,
+        detectable=ready.effects.interval(strictest).detectable,
         further=further,
         further_s=further and round(further * each_s, 1),
         no_difference=(

@@ -153,16 +153,15 @@ def judge_blocks(
     invalid = {
         claim.slug: [r.text for r in checked.reasons if claim.slug in r.claims] for claim in claims
     }
-    family = judge_family(claims, blocks, arms, invalid, look, spread, checked.void)
-    if before is not None:
-        family = settled(before.verdicts, family)
+    fresh = judge_family(claims, blocks, arms, invalid, look, spread, checked.void)
+    family = fresh if before is None else settled(before.verdicts, fresh)
     verdicts = tuple(replace(judged, comparison=comparison) for judged in family)
     measured = tuple(_blocks(claims, blocks, checked.void))
     return Judgement(
         comparison=comparison,
         arms=arms,
         verdicts=verdicts,
-        reasons=(*checked.reasons, *_unavailable(claims, verdicts, blocks, invalid)),
+        reasons=_for(verdicts, *checked.reasons, *_unavailable(claims, fresh, blocks, invalid)),
         spreads=_spreads(claims, verdicts, measured),
         blocks=measured,
         remarks=(
@@ -185,6 +184,15 @@ def settled(before: Sequence[Judged], now: Sequence[Judged]) -> list[Judged]:
         old if old.verdict in ("holds", "refuted") else new
         for old, new in zip(before, now, strict=True)
     ]
+
+
+def _for(verdicts: Sequence[Judged], *reasons: Reason) -> tuple[Reason, ...]:
+    """The reasons, each with the claims that are invalid for it: none that was decided before."""
+    spoilt = {judged.slug for judged in verdicts if judged.verdict == "invalid"}
+    return tuple(
+        replace(reason, claims=tuple(slug for slug in reason.claims if slug in spoilt))
+        for reason in reasons
+    )
 
 
 def _unavailable(

@@ -20,7 +20,7 @@ class Reason:
 
     Attributes:
         text: for a person.
-        claims: slugs of the claims that it makes invalid.
+        claims: slugs of the claims that it makes invalid; none when all were decided before.
         side: the arm whose runs lack the evidence; None when both do, or none alone.
         by_engine: whether the engine caused it: requests that fail, reasoning that vanished, a
             metric that is gone. None: more requests would tell.

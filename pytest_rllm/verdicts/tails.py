@@ -22,7 +22,6 @@ few as a bound on the share of far blocks does, which needs 36 blocks of an engi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .claims import Claim
@@ -35,6 +34,11 @@ TWICE = math.log(2)
 ERROR = 0.01
 """How often so many far slower blocks are not seen."""
 MOST_BLOCKS = 1000
+FAR = 0.25
+"""A block lies far from the typical one if its ratio does by this share, or its difference by this
+much of 1, and by more than three standard deviations of the others."""
+TO_SIGMA = 1.4826
+"""The standard deviation of normal values is their median absolute deviation times this."""
 NO_HARM = ("not_lower", "not_higher", "unchanged")
 """Verbs that claim that nothing is worse."""
 
@@ -67,8 +71,9 @@ def lacking(
         return None
     mean = _mean(effects, confidence)
     if mean is not None and claim.of(mean) != "holds":
-        margin = claim.nearest(mean.estimate)
-        return Lacking(_uneven(effects.values), mean.further(margin))
+        further = mean.further(claim.nearest(mean.estimate))
+        why = _uneven(claim, effects, mean, confidence)
+        return Lacking(why, further if _holds_at(claim, mean.estimate) else None)
     n, needed = len(effects.values), blocks_needed(claim)
     if n < needed and not imported:
         why = (
@@ -99,12 +104,37 @@ def _mean(effects: Effects, confidence: float) -> Interval | None:
     return None if found.why else found
 
 
-def _uneven(values: Sequence[float]) -> str:
-    """That the mean differs from what is typical, and by which blocks."""
+def _uneven(claim: Claim, effects: Effects, mean: Interval, confidence: float) -> str:
+    """How many blocks lie far off on the side to which they move the mean, and what that costs."""
     import numpy as np
+    from scipy import stats
 
-    x = np.asarray(values)
-    off = np.abs(x - np.median(x))
-    far = int((off > max(math.log(1.25), 3 * 1.4826 * float(np.median(off)))).sum())
-    blocks = f"{far} of {x.size} blocks are far off" if far else f"{x.size} blocks are too uneven"
-    return f"it holds of the typical block, not of the mean over all: {blocks}"
+    typical = effects.interval(confidence).estimate
+    above = mean.estimate > typical
+    off = (1 if above else -1) * (np.asarray(effects.values) - typical)
+    deviation = TO_SIGMA * float(np.median(np.abs(off - np.median(off))))
+    least = math.log1p(FAR) if claim.margin.scale == "percent" else FAR
+    n, far = off.size, int((off > max(least, 3 * deviation)).sum())
+    blocks = f"its {n} blocks are uneven"
+    if far:
+        # The upper bound of Clopper and Pearson, Biometrika 1934.
+        most = float(stats.beta.ppf((1 + confidence) / 2, far + 1, n - far))
+        where, lie = "above" if above else "below", "lies" if far == 1 else "lie"
+        blocks = f"{far} of {n} blocks {lie} far {where} it, and {most:.0%} of all may"
+    told = (
+        f"it holds for the typical block, but {blocks}: the mean is {_told(claim, mean.estimate)}"
+    )
+    if _holds_at(claim, mean.estimate):
+        low, high = (_told(claim, bound) for bound in (mean.low, mean.high))
+        return f"{told}, {low} to {high}; more blocks would tell whether it holds for that, too"
+    return f"{told}; find out what was different in these blocks"
+
+
+def _holds_at(claim: Claim, effect: float) -> bool:
+    return claim.verdict(effect, effect) == "holds"
+
+
+def _told(claim: Claim, effect: float) -> str:
+    if claim.margin.scale == "percent":
+        return f"{100 * math.expm1(effect):+.1f} %"
+    return f"{100 * effect:+.1f} pp"
