@@ -24,6 +24,7 @@ from pytest_rllm.verdicts.claims import Claim
 from pytest_rllm.verdicts.intervals import Effects
 from pytest_rllm.verdicts.judge import Judged
 from pytest_rllm.verdicts.judgement import Judgement
+from pytest_rllm.verdicts.server_spread import ServerSpread
 
 BLOCKS, QUESTIONS = 24, 240
 SCATTER = 0.095
@@ -49,7 +50,7 @@ class Truth:
 
 def _times(rng: np.random.Generator, effect: float) -> Effects:
     values = rng.normal(effect + rng.normal(0, SERVERS), SCATTER, BLOCKS)
-    return Effects(list(values), "location", spread=SERVERS)
+    return Effects(list(values), "location", spread=ServerSpread(SERVERS))
 
 
 def _answers(rng: np.random.Generator, lost: float) -> Effects:
