@@ -144,7 +144,7 @@ def test_a_case_stops_at_the_look_at_which_a_claim_is_refuted(
     result.stdout.fnmatch_lines(
         [
             "*E2E may rise by 5 % * 8 blocks * regression",
-            "*accuracy may fall by 5 pp * inconclusive",
+            "*accuracy may fall by 10 pp * inconclusive",
         ]
     )
 
