@@ -73,7 +73,10 @@ def test_a_finding_that_does_not_say_has_blocks_enough_to_refute_one_of_two_clai
     source.value = twice
     comparison = case.compare(arm(), against=arm(serving=CACHING))
     found = comparison.shows(higher(TIME, by=pct(5)), lower(SHARE, by=pp(5)))
-    assert [(j.verdict, j.n) for j in found.verdicts] == [("refuted", LOOKS[1]), ("holds", LOOKS[1])]
+    assert [(j.verdict, j.n) for j in found.verdicts] == [
+        ("refuted", LOOKS[1]),
+        ("holds", LOOKS[1]),
+    ]
     row = case.conclude()
     assert (row.outcome, row.statuses) == ("fail", ("refuted", "holds (paper)"))
     assert row.judgements[0].remarks == ()
@@ -189,7 +192,9 @@ def test_speed_at_a_fixed_length_is_compared_in_turns(
     source.value = twice
     asked = {"prompts": prompts(128), "workload": closed(2)}
     for sampling in (Sampling(8, fixed_length=True), Sampling(8)):
-        arms = (arm(serving=serving, sampling=sampling, **asked) for serving in (CACHING, Serving()))
+        arms = (
+            arm(serving=serving, sampling=sampling, **asked) for serving in (CACHING, Serving())
+        )
         case.compare(next(arms), against=next(arms)).shows(lower(TIME, by=pct(10)))
     assert source.turns == [4] * LOOKS[1], "8 requests of a block, 2 at a time; free answers: none"
 

@@ -95,9 +95,7 @@ class MockPool:
             raise EngineError(f"{self.fails} ended: out of memory")
         return [self._server(*one, copy) for one in wanted]
 
-    def _server(
-        self, engine: Endpoint, serving: Serving, pair: ModelPair, copy: int
-    ) -> MockServer:
+    def _server(self, engine: Endpoint, serving: Serving, pair: ModelPair, copy: int) -> MockServer:
         for server in self.servers:
             if (server.engine, server.serving, server.copy) == (engine, serving, copy):
                 return server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pytest_rllm.records.writer import RunWriter
 
 FAST = AnswerScript(first_s=0.01, gap_s=0.002)
 FIXED = Sampling(32, fixed_length=True)
+TWO = closed(2)
 
 
 def driven(
@@ -31,7 +33,7 @@ def driven(
     urls: tuple[str, str],
     turns: int,
     names: list[str] = NAMES,
-    workload: Workload = closed(2),
+    workload: Workload = TWO,
     scrape: bool = False,
     **more: Any,
 ) -> tuple[list[Run], list[Path]]:
@@ -55,7 +57,9 @@ def urls() -> Any:
 def turns_in_order(runs: list[Run]) -> list[tuple[float, float, str]]:
     closings = [run.closing for run in runs]
     assert all(closings)
-    return sorted((*turn, side) for side, c in zip("AB", closings, strict=True) for turn in c["turns"])
+    return sorted(
+        (*turn, side) for side, c in zip("AB", closings, strict=True) for turn in c["turns"]
+    )
 
 
 @pytest.mark.parametrize("turns", [1, 2, 4, 5])
@@ -65,7 +69,7 @@ def test_one_side_waits_while_the_other_takes_its_turn(
     runs, paths = driven(tmp_path, urls, turns)
     found = turns_in_order(runs)
     assert "".join(side for _, _, side in found) == ("ABBA" * 3)[: 2 * turns]
-    assert all(before[1] <= after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(found))
     for side, made, path in zip("AB", runs, paths, strict=True):
         mine = [turn for turn in found if turn[2] == side]
         spans = sorted((s.intended_s, s.ended_s) for s in made.samples)
@@ -175,9 +179,7 @@ def test_a_turn_is_a_wave_of_requests(
 
 
 def test_the_arm_with_more_in_flight_says_how_large_a_turn_is() -> None:
-    few, many = (
-        arm(prompts=prompts(64), workload=closed(n), sampling=FIXED) for n in (4, 16)
-    )
+    few, many = (arm(prompts=prompts(64), workload=closed(n), sampling=FIXED) for n in (4, 16))
     assert turns_of(few, many, 1) == turns_of(many, few, 1) == 4
 
 

@@ -83,7 +83,7 @@ class Pool:
 
 
 def spread_of(ratios: Sequence[np.ndarray]) -> float:
-    """Standard deviation between servers: of the sittings' means, less what their blocks explain."""
+    """Standard deviation between servers: of sittings' means, less what their blocks explain."""
     within = statistics.fmean(r.var(ddof=1) / r.size for r in ratios)
     between = statistics.variance(float(r.mean()) for r in ratios)
     return math.sqrt(max(0.0, between - within))
@@ -231,7 +231,9 @@ def scatter_rows(pool: Pool) -> Iterator[tuple[str, ...]]:
             ratios = [pool.ratios(load, sitting, name) for sitting in pool.sittings]
             blocks = math.sqrt(statistics.fmean(r.var(ddof=1) for r in ratios))
             means = statistics.stdev(float(r.mean()) for r in ratios)
-            low, high = (means * math.sqrt((n - 1) / stats.chi2.ppf(p, n - 1)) for p in (0.975, 0.025))
+            low, high = (
+                means * math.sqrt((n - 1) / stats.chi2.ppf(p, n - 1)) for p in (0.975, 0.025)
+            )
             yield (
                 load,
                 name,

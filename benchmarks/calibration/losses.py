@@ -1,4 +1,6 @@
-"""How often each rule lets a known loss of accuracy pass: python benchmarks/calibration/losses.py ANSWERS
+"""How often each rule lets a known loss of accuracy pass.
+
+    python benchmarks/calibration/losses.py ANSWERS
 
 Right answers of one run of recorded answers are made wrong at a known rate, and several rules judge
 the loss. Prints the last table of README.md in this folder. Needs no engine; half a minute.

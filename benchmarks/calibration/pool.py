@@ -1,9 +1,9 @@
-"""Measure a pool of run blocks with a known truth: python benchmarks/calibration/pool.py POOL.jsonl
+"""Measure a pool of run blocks with a known truth: python benchmarks/calibration/pool.py POOL
 
-Each sitting starts two fresh servers of one build, A and B, and asks both the same, in turns: an A/A
-comparison. Whatever it shows is luck. A line of the pool is one block: a pair of runs. The loads are
-those of tests_findings/test_upgrade.py; change them together. Under two minutes a sitting; measure
-them over several hours, with nothing else on the machine.
+Each sitting starts two fresh servers of one build, A and B, and asks both the same, in turns: an
+A/A comparison. Whatever it shows is luck. A line of the pool is one block: a pair of runs. The
+loads are those of tests_findings/test_upgrade.py; change them together. Two minutes a sitting;
+measure them over several hours, with nothing else on the machine.
 """
 
 from __future__ import annotations

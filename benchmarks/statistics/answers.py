@@ -73,8 +73,8 @@ def few_clusters(clusters: int, draws: int, seed: int = 0) -> dict[str, float]:
 
 
 def unchanged_clusters() -> tuple[float, float]:
-    """Largest share of answers that may change unseen, of 132 questions in 30 clusters of which none
-    changed: as if all were independent, and as it is."""
+    """Largest share of answers that may change unseen, of 132 questions in 30 clusters of which
+    none changed: as if all were independent, and as it is."""
     error = 0.025
     names = [i % 30 for i in range(132)]
     return unseen(error, 132), Effects([0.0] * 132, "share", names).interval().high
@@ -92,7 +92,9 @@ def main() -> None:
     ]
     print(tabulate(rows, ("", "clusters - 1, as it was", "CR2"), "github", floatfmt=".1%"), "\n")
     was, now = unchanged_clusters()
-    print(f"132 unchanged questions in 30 clusters: up to {was:.1%} unseen as it was, {now:.1%} now")
+    print(
+        f"132 unchanged questions in 30 clusters: up to {was:.1%} unseen as it was, {now:.1%} now"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Are whole comparisons right? python benchmarks/statistics/sessions.py
 
-Storms: preemptions that come in few blocks, and then in all of their requests. Cases: several claims
-that lie exactly on their margins. Further: whether as many more blocks as are named decide.
-Disturbed: a claim that is refuted at the first look, before something disturbs the second. Blocks are
-judged by ``judge_blocks`` itself. A minute.
+Storms: preemptions that come in few blocks, and then in all of their requests. Cases: several
+claims that lie exactly on their margins. Further: whether as many more blocks as are named decide.
+Disturbed: a claim that is refuted at the first look, before something disturbs the second. Blocks
+are judged by ``judge_family`` itself. A minute.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def storms(share: float, blocks: int, draws: int, *, bursty: bool, seed: int = 0
 
 
 def on_their_margins(draws: int, seed: int = 0) -> tuple[float, float]:
-    """Shares of cases, and of gates of six such cases, that say "not safe" when all four independent
-    claims of each case lie exactly on their margins."""
+    """Shares of cases, and of gates of six such cases, that say "not safe" when all four
+    independent claims of each case lie exactly on their margins."""
     rng = np.random.default_rng(seed)
     claims = [no_worse(numbered(i), within=pct(5)) for i in range(CLAIMS)]
     refuted = []

@@ -1,9 +1,11 @@
-"""Is an engine called safe of which a few blocks are far slower? python benchmarks/statistics/tails.py
+"""Is an engine called safe of which a few blocks are far slower?
 
-Log ratios of run blocks are drawn: the scatter of a machine, and a share of blocks that take several
-times as long. Three rules look at them after 15, 30 and 60 blocks whether nothing is worse by
-more than 5 %: the typical block alone, as it was; with a bound on the share of blocks that are far
-off, as a review proposed; and with the mean and enough blocks, as it is. Half a minute.
+    python benchmarks/statistics/tails.py
+
+Log ratios of run blocks are drawn: the scatter of a machine, and a share of blocks that take
+several times as long. Three rules look at them after 15, 30 and 60 blocks whether nothing is worse
+by more than 5 %: the typical block alone, as it was; with a bound on the share of blocks that are
+far off, as a review proposed; and with the mean and enough blocks, as it is. Half a minute.
 """
 
 from __future__ import annotations
@@ -76,8 +78,7 @@ def shares(scatter: float, share: float, times: float, draws: int = DRAWS) -> di
     rng = np.random.default_rng(0)
     comparisons = [drawn(rng, scatter, share, times) for _ in range(draws)]
     return {
-        rule.__name__: sum(safe(rule, x) is not None for x in comparisons) / draws
-        for rule in RULES
+        rule.__name__: sum(safe(rule, x) is not None for x in comparisons) / draws for rule in RULES
     }
 
 
@@ -87,8 +88,17 @@ def main() -> None:
         for truth, share, times in TRUTHS:
             found = shares(scatter, share, times)
             mean = share * (times - 1)
-            rows.append((f"{scatter:.1%}", truth, f"{mean:+.0%}", *(f"{v:.1%}" for v in found.values())))
-    header = ("scatter", "truth", "mean", "typical block", "share of far ones", "mean, enough blocks")
+            rows.append(
+                (f"{scatter:.1%}", truth, f"{mean:+.0%}", *(f"{v:.1%}" for v in found.values()))
+            )
+    header = (
+        "scatter",
+        "truth",
+        "mean",
+        "typical block",
+        "share of far ones",
+        "mean, enough blocks",
+    )
     print(tabulate(rows, header, "github"))
 
 

@@ -2,8 +2,9 @@
 
 Starts two servers of one build and asks them in turns, A B B A, one small batch of requests a turn.
 A line of the output is one turn: what was asked, when it began, how long it took, and what the
-client saw. Nothing differs between the servers but their luck, so whatever their comparison shows is
-noise; ``analyse.py`` says how much of it is left for each length and pace of turns. About 15 minutes.
+client saw. Nothing differs between the servers but their luck, so whatever their comparison shows
+is noise; ``analyse.py`` says how much of it is left for each length and pace of turns. About 15
+minutes.
 """
 
 from __future__ import annotations
@@ -103,13 +104,19 @@ def series(
     begun, i = time.monotonic(), 0
     while time.monotonic() - begun < seconds or i % 4:
         arm = "ABBA"[i % 4]
-        asked = [prompts[(i // 2 * batch.requests + k) % len(prompts)] for k in range(batch.requests)]
+        asked = [
+            prompts[(i // 2 * batch.requests + k) % len(prompts)] for k in range(batch.requests)
+        ]
         line: dict[str, Any] = {"batch": str(batch), "turn": i, "arm": arm}
         if batch.reference:
             line["reference_s"] = reference.seconds()
         before, at = stolen_s(), time.monotonic()
         line |= turn(servers[arm], batch, asked, folder)
-        line |= {"at_s": at - begun, "took_s": time.monotonic() - at, "stolen_s": stolen_s() - before}
+        line |= {
+            "at_s": at - begun,
+            "took_s": time.monotonic() - at,
+            "stolen_s": stolen_s() - before,
+        }
         yield {k: round(v, 7) if isinstance(v, float) else v for k, v in line.items()}
         i += 1
 

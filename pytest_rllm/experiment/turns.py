@@ -16,8 +16,8 @@ def turns_of(first: Arm, second: Arm, blocks: int) -> int:
 
     The speed of a shared machine wanders over seconds. Two runs of some seconds, one after the
     other, meet different moods of it; turns of half a second meet the same
-    (``benchmarks/turns/README.md``). Each turn is one wave of a closed loop: as many requests as are
-    in flight. That is the same load only where all answers are equally long. An open loop, a
+    (``benchmarks/turns/README.md``). Each turn is one wave of a closed loop: as many requests as
+    are in flight. That is the same load only where all answers are equally long. An open loop, a
     batch that ends with its longest answer, and the swing of a KV cache need a steady state, and
     keep whole runs.
 

@@ -276,9 +276,7 @@ class _Turns:
         numbers = range(turn * n // turns, (turn + 1) * n // turns)
         cpu = time.process_time()
         with self.pages.reading():
-            self.taken.append(
-                await self.client.turn(numbers, self.session.workload.in_flight or 1)
-            )
+            self.taken.append(await self.client.turn(numbers, self.session.workload.in_flight or 1))
         self.cpu_s += time.process_time() - cpu
 
     async def close(self) -> dict[str, Any]:

@@ -70,9 +70,7 @@ def KV_SWING(run: Run) -> float:
     return float((np.maximum.accumulate(use) - use).max())
 
 
-@metric(
-    "preemptions", "share", better="lower", paced=True, bursty=True, series=("preemptions",)
-)
+@metric("preemptions", "share", better="lower", paced=True, bursty=True, series=("preemptions",))
 def PREEMPTIONS(run: Run) -> float:
     """Preemptions per request: how often the engine dropped a running request's KV cache."""
     finished(run)

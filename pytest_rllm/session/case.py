@@ -13,8 +13,8 @@ from ..baselines.case import Case as StoredCase
 from ..baselines.case import fresh_case
 from ..baselines.compare import Outcome, decide, decide_upgrade
 from ..datasets.prompts import Prompt
-from ..experiment.arm import Arm
 from ..engines.pool import key_of
+from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..experiment.turns import turns_of
 from ..experiment.workloads import Sampling, Workload
@@ -215,9 +215,7 @@ class FindingCase:
         if len(keys) == 1 or any(engine.url is not None for engine in engines):
             return one
         machines = [
-            self.session.machine(
-                hardware_id(self.session.gpu, on_cpu=engine.on_cpu), engine.name
-            )
+            self.session.machine(hardware_id(self.session.gpu, on_cpu=engine.on_cpu), engine.name)
             for engine in engines
         ]
 

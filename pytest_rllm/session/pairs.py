@@ -80,8 +80,8 @@ class Pairs:
         return found["A"], found["B"]
 
     def copy_for(self, i: int) -> int:
-        """Which of the pairs of servers the ``i``-th pair is measured on. As many pairs as the first
-        look has are measured on the first, as many on the next, and then back again: 0 1 1 0."""
+        """Which of the pairs of servers the ``i``-th pair is measured on: as many pairs as the
+        first look has on the first one, as many on the next, and then back again, 0 1 1 0."""
         turn = i // self.sizes[0] % (2 * self.servers)
         return min(turn, 2 * self.servers - 1 - turn)
 
