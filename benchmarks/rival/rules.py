@@ -16,10 +16,12 @@ from scipy import stats
 
 from pytest_rllm import no_worse, pct
 from pytest_rllm.metrics import Metric
-from pytest_rllm.records.header import Header
+from pytest_rllm.records.header import Header, Imported
 from pytest_rllm.records.run import Run
 from pytest_rllm.verdicts.judge import Judged, judge_family
 
+FOREIGN = Imported("another tool", "runs", "a run", {}, 0.0, None, ("time", "TBT", "TTFT"))
+"""Whole runs, as they are imported: fewer are made than blocks of our own."""
 MARGIN = pct(5)
 ERROR = 0.025
 """Share of each of the two wrong answers on the margin that a calibrated rule may give."""
@@ -100,7 +102,7 @@ def judged(draw: np.ndarray, noise: Noise) -> Judged:
 
 
 def _run(side: str, server: int, value: float) -> Run:
-    header = Header(engine=side, server=server, notes={"value": float(value)})
+    header = Header(engine=side, server=server, notes={"value": float(value)}, imported=FOREIGN)
     return Run(header, closing={"wall_s": 1.0})
 
 
