@@ -86,7 +86,7 @@ def test_a_row_tells_what_a_reader_should_know(case: FindingCase, source: MockSo
     row = case.conclude()
     void, spread = row.judgements[0].remarks
     assert void == "block 8 is void: its anchor probe took 9000 ms, 100 ms is usual"
-    assert "was not measured for mock on cpu-synthetic-2c: 2% is assumed" in spread
+    assert "was not measured for time of mock on cpu-synthetic-2c: 2% is assumed" in spread
     assert row.explanations()[-2:] == [void, spread]
 
 
