@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from doubles.mock_session import DeclaringEngine, mock_engines
 from doubles.mock_source import RecordingMockSource
-from doubles.synthetic import MATCH
 
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.experiment.arm import Arm
@@ -98,9 +97,6 @@ def speeds(new: float) -> Callable[[int, str], Any]:
 @pytest.fixture
 def source(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> GateSource:
     monkeypatch.delenv("CI", raising=False)
-    machine = pytester.path / "baselines" / MATCH["hardware"] / MATCH["engine"] / "machine.json"
-    machine.parent.mkdir(parents=True)
-    machine.write_text(json.dumps({"server_spread": {"E2E": 0.002}, "sittings": 9}))
     source = GateSource(speeds(1.2), folder=pytester.path / "records")
     mock_engines(
         monkeypatch, source, {text: DeclaringEngine(label) for text, label in SAID.items()}
