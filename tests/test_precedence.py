@@ -91,5 +91,5 @@ def test_findings_the_gate_and_imports_agree_on_every_pair_of_verdicts(
         run(sample(f"q{i}"), arm=side, imported=replace(kept, not_kept=unkept))
         for i, side in enumerate("AB")
     ]
-    monkeypatch.setattr(against, "judge_family", lambda *_: found)
+    monkeypatch.setattr(against, "judge_family", lambda *_, **__: found)
     assert against.judge(runs[:1], runs[1:], 5).outcome == outcome

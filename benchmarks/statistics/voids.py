@@ -2,8 +2,7 @@
 
 The new engine takes a known factor longer in a share of its blocks. The anchor probe, which it
 answers, sees most of these stalls; the reference load, which is no engine, sees none of them. The
-blocks
-are judged by ``judge_blocks`` itself. Prints a Markdown table.
+blocks are judged by ``judge_blocks`` itself. Prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def mock_engines(
         return engines[text or self.engine_text]
 
     def machine(self: Session, hardware: str, _engine: str) -> Machine:
-        return Machine(hardware, {"time": 0.0}, 8)
+        return Machine(hardware, {"time": 0.0, "E2E": 0.002}, 9)
 
     monkeypatch.setattr(Session, "source", lambda self, pair: source)
     monkeypatch.setattr(Session, "engine_of", engine_of)

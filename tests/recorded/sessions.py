@@ -66,11 +66,11 @@ def answer_in(output: str) -> str:
     """
     lines = output.splitlines(keepends=True)
     starts = [i for i, line in enumerate(lines) if line.strip("=\n") == " findings "]
-    ends = [i for i, line in enumerate(lines) if line.startswith("records: ")]
+    ends = [i for i, line in enumerate(lines) if line.startswith("records: ") and starts < [i]]
     if len(starts) != 1 or len(ends) != 1:
         raise SessionError(
-            "an answer stands between the line '= findings =' and the line 'records: ...', and "
-            f"this output has {len(starts)} and {len(ends)} of them:\n{output[-3000:]}"
+            "an answer stands between the line '= findings =' and the line 'records: ...' after "
+            f"it, and this output has {len(starts)} and {len(ends)} of them:\n{output[-3000:]}"
         )
     return "".join(lines[starts[0] + 1 : ends[0]])
 
