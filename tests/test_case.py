@@ -246,7 +246,7 @@ def test_a_claim_for_which_there_are_too_few_questions_is_left_out_and_named(
     assert [judged.metric for judged in found.verdicts] == ["time"]
     (said,) = found.not_measured
     assert said.startswith(f"{right} is not measured: 12 independent questions are too few")
-    assert said.endswith("72 questions would do")
+    assert said.endswith("80 questions would do")
     with pytest.raises(CannotMeasure, match="12 independent questions are too few"):
         case.compare(arm(), against=arm(serving=CACHING)).shows(right)
     assert len(source.prepared) == 1

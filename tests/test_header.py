@@ -39,6 +39,7 @@ FULL = Header(
     case="kv-quant-tiny",
     pair="tiny",
     blocks=6,
+    turns=4,
     fingerprint="878bba8589f6",
     serving=Serving("plain", "awq", "fp8", True, "ngram", 5, 2, ("--max-num-seqs", "8")),
     workload="16 in flight",

@@ -100,7 +100,8 @@ def test_its_rule_answers_what_the_package_answered(
 def test_a_slowdown_moves_our_interval_and_changes_nothing_else(
     compare: ModuleType, runs: int
 ) -> None:
-    """Our function judges every slowdown anew and gives the words that the benchmark works out."""
+    """Our function judges every slowdown anew and gives the words that the benchmark works out; of
+    some that are safe by the typical run it says that the mean is not."""
     judged: Callable[..., Any] = sys.modules["rules"].judged
     words = set()
     for noise in (*compare.kinds(), compare.Noise("pausing", compare.pausing)):
@@ -110,7 +111,8 @@ def test_a_slowdown_moves_our_interval_and_changes_nothing_else(
             slow = np.array([1 + slowdown, 1.0])[:, None]
             verdicts = [judged(draw * slow, noise).verdict for draw in draws]
             words |= set(verdicts)
-            assert [v == "holds" for v in verdicts] == list(found.safe(slowdown))
+            held = [v == "holds" for v in verdicts]
+            assert all(safe >= holds for safe, holds in zip(found.safe(slowdown), held, strict=True))
             assert [v == "refuted" for v in verdicts] == list(found.not_safe(slowdown))
     assert words == {"holds", "refuted", "inconclusive"}
 

@@ -28,7 +28,7 @@ from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session import comparison
+from pytest_rllm.session import pairs
 from pytest_rllm.session.sources import EngineDied, Live, Place
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.verdicts.void_blocks import busiest
@@ -296,7 +296,7 @@ def measured(live: Live, arm: Arm, name: str) -> Run:
 
 
 def header_of(arm: Arm, name: str) -> Header:
-    return comparison.header_of(arm, Header(), name=name, side=None, blocks=1)
+    return pairs.header_of(arm, Header(), name=name, side=None, blocks=1)
 
 
 @pytest.mark.engine
