@@ -236,20 +236,29 @@ NO_CACHE = "the engine 'declaring' cannot serve prefix caching"
 NOT_TOLD = "bare does not tell kv_use"
 
 
-def test_a_claim_for_which_there_are_too_few_questions_is_left_out_and_named(
-    case: FindingCase, source: MockSource
+def test_a_claim_on_two_builds_for_which_there_are_too_few_questions_is_left_out_and_named(
+    gate: FindingCase, source: MockSource
 ) -> None:
     source.value = twice
     right = no_worse(ACCURACY, within=pp(5))
-    comparison = case.compare(arm(), against=arm(serving=CACHING))
+    asked = {"prompts": prompts(12), "workload": together(), "blocks": (8, 12)}
+    comparison = gate.compare_builds(CACHING, **asked)  # type: ignore[arg-type]
     found = comparison.shows(higher(TIME, by=pct(5)), right)
     assert [judged.metric for judged in found.verdicts] == ["time"]
     (said,) = found.not_measured
     assert said.startswith(f"{right} is not measured: 12 independent questions are too few")
     assert said.endswith("80 questions would do")
     with pytest.raises(CannotMeasure, match="12 independent questions are too few"):
-        case.compare(arm(), against=arm(serving=CACHING)).shows(right)
+        gate.compare_builds(CACHING, **asked).shows(right)  # type: ignore[arg-type]
     assert len(source.prepared) == 1
+
+
+def test_two_servings_may_differ_enough_for_few_questions(
+    case: FindingCase, source: MockSource
+) -> None:
+    comparison = case.compare(arm(), against=arm(serving=CACHING), blocks=(8, 12))
+    found = comparison.shows(not_lower(ACCURACY, by_more_than=pp(1)))
+    assert [judged.metric for judged in found.verdicts] == ["accuracy"]
 
 
 @pytest.fixture
