@@ -112,7 +112,8 @@ def test_a_slowdown_moves_our_interval_and_changes_nothing_else(
             verdicts = [judged(draw * slow, noise).verdict for draw in draws]
             words |= set(verdicts)
             held = [v == "holds" for v in verdicts]
-            assert all(safe >= holds for safe, holds in zip(found.safe(slowdown), held, strict=True))
+            safe = found.safe(slowdown)
+            assert all(one >= other for one, other in zip(safe, held, strict=True))
             assert [v == "refuted" for v in verdicts] == list(found.not_safe(slowdown))
     assert words == {"holds", "refuted", "inconclusive"}
 
