@@ -55,10 +55,10 @@ class Pairs:
 
     def __call__(self, i: int) -> Pair | None:
         """The ``i``-th pair; None where records end before it."""
-        kept = [self.source.kept(*self._run(i, side)) for side in self.arms]
-        if all(run is not None for run in kept):
+        first, second = (self.source.kept(*self._run(i, side)) for side in self.arms)
+        if first is not None and second is not None:
             self.reused()
-            return kept[0], kept[1]  # type: ignore[return-value]
+            return first, second
         if i >= self.sizes[0] and not all(self.source.has(self._path(i, side)) for side in "AB"):
             return None
         self._prepare(i)

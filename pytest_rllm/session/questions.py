@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from ..experiment.arm import Arm
 from ..verdicts.claims import Claim
-
-NO_CHANGE = ("not_lower", "not_higher", "unchanged")
-"""Verbs of claims that hold when nothing changes."""
+from ..verdicts.intervals import unseen
+from ..verdicts.tails import NO_HARM
 
 
 def too_few_questions(claim: Claim, arms: Sequence[Arm], confidence: float) -> str | None:
@@ -25,7 +24,7 @@ def too_few_questions(claim: Claim, arms: Sequence[Arm], confidence: float) -> s
         confidence: two-sided, of the interval at the last look.
     """
     margin, metric = claim.margin, claim.metric
-    if metric.per == "run" or claim.verb not in NO_CHANGE or margin.scale != "points":
+    if metric.per == "run" or claim.verb not in NO_HARM or margin.scale != "points":
         return None
     if not 0 < margin.size < 100:
         return None
@@ -36,12 +35,12 @@ def too_few_questions(claim: Claim, arms: Sequence[Arm], confidence: float) -> s
     if first != second or n == 0:
         return None  # judged by blocks, or not at all
     error = (1 - confidence) / 2
-    unseen = 1 - error ** (1 / n)
-    if unseen < margin.size / 100:
+    may_change = unseen(error, n)
+    if may_change < margin.size / 100:
         return None
     needed = math.floor(math.log(error) / math.log1p(-margin.size / 100)) + 1
     of_tier = f" of tier {metric.tier}" if metric.tier else ""
     return (
         f"{n} independent questions{of_tier} are too few for it to hold: if no answer changes, "
-        f"{100 * unseen:.1f} pp may still change unseen; {needed} questions would do"
+        f"{100 * may_change:.1f} pp may still change unseen; {needed} questions would do"
     )
