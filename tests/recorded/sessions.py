@@ -4,9 +4,10 @@
     python tests/recorded/sessions.py measure         # the cases, the records or the models have
     python tests/recorded/sessions.py pack DIR NAME   # one session that was measured by hand
 
-A session is ``upgrades/OLD-NEW.tar.xz`` with its pinned answer beside it, ``OLD-NEW.txt``. All were
-measured with ``upgrades/cases/test_upgrade.py``, a copy of ``tests_findings/test_upgrade.py`` of
-that day, and are replayed with it: the live file is free to change.
+A session is ``upgrades/OLD-NEW.tar.xz`` with its pinned answer beside it, ``OLD-NEW.txt``. It is
+replayed with the cases that measured it, a copy of ``tests_findings/test_upgrade.py`` of that day:
+the live file is free to change. Sessions that were measured together share
+``upgrades/cases/test_upgrade.py``; one that was packed by hand has its own, in ``cases/OLD-NEW/``.
 """
 
 from __future__ import annotations
@@ -53,9 +54,15 @@ def pinned(session: Path) -> Path:
     return session.with_name(f"{session.name.removesuffix(SUFFIX)}.txt")
 
 
+def cases_of(session: Path) -> Path:
+    """The cases that a session was measured with."""
+    own = CASES.parent / session.name.removesuffix(SUFFIX) / CASES.name
+    return own if own.is_file() else CASES
+
+
 def replay(session: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Judge a session in a pytest of its own, by the cases that it was measured with."""
-    return _pytest(CASES, f"--rllm-replay={session}", capture=True, **environment)
+    return _pytest(cases_of(session), f"--rllm-replay={session}", capture=True, **environment)
 
 
 def answer_in(output: str) -> str:
@@ -125,8 +132,20 @@ def measure(*, only_plan: bool) -> None:
         return
     for old, new in PAIRS:
         pack(root / f"{old}-{new}", UPGRADES / f"{old}-{new}{SUFFIX}")
+        if cases_of(UPGRADES / f"{old}-{new}{SUFFIX}") != CASES:
+            shutil.rmtree(CASES.parent / f"{old}-{new}")
     shutil.copyfile(LIVE, CASES)
     pin_answers()
+
+
+def pack_one(folder: Path, name: str) -> None:
+    """Make a session that was measured by hand with the live cases an archive, beside these."""
+    archive = UPGRADES / f"{name}{SUFFIX}"
+    pack(folder, archive)
+    own = CASES.parent / name / CASES.name
+    own.parent.mkdir(exist_ok=True)
+    shutil.copyfile(LIVE, own)
+    print("pin its answer next: python tests/recorded/sessions.py answers")
 
 
 def _pytest(
@@ -160,8 +179,7 @@ def main() -> int:
             case "measure":
                 measure(only_plan=given.plan)
             case "pack":
-                pack(given.folder, UPGRADES / f"{given.name}{SUFFIX}")
-                print("pin its answer next: python tests/recorded/sessions.py answers")
+                pack_one(given.folder, given.name)
     except (SessionError, ArchiveError) as error:
         print(error, file=sys.stderr)
         return 1
