@@ -71,11 +71,12 @@ def test_upgrade_first_token(compare_builds, dataset, workload):
 
 @upgrade("Answers stay as right, as complete and as long, and cost no more time or KV cache.")
 def test_upgrade_answers(compare_builds, dataset, workload, model):
-    """Greedy, so that equal numerics give equal answers, and few questions tell much."""
+    """Greedy, so that equal numerics give equal answers, and few questions tell much: without a
+    change, the 540 of the second look hold every claim, of one failure in a hundred, too."""
     compare_builds(
         Serving(),
-        prompts=dataset(*model.tiers, n=16 * MOST, at_most=True),
-        workload=workload.closed(16),
+        prompts=dataset(*model.tiers, n=18 * MOST, at_most=True),
+        workload=workload.closed(18),
         sampling=Sampling(model.generous, temperature=0),
     ).shows(
         *(no_worse(ACCURACY.on(tier), within=pp(5)) for tier in model.tiers),
