@@ -121,8 +121,7 @@ class Venv:
     def _install_torch(self, torch: str) -> None:
         """PyTorch's CPU builds are on its own index, or on a mirror that pip is configured with."""
         quiet = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
-        alone = ("--no-deps", "--no-compile")  # uv compiles all of it later
-        install = [str(self.python), "-m", "pip", "install", *quiet, *alone, torch]
+        install = [str(self.python), "-m", "pip", "install", *quiet, "--no-deps", torch]
         try:
             self._run(f"installing {torch}", install)
         except EngineError:
