@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.calibration import judge
@@ -23,6 +24,12 @@ def test_the_stored_spread_between_servers_is_that_of_the_pool(pool: judge.Pool)
     stored = machine(ROOT / "baselines", "cpu-amd-avx2-2c", "vllm")
     found = judge.machine_of(pool, pool.sittings)
     assert (dict(stored.server_spread), stored.sittings) == (found.server_spread, found.sittings)
+
+
+def test_sittings_that_are_all_alike_still_leave_room_for_a_spread_that_they_cannot_show() -> None:
+    blocks = np.tile([0.04, -0.04], 6)
+    few, many = (judge.spread_of([blocks] * sittings) for sittings in (5, 30))
+    assert 0 < many < few < blocks.std(ddof=1) / np.sqrt(blocks.size)
 
 
 def test_the_page_says_what_every_sitting_says_by_itself(pool: judge.Pool) -> None:

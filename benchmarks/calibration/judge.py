@@ -83,10 +83,15 @@ class Pool:
 
 
 def spread_of(ratios: Sequence[np.ndarray]) -> float:
-    """Standard deviation between servers: of sittings' means, less what their blocks explain."""
+    """Standard deviation between servers: of sittings' means, less what their blocks explain.
+
+    Where nothing is left, it is not none, but the smallest one that so many sittings would show:
+    the standard error of what their blocks explain.
+    """
     within = statistics.fmean(r.var(ddof=1) / r.size for r in ratios)
     between = statistics.variance(float(r.mean()) for r in ratios)
-    return math.sqrt(max(0.0, between - within))
+    shown = within * math.sqrt(2 / (len(ratios) - 1))
+    return math.sqrt(max(shown, between - within))
 
 
 def machine_of(pool: Pool, sittings: Sequence[int]) -> Machine:
@@ -97,6 +102,7 @@ def machine_of(pool: Pool, sittings: Sequence[int]) -> Machine:
         for name in pool.measured(load)
     }
     spreads["deltas/s"] = spreads["TPS"]  # every delta of these loads carries one token
+    spreads["TTFVT"] = spreads["TBT"]  # what comes before a visible token is tokens
     return Machine("pool", spreads, len(sittings))
 
 
