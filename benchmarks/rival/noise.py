@@ -18,8 +18,8 @@ import numpy as np
 from pytest_rllm.baselines.machines import Machine, machine
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
-POOL = BENCHMARKS / "calibration" / "whole_runs.jsonl"
-POOL_MACHINE = machine(BENCHMARKS.parent / "baselines", "cpu-amd-avx512bf16-2c", "vllm")
+POOL = BENCHMARKS / "calibration" / "pool.jsonl"
+POOL_MACHINE = machine(BENCHMARKS.parent / "baselines", "cpu-amd-avx2-2c", "vllm")
 LOADS = {"TBT": "speed", "TTFT": "first"}
 """Which load of the pool each of its metrics is read from."""
 SCATTER = 0.04
@@ -36,11 +36,11 @@ SLOW = 1.5
 PAUSING = 2.0
 """How many times as long the new side's slow runs take, where only it has some."""
 SPREAD = 0.025
-"""Standard deviation of the log ratio between two servers of one build; the pool's is 1.6 % (TTFT)
-and 2.7 % (TBT)."""
+"""Standard deviation of the log ratio between two servers of one build; the pool's is 0.6 % (TTFT)
+and 1.0 % (TBT)."""
 PER_PAIR = 6
-"""Run blocks that one pair of fresh servers answers. The upgrade gate takes 12; with 6 the pool's
-15 sittings of 12 rounds have enough different comparisons of every size."""
+"""Run blocks that one pair of fresh servers answers. With 6 the pool's
+30 sittings of 12 rounds have enough different comparisons of every size."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,14 @@ def pausing(rng: np.random.Generator, draws: int, runs: int) -> np.ndarray:
 
 def recorded(path: Path, metric: str) -> np.ndarray:
     """Run times of the pool, of shape (sittings, 2, rounds): servers A and B of one build."""
-    found: dict[tuple[int, str], dict[int, float]] = {}
+    found: dict[int, dict[int, tuple[float, float]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         block = json.loads(line)
-        if block["load"] == LOADS[metric] and block["arm"] in ("A", "B"):
-            found.setdefault((block["sitting"], block["arm"]), {})[block["round"]] = block[metric]
-    sittings = sorted({sitting for sitting, _arm in found})
-    rounds = sorted(set.intersection(*(set(values) for values in found.values())))
-    return np.array([[[found[s, arm][i] for i in rounds] for arm in "AB"] for s in sittings])
+        if block["load"] == LOADS[metric]:
+            times = block["A"][metric], block["B"][metric]
+            found.setdefault(block["sitting"], {})[block["round"]] = times
+    rounds = sorted(set.intersection(*(set(of) for of in found.values())))
+    return np.array([[found[s][i] for i in rounds] for s in sorted(found)]).transpose(0, 2, 1)
 
 
 def from_pool(values: np.ndarray, rng: np.random.Generator, draws: int, runs: int) -> np.ndarray:
