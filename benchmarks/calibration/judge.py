@@ -85,8 +85,8 @@ class Pool:
 def spread_of(ratios: Sequence[np.ndarray]) -> float:
     """Standard deviation between servers: of sittings' means, less what their blocks explain.
 
-    Where nothing is left, it is not none, but the smallest one that so many sittings would show:
-    the standard error of what their blocks explain.
+    It is no less than the smallest one that so many sittings would show: the standard error of what
+    their blocks explain.
     """
     within = statistics.fmean(r.var(ddof=1) / r.size for r in ratios)
     between = statistics.variance(float(r.mean()) for r in ratios)

@@ -39,8 +39,8 @@ SPREAD = 0.025
 """Standard deviation of the log ratio between two servers of one build; the pool's is 0.6 % (TTFT)
 and 1.0 % (TBT)."""
 PER_PAIR = 6
-"""Run blocks that one pair of fresh servers answers. With 6 the pool's
-30 sittings of 12 rounds have enough different comparisons of every size."""
+"""Run blocks that one pair of fresh servers answers. With 6, the pool's 30 sittings of 12 rounds
+have enough different comparisons of every size."""
 
 
 @dataclass(frozen=True)
