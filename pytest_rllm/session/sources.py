@@ -340,7 +340,8 @@ class Live:
     def match(self, engine: Endpoint) -> dict[str, str]:
         """What must be equal for a stored baseline to speak of the same thing."""
         roles = ("reasoning", "plain") + (("draft",) if self.pair.draft else ())
-        flags = () if engine.url else self.pair.flags.get(engine.name, ())
+        served = "" if engine.url else engine.name
+        flags = self.pair.flags.get(served, ())
         version = engine.version()
         if engine.capabilities.is_mock and not version.startswith(MOCK):
             version = f"{MOCK} {version}"  # a replay, too, must know what may not be stored
@@ -348,7 +349,7 @@ class Live:
             "engine": engine.name,
             "engine_version": version,
             "hardware": hardware.hardware_id(self.gpu, on_cpu=engine.on_cpu),
-            "models": " ".join((*(self.pair.revision(role) for role in roles), *flags)),
+            "models": " ".join((*(self.pair.revision(role, served) for role in roles), *flags)),
             "client": client.VERSION,
         }
 
@@ -365,6 +366,7 @@ class Live:
             scrape = Scrape(
                 server.url + engine.metrics_path,
                 lambda page: engine.read_metrics(page, arm.serving),
+                more=tuple(server.url + path for path in engine.more_pages),
             )
         return Side(server.url, requests, arm.workload, RunWriter(record, header), scrape)
 
