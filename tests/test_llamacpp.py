@@ -66,7 +66,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.mark.parametrize(("kind", "error"), [("BF16", 0), ("F16", 0), ("Q8_0", 0.02), ("Q4_0", 0.2)])
+@pytest.mark.parametrize(
+    ("kind", "error"), [("BF16", 0), ("F16", 0), ("Q8_0", 0.02), ("Q4_0", 0.2)]
+)
 def test_a_file_holds_the_checkpoints_weights(cache: Path, kind: str, error: float) -> None:
     """16 bits exactly: weights of the bundled models are neither too large nor too small for F16
     by more than its rounding."""
@@ -111,7 +113,9 @@ def test_a_file_is_made_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(checkpoint, "_write", fail)
     with pytest.raises(OSError, match="no space left"):
         checkpoint.gguf_of(REASONING, "other", None)
-    assert len(list((cache / "gguf").glob("*tiny*"))) == len(["file", "lock", "lock"])
+    assert [file.name for file in (cache / "gguf").iterdir() if "other" in file.name] == [
+        "tiny-reasoning-BF16-other-1.making"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -220,13 +224,13 @@ def test_speculation_names_its_kind() -> None:
 @pytest.mark.parametrize(
     ("serving", "said"),
     [
-        (Serving(kv_cache_dtype="fp8"), "no a KV cache of 'fp8': there are f32, f16"),
-        (Serving(quantization="fp8"), "no weights of 'fp8': there are BF16, F16, Q8_0, Q4_0"),
+        (Serving(kv_cache_dtype="fp8"), "has no KV cache of 'fp8': there are f32, f16"),
+        (Serving(quantization="fp8"), "has no weights of 'fp8': there are BF16, F16, Q8_0, Q4_0"),
         (Serving(tensor_parallel=2), "cannot serve 2 GPUs per copy"),
     ],
 )
 def test_what_it_does_not_have_is_refused_with_what_there_is(serving: Serving, said: str) -> None:
-    assert said.replace("no a", "no") in str(LlamaCppEngine().cannot(serving)).replace("no a", "no")
+    assert said in str(LlamaCppEngine().cannot(serving))
 
 
 def test_settings_of_the_shell_do_not_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,10 +267,11 @@ def test_a_program_is_a_build_by_its_path_or_its_name(
     assert engine.label == "llama-server b4321-abc1234"
     assert engine.on_cpu
     assert engine.capabilities.speculative == {"draft"}
-    assert list(engine.launch(Serving(), TINY, 1).argv)[0] == str(path)  # type: ignore[attr-defined]
+    assert isinstance(engine, LlamaCppEngine)
+    assert engine.launch(Serving(), TINY, 1).argv[0] == str(path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert engine_named("llamacpp@llama-server").label == engine.label
-    monkeypatch.setattr("pytest_rllm.engines.llamacpp._has_package", lambda: False)
+    monkeypatch.setattr("pytest_rllm.engines.llamacpp.has_package", lambda: False)
     assert LlamaCppEngine().label == engine.label
 
 
@@ -293,7 +298,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_that_is_not_installed_or_does_not_import_says_so_in_a_sentence(bare: Path) -> None:
-    with pytest.raises(EngineError, match="llama.cpp is not installed for .*: pip install") as told:
+    with pytest.raises(EngineError, match=r"llama.cpp is not installed for .*: pip") as told:
         engine_named(f"llamacpp@{bare}").version()
     assert "\n" not in str(told.value)
     (site,) = bare.glob("lib/python*/site-packages")
@@ -404,9 +409,7 @@ class TestLlamaCpp(EngineConformance):
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("records")
     with Pool(folder / "servers") as pool:
-        yield Live(
-            lambda _text: LlamaCppEngine(), TINY, pool, Gpu(), folder, Progress(None)
-        )
+        yield Live(lambda _text: LlamaCppEngine(), TINY, pool, Gpu(), folder, Progress(None))
 
 
 @pytest.fixture

@@ -12,11 +12,9 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -24,21 +22,18 @@ from ...datasets.prompts import Prompt
 from ...experiment.serving import Serving
 from ...experiment.workloads import Sampling
 from ...models import ModelPair
+from ...telemetry.machine import cache_folder
 from ...telemetry.prometheus import Page, nearest, sample_names, totals
-from ..base import MODEL_NAME, Capabilities, EngineError, Launch, Launcher
-from ..environments import APART, clean_environment
+from ..base import MODEL_NAME, Capabilities, Launch, Launcher
+from ..environments import APART
 from ..http import ask
 from ..openai import OpenAIEndpoint
-from .checkpoint import TYPES, cache_bytes_per_token, differences, gguf_of
+from .build import PROGRAM, SERVE, Told, has_package, of_package, of_program, version_of
+from .checkpoint import TYPES, cache_bytes_per_token, differences, downloaded, gguf_of
 
 if TYPE_CHECKING:
     from ..builds import Build
 
-SERVE = str(Path(__file__).with_name("serve.py"))
-"""Run by the interpreter that has ``xllamacpp``."""
-PROGRAM = "llama-server"
-PROBE_S = 60
-"""Seconds that a build has to say what it is."""
 SLOTS = 16
 """Requests that are answered at the same time; more of them wait. The slots share one KV cache."""
 PAGE_TOKENS = 256
@@ -100,29 +95,6 @@ NEUTRAL = {
 """Samplers that only llama.cpp has, and the value that switches each off; told where it is on."""
 SETTINGS = "LLAMA_ARG_"
 """Variables with this prefix are flags of ``llama-server``; a measured server has none of them."""
-INSTALL = (
-    "pip install 'pytest-rllm[llamacpp]', or name a llama-server of yours: "
-    f"--rllm-engine llamacpp@/folder/{PROGRAM}"
-)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a build says of itself.
-
-    Attributes:
-        distribution: ``xllamacpp`` or ``llama-server``.
-        version: of it.
-        flags: that it takes, in their long form.
-        speculation: kinds of speculation that it has, as llama.cpp calls them.
-        on_cpu: whether it has no other device than the CPU.
-    """
-
-    distribution: str
-    version: str
-    flags: frozenset[str]
-    speculation: frozenset[str]
-    on_cpu: bool
 
 
 class LlamaCppEngine(OpenAIEndpoint, Launcher):
@@ -144,21 +116,21 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         self._cells: int | None = None
         self._program = build and build.program
         self._python = None if self._program else (build and build.python) or sys.executable
-        if build is None and not _has_package() and (found := shutil.which(PROGRAM)):
+        if build is None and not has_package() and (found := shutil.which(PROGRAM)):
             self._program, self._python = found, None
 
     @classmethod
     def is_program(cls, path: Path) -> bool:
         """Whether a file says of itself what ``llama-server --version`` does."""
-        return _version_of(path) is not None
+        return version_of(path) is not None
 
     # ---- which one it is
 
     @cached_property
     def _told(self) -> Told:
         if self._program:
-            return _of_program(self._program)
-        return _of_package(str(self._python), self._environment)
+            return of_program(self._program)
+        return of_package(str(self._python), self._environment)
 
     @property
     def _environment(self) -> dict[str, str | None]:
@@ -207,12 +179,12 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
         if self.url is None:
             for what, asked, known in (
-                ("a KV cache of", serving.kv_cache_dtype, NUMBER_BYTES),
+                ("KV cache of", serving.kv_cache_dtype, NUMBER_BYTES),
                 ("weights of", serving.quantization, TYPES),
             ):
                 if asked is not None and asked not in known:
                     return (
-                        f"llama.cpp has no {what} {asked!r}: there are {', '.join(known)}, so serve "
+                        f"llama.cpp has no {what} {asked!r}: there are {', '.join(known)}; serve "
                         "one of these"
                     )
             lacks = sorted(_long(self._flags(serving)) - self._told.flags)
@@ -238,7 +210,11 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
             model += ["--spec-draft-model", str(self._file(pair, "draft", None))]
         cells = self._tokens_of_cache(serving, pair)
         context = [] if cells is None else ["--ctx-size", str(cells)]
-        flags = [*model, *where, *context, *self._flags(serving), *own]
+        # A file of ours tells its sampling defaults; without any, llama.cpp would sample from the
+        # 40 likeliest tokens, whatever else a request asks for.
+        made = model[1].startswith(str(cache_folder()))
+        sampled = [] if made else ["--top-k", "0", "--min-p", "0"]
+        flags = [*model, *where, *context, *self._flags(serving), *sampled, *own]
         env: dict[str, str | None] = {n: None for n in os.environ if n.startswith(SETTINGS)}
         if self._program:
             return Launch([self._program, *flags], env)
@@ -248,8 +224,6 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         """All flags but those that name files, the address and the size of the KV cache."""
         flags = ["--parallel", str(SLOTS), "--kv-unified", "--metrics", "--slots", "--jinja"]
         flags += ["--reasoning-format", "deepseek" if serving.model == "reasoning" else "none"]
-        # A request is sampled as it says, and not from llama.cpp's 40 likeliest tokens besides.
-        flags += ["--top-k", "0", "--min-p", "0"]
         flags += ["--cache-prompt"] if serving.prefix_caching else ["--no-cache-prompt"]
         if not serving.prefix_caching:
             flags += ["--cache-ram", "0"]
@@ -280,7 +254,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         if given is None and path.is_file():
             given = str(path)
         if given is None:
-            folder = path if path.is_dir() else _downloaded(str(path))
+            folder = path if path.is_dir() else downloaded(str(path))
             return gguf_of(folder, re.sub(r"\W", "-", pair.revision(role).split("+")[0]), kind)
         if kind is not None:
             raise ValueError(
@@ -290,8 +264,8 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         apart = differences(Path(given), path) if path.is_dir() else []
         if apart:
             raise ValueError(
-                f"{given} is a file of another model than {path}: {', '.join(apart)}; give one that "
-                "was made of that checkpoint"
+                f"{given} is a file of another model than {path}: {', '.join(apart)}; give one "
+                "that was made of that checkpoint"
             )
         return Path(given)
 
@@ -403,7 +377,11 @@ def _held(slot: Mapping[str, Any]) -> int:
     """Tokens in the KV cache of the request that a slot answers; 0 where it answers none."""
     if not slot.get("is_processing"):
         return 0
-    return int(slot.get("n_prompt_tokens", 0))
+    token = slot.get("next_token") or {}
+    token = token[0] if isinstance(token, list) else token
+    read = slot.get("n_prompt_tokens_processed", 0) + slot.get("n_prompt_tokens_cache", 0)
+    # Some versions count the answer among the tokens of the prompt, and some do not.
+    return max(int(slot.get("n_prompt_tokens", 0)), int(read + token.get("n_decoded", 0)))
 
 
 def _rounded(value: float) -> float | int:
@@ -413,105 +391,3 @@ def _rounded(value: float) -> float | int:
 
 def _long(flags: Sequence[str]) -> set[str]:
     return {flag for flag in flags if flag.startswith("--")}
-
-
-def _has_package() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("xllamacpp") is not None
-
-
-def _downloaded(model_id: str) -> Path:
-    """The folder of a model id's checkpoint, from the hub or what was fetched of it before.
-
-    Raises:
-        ValueError: it cannot be had.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        wanted = ["*.json", "*.safetensors", "*.jinja"]
-        return Path(snapshot_download(model_id, allow_patterns=wanted))
-    except Exception as error:
-        raise ValueError(
-            f"the checkpoint {model_id} cannot be fetched ({type(error).__name__}: {error}): give "
-            "a folder, or a .gguf file"
-        ) from error
-
-
-# ---- what a build says of itself
-
-
-def _of_package(python: str, changes: Mapping[str, str | None]) -> Told:
-    """Asks an interpreter's ``xllamacpp``.
-
-    Raises:
-        EngineError: it has none, or one that does not import.
-    """
-    env = {n: v for n, v in (os.environ | dict(changes)).items() if v is not None}
-    command = [python, SERVE, "--tell"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=PROBE_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"{python} does not run: {error}") from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        if "No module named 'xllamacpp'" in last:
-            raise EngineError(f"llama.cpp is not installed for {python}: {INSTALL}")
-        raise EngineError(
-            f"xllamacpp is installed for {python}, but cannot be used: {last}; reinstall it, or "
-            "take another version"
-        )
-    told = json.loads(done.stdout.splitlines()[-1])
-    return Told(
-        "xllamacpp",
-        told["version"],
-        frozenset(told["flags"]),
-        frozenset(told["speculation"]),
-        told["devices"] == ["CPU"],
-    )
-
-
-@cache
-def _of_program(program: str) -> Told:
-    """Asks a ``llama-server``.
-
-    Raises:
-        EngineError: it does not run.
-    """
-    version = _version_of(Path(program))
-    if version is None:
-        raise EngineError(f"{program} does not run as {PROGRAM} does: try {program} --version")
-    told = _said(program, "--help") or ""
-    kinds = re.search(r"--spec-type\s+([\w,-]+)", told)
-    devices = (_said(program, "--list-devices") or "").partition("Available devices:")[2]
-    return Told(
-        PROGRAM,
-        version,
-        frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", told)),
-        frozenset(kinds[1].split(",") if kinds else ()),
-        not devices.strip(),
-    )
-
-
-def _version_of(program: Path) -> str | None:
-    """``b5549-abc1234`` of ``version: 5549 (abc1234)``; None where it says something else."""
-    told = _said(str(program), "--version") or ""
-    found = re.search(r"^version:\s*(\S+)(?:\s+\((\w+)\))?", told, re.MULTILINE)
-    return found and "-".join(filter(None, (f"b{found[1]}", found[2])))
-
-
-def _said(program: str, flag: str) -> str | None:
-    try:
-        done = subprocess.run(
-            [program, flag],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PROBE_S,
-            env=clean_environment(),
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout + done.stderr

@@ -37,8 +37,15 @@ QWEN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How Qwen's tokenizer splits a text into words; llama.cpp knows splits by names."""
-SAMPLING = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
-"""Sampling defaults of ``generation_config.json``, and what GGUF calls them."""
+SAMPLING = {
+    "temperature": ("temp", 1.0),
+    "top_p": ("top_p", 1.0),
+    "top_k": ("top_k", 0),
+    "min_p": ("min_p", 0.0),
+    "repetition_penalty": ("penalty_repeat", 1.0),
+}
+"""Sampling defaults of ``generation_config.json``: what GGUF calls them, and the value of one that is
+not there, with which it is off."""
 
 
 def gguf_of(folder: Path, digest: str, kind: str | None) -> Path:
@@ -160,6 +167,24 @@ def template_of(folder: Path) -> str | None:
     return told if isinstance(told, str) else None
 
 
+def downloaded(model_id: str) -> Path:
+    """The folder of a model id's checkpoint, from the hub or what was fetched of it before.
+
+    Raises:
+        ValueError: it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        wanted = ["*.json", "*.safetensors", "*.jinja"]
+        return Path(snapshot_download(model_id, allow_patterns=wanted))
+    except Exception as error:
+        raise ValueError(
+            f"the checkpoint {model_id} cannot be fetched ({type(error).__name__}: {error}): give "
+            "a folder, or a .gguf file"
+        ) from error
+
+
 # ---- writing
 
 
@@ -171,7 +196,7 @@ def _write(folder: Path, kind: str, path: Path) -> None:
         raise ValueError(
             f"{folder}: the architecture {name} is not converted here (there are "
             f"{', '.join(ARCHITECTURES)}): make a .gguf file with llama.cpp's "
-            "convert_hf_to_gguf.py, and name it in the pair's TOML file, see 'Engines' in the README"
+            "convert_hf_to_gguf.py, and name it in the pair's TOML file ('Engines' in the README)"
         )
     writer = gguf.GGUFWriter(path, ARCHITECTURES[name])
     try:
@@ -220,9 +245,9 @@ def _add_config(writer: Any, config: Mapping[str, Any], folder: Path, kind: str)
         writer.add_value_length(config["head_dim"])
     defaults = folder / "generation_config.json"
     told = _json(defaults) if defaults.is_file() else {}
-    for theirs, ours in SAMPLING.items():
-        if isinstance(told.get(theirs), int | float) and told.get("do_sample"):
-            getattr(writer, f"add_sampling_{ours}")(told[theirs])
+    for theirs, (ours, off) in SAMPLING.items():
+        value = told.get(theirs)
+        getattr(writer, f"add_sampling_{ours}")(off if value is None else type(off)(value))
 
 
 def _add_tokenizer(writer: Any, config: Mapping[str, Any], folder: Path) -> None:

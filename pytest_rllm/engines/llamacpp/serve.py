@@ -1,4 +1,4 @@
-"""Serve llama.cpp's own HTTP API from the package ``xllamacpp``: ``python serve.py -m FILE.gguf ...``
+"""Serve llama.cpp's own HTTP API from the package ``xllamacpp``: ``python serve.py -m FILE ...``
 
 It is run by the interpreter that has the package, which may have nothing else: only the standard
 library and ``xllamacpp`` are imported here. It takes the flags of ``llama-server``, those in the
@@ -71,7 +71,11 @@ VALUES: dict[str, tuple[tuple[str, ...], Callable[[Any, str], Any]]] = {
     "--host": (("hostnames",), _list_of_texts),
     "--port": (("port",), _number),
     "--threads": (
-        ("cpuparams.n_threads", "cpuparams_batch.n_threads", "speculative.draft.cpuparams.n_threads"),
+        (
+            "cpuparams.n_threads",
+            "cpuparams_batch.n_threads",
+            "speculative.draft.cpuparams.n_threads",
+        ),
         _number,
     ),
     "--threads-batch": (("cpuparams_batch.n_threads",), _number),
