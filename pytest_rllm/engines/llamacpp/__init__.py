@@ -212,7 +212,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         context = [] if cells is None else ["--ctx-size", str(cells)]
         # A file of ours tells its sampling defaults; without any, llama.cpp would sample from the
         # 40 likeliest tokens, whatever else a request asks for.
-        made = model[1].startswith(str(cache_folder()))
+        made = Path(model[1]).is_relative_to(cache_folder())
         sampled = [] if made else ["--top-k", "0", "--min-p", "0"]
         flags = [*model, *where, *context, *self._flags(serving), *sampled, *own]
         env: dict[str, str | None] = {n: None for n in os.environ if n.startswith(SETTINGS)}

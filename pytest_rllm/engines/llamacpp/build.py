@@ -1,4 +1,4 @@
-"""What a build of llama.cpp says of itself: a ``llama-server``, or the ``xllamacpp`` of a Python."""
+"""What a build of llama.cpp says of itself: a ``llama-server``, or a Python with ``xllamacpp``."""
 
 from __future__ import annotations
 

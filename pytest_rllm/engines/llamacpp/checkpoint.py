@@ -44,8 +44,8 @@ SAMPLING = {
     "min_p": ("min_p", 0.0),
     "repetition_penalty": ("penalty_repeat", 1.0),
 }
-"""Sampling defaults of ``generation_config.json``: what GGUF calls them, and the value of one that is
-not there, with which it is off."""
+"""Sampling defaults of ``generation_config.json``: what GGUF calls them, and the value of one that
+is not there, with which it is off."""
 
 
 def gguf_of(folder: Path, digest: str, kind: str | None) -> Path:

@@ -132,6 +132,8 @@ SWITCHES: dict[str, tuple[str, bool]] = {
     "--swa-full": ("swa_full", True),
 }
 """Flags of ``llama-server`` that stand alone, and the field that they set."""
+ONCE = {"hostnames": ("hostname", _text)}
+"""Fields that had another name, and took another kind of value, in earlier versions."""
 SHORT = {
     "-m": "--model",
     "-a": "--alias",
@@ -180,6 +182,11 @@ def _has(params: Any, path: str) -> bool:
     return True
 
 
+def _known(params: Any, path: str) -> bool:
+    """Whether there is a field, under this or its earlier name."""
+    return _has(params, path) or (path in ONCE and _has(params, ONCE[path][0]))
+
+
 def parameters(package: Any, argv: list[str]) -> Any:
     """The package's parameters for flags of ``llama-server``.
 
@@ -197,6 +204,8 @@ def parameters(package: Any, argv: list[str]) -> Any:
             if not left:
                 raise Refused(f"the flag {said} needs a value")
             paths, read = VALUES[flag]
+            if paths[0] in ONCE and not _has(params, paths[0]):
+                paths, read = (ONCE[paths[0]][0],), ONCE[paths[0]][1]
             text = left.pop(0)
             try:
                 value = read(package, text)
@@ -227,7 +236,7 @@ def _put(package: Any, params: Any, said: str, paths: tuple[str, ...], value: An
 def tell(package: Any) -> dict[str, Any]:
     """What the package can do: its version, its devices, and the flags that it has fields for."""
     params = package.CommonParams()
-    flags = [flag for flag, (paths, _) in VALUES.items() if _has(params, paths[0])]
+    flags = [flag for flag, (paths, _) in VALUES.items() if _known(params, paths[0])]
     flags += [flag for flag, (path, _) in SWITCHES.items() if _has(params, path)]
     kinds = getattr(package, "common_speculative_type", ())
     prefix = "COMMON_SPECULATIVE_TYPE_"
