@@ -121,7 +121,11 @@ def test_a_file_is_made_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [
-        ("config.json", {"architectures": ["MambaForCausalLM"]}, "architecture MambaForCausalLM"),
+        (
+            "config.json",
+            {"architectures": ["MambaForCausalLM"]},
+            "the architecture MambaForCausalLM",
+        ),
         ("config.json", {"rope_scaling": {"type": "yarn"}}, "rope scaling 'yarn'"),
         ("config.json", {"use_sliding_window": True}, "a sliding window"),
         ("tokenizer.json", {"pre_tokenizer": {"type": "Metaspace"}}, "how its tokenizer splits"),
@@ -165,7 +169,7 @@ def test_a_file_of_ones_own_is_served_where_it_is_of_the_checkpoint(tmp_path: Pa
     (tmp_path / "none.gguf").write_bytes(b"GGUF is what it is not")
     with pytest.raises(ValueError, match=r"none.gguf is no GGUF file of a language model"):
         flags(Serving(), toml(tmp_path, reasoning=tmp_path / "none.gguf"))
-    with pytest.raises(PairFileError, match=r"pair.toml:12: reasoning: the file .* does not exist"):
+    with pytest.raises(PairFileError, match=r"pair.toml:13: reasoning: the file .* does not exist"):
         toml(tmp_path, reasoning=tmp_path / "absent.gguf")
 
 
@@ -409,7 +413,13 @@ class TestLlamaCpp(EngineConformance):
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("records")
     with Pool(folder / "servers") as pool:
-        yield Live(lambda _text: LlamaCppEngine(), TINY, pool, Gpu(), folder, Progress(None))
+        yield measuring(LlamaCppEngine(), pool, folder)
+
+
+def measuring(engine: Endpoint, pool: Pool, folder: Path, like: Live | None = None) -> Live:
+    """Measures on one engine, whatever an arm names; what the client carries is measured once."""
+    known = {"capacity": like.capacity} if like else {}
+    return Live(lambda _text: engine, TINY, pool, Gpu(), folder, Progress(None), **known)
 
 
 @pytest.fixture
@@ -514,7 +524,7 @@ def test_a_draft_model_that_is_never_asked_is_found_out(live: Live, tmp_path: Pa
     assert counted(on, "drafts") > 0
     assert problems([(on, base)], [lower(TBT, by=pct(10))]) == []
     with Pool(tmp_path / "servers") as pool:
-        trap = Live(lambda _text: WithoutItsKind(), TINY, pool, Gpu(), tmp_path, Progress(None))
+        trap = measuring(WithoutItsKind(), pool, tmp_path, like=live)
         off = measured(trap, Serving(speculative="draft"), "B")
     said = problems([(off, base)], [lower(TBT, by=pct(10))])
     assert "B: speculation was not really on: drafts stayed at 0" in said
@@ -549,13 +559,15 @@ def test_a_program_of_ones_own_is_served_and_gone_when_it_is_stopped(
 
 
 @pytest.mark.engine
-def test_a_server_that_runs_is_measured_by_its_url(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_runs_is_measured_by_its_url(
+    live: Live, server: Server, tmp_path: Path
+) -> None:
     """Less of it: how large its KV cache is, it does not tell."""
     engine = LlamaCppEngine(build_named(server.url))
     assert engine.version() == json.loads(ask(f"{server.url}/props"))["build_info"]
     assert not {"kv_use", "kv_capacity_tokens"} & engine.capabilities.series
     with Pool(tmp_path / "servers") as pool:
-        theirs = Live(lambda _text: engine, TINY, pool, Gpu(), tmp_path, Progress(None))
+        theirs = measuring(engine, pool, tmp_path, like=live)
         run = measured(theirs, Serving(), "url", repeats=2)
     assert run.closing["telemetry_errors"] == {}
     assert counted(run, "generation_tokens") == 16 * 24

@@ -142,6 +142,9 @@ class Endpoint(ABC):
     more_pages: ClassVar[tuple[str, ...]] = ()
     """Further pages with metrics, read right after the first one; what is read of them is one text:
     that of each begins on a line of its own."""
+    closes_connections: ClassVar[bool] = False
+    """Whether it ends a connection after a streamed answer though its headers say otherwise: the
+    next request on it would be lost, so each gets its own."""
     example_build: ClassVar[str] = "NAME==VERSION"
     """A build of it, for messages that say what to write."""
     url_only: ClassVar[bool] = False

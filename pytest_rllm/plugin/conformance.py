@@ -359,7 +359,10 @@ def _run(server: Server, folders: pytest.TempPathFactory) -> Run:
     with RunWriter(folders.mktemp("run") / "run.jsonl", Header()) as writer:
         return drive(
             server.url,
-            [Request(prompt, server.body(prompt, sampling)) for prompt in PROMPTS],
+            [
+                Request(prompt, server.body(prompt, sampling), None, engine.closes_connections)
+                for prompt in PROMPTS
+            ],
             closed(4),
             writer,
             scrape=Scrape(

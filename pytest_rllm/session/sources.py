@@ -357,9 +357,10 @@ class Live:
         """What a run asks of the server that is up for it, and where it is recorded."""
         server = self._up[arm.engine, arm.serving]
         engine = server.engine
-        requests = [Request(p, server.body(p, arm.sampling)) for p in arm.prompts]
+        closes = engine.closes_connections
+        requests = [Request(p, server.body(p, arm.sampling), None, closes) for p in arm.prompts]
         for i, p in enumerate(arm.cut):  # spread between the others
-            cut = Request(p, server.body(p, arm.sampling), CUT_AFTER_CHUNKS)
+            cut = Request(p, server.body(p, arm.sampling), CUT_AFTER_CHUNKS, closes)
             requests.insert(i * len(requests) // len(arm.cut) + i % 2, cut)
         scrape = None
         if engine.metrics_path:

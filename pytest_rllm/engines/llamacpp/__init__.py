@@ -109,6 +109,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     more_pages: ClassVar[tuple[str, ...]] = ("/slots",)
+    closes_connections: ClassVar[bool] = True
     example_build: ClassVar[str] = "xllamacpp==2026.9.11063"
 
     def __init__(self, build: Build | None = None) -> None:

@@ -91,7 +91,7 @@ def of_program(program: str) -> Told:
     if version is None:
         raise EngineError(f"{program} does not run as {PROGRAM} does: try {program} --version")
     told = _said(program, "--help") or ""
-    kinds = re.search(r"--spec-type\s+([\w,-]+)", told)
+    kinds = re.search(r"--spec-type\s+([a-z][\w,-]*)", told)
     devices = (_said(program, "--list-devices") or "").partition("Available devices:")[2]
     return Told(
         PROGRAM,
