@@ -228,7 +228,7 @@ def test_speculation_names_its_kind() -> None:
 @pytest.mark.parametrize(
     ("serving", "said"),
     [
-        (Serving(kv_cache_dtype="fp8"), "has no KV cache of 'fp8': there are f32, f16"),
+        (Serving(kv_cache_dtype="fp8"), "has no KV cache of 'fp8': there are q8_0, q5_1"),
         (Serving(quantization="fp8"), "has no weights of 'fp8': there are BF16, F16, Q8_0, Q4_0"),
         (Serving(tensor_parallel=2), "cannot serve 2 GPUs per copy"),
     ],

@@ -38,10 +38,9 @@ SLOTS = 16
 """Requests that are answered at the same time; more of them wait. The slots share one KV cache."""
 PAGE_TOKENS = 256
 """The KV cache is a multiple of so many tokens."""
+OWN_BYTES = 2.0
+"""Bytes of a number of the KV cache in llama.cpp's own type of it, f16."""
 NUMBER_BYTES = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
     "q8_0": 34 / 32,
     "q5_1": 24 / 32,
     "q5_0": 22 / 32,
@@ -49,7 +48,7 @@ NUMBER_BYTES = {
     "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
 }
-"""Types of the KV cache, and the bytes of a number with its share of the block's scale."""
+"""Smaller types of the KV cache: bytes of a number with its share of the block's scale."""
 TOKENS = {
     "read": "llamacpp:prompt_tokens_total",
     "cached": "llamacpp:prompt_tokens_cached_total",
@@ -274,7 +273,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         """Tokens that the KV cache of the pair's size has room for; None where it has no size."""
         if pair.kv_cache_bytes is None:
             return None
-        number = NUMBER_BYTES[serving.kv_cache_dtype or "f16"]
+        number = NUMBER_BYTES[serving.kv_cache_dtype] if serving.kv_cache_dtype else OWN_BYTES
         each = cache_bytes_per_token(self._file(pair, serving.model, serving.quantization), number)
         return max(1, int(pair.kv_cache_bytes / each) // PAGE_TOKENS) * PAGE_TOKENS
 

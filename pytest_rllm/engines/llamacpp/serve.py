@@ -195,6 +195,7 @@ def parameters(package: Any, argv: list[str]) -> Any:
     """
     params = package.CommonParams()
     left = list(argv)
+    paths: tuple[str, ...]
     while left:
         said = left.pop(0)
         flag = SHORT.get(said, said)
