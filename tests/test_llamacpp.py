@@ -480,6 +480,7 @@ def test_a_run_tells_tokens_times_and_the_kv_cache(live: Live) -> None:
     longest = max(s.usage["prompt_tokens"] for s in run.samples) + 120
     assert 120 / 6400 < KV_PEAK.of_run(run) <= 4 * longest / 6400
     assert TBT.of_run(run) > 0
+    assert run.header.template == "64 tokens, ids not told"  # as many as vLLM makes of it
     assert run.header.sampling_defaults == {
         "frequency_penalty": 0.0,
         "min_p": 0.0,
