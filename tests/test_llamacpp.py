@@ -38,8 +38,7 @@ from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session import pairs
 from pytest_rllm.session.sources import Live, Place
 from pytest_rllm.telemetry.gpu import Gpu
-from pytest_rllm.verdicts.claims import lower, pct
-from pytest_rllm.verdicts.validity import problems
+from pytest_rllm.verdicts.really_on import faults_of_quantisation, faults_of_run
 
 gguf = pytest.importorskip("gguf", reason="pip install 'pytest-rllm[llamacpp]'")
 pytest.importorskip("xllamacpp", reason="pip install 'pytest-rllm[llamacpp]'")
@@ -521,14 +520,14 @@ class WithoutItsKind(LlamaCppEngine):
 @pytest.mark.engine
 def test_a_draft_model_that_is_never_asked_is_found_out(live: Live, tmp_path: Path) -> None:
     """The server takes ``--spec-draft-model`` without ``--spec-type``, and drafts nothing."""
-    base, on = measured(live, Serving(), "A"), measured(live, Serving(speculative="draft"), "B")
+    on = measured(live, Serving(speculative="draft"), "B")
     assert counted(on, "drafts") > 0
-    assert problems([(on, base)], [lower(TBT, by=pct(10))]) == []
+    assert list(faults_of_run(on, "B", "B")) == []
     with Pool(tmp_path / "servers") as pool:
         trap = measuring(WithoutItsKind(), pool, tmp_path, like=live)
         off = measured(trap, Serving(speculative="draft"), "B")
-    said = problems([(off, base)], [lower(TBT, by=pct(10))])
-    assert "B: speculation was not really on: drafts stayed at 0" in said
+    said = [fault.text for fault in faults_of_run(off, "B", "B")]
+    assert said == ["B: speculation was not really on: drafts stayed at 0"]
 
 
 @pytest.mark.engine
@@ -541,10 +540,10 @@ def test_a_smaller_kv_cache_and_smaller_weights_are_really_on(live: Live) -> Non
         Serving(quantization="Q4_0"),
     ):
         run = measured(live, serving, serving.key)
-        assert problems([(run, base)], [lower(TBT, by=pct(10))]) == [], serving
+        assert list(faults_of_quantisation([(run, base)])) == [], serving
     same = replace(base.header, serving=Serving(kv_cache_dtype="q8_0"), arm="B")
     pretended = replace(base, header=same)
-    said = problems([(pretended, base)], [lower(TBT, by=pct(10))])
+    said = [fault.text for fault in faults_of_quantisation([(pretended, base)])]
     assert "B: kv_cache_dtype was not really on: log probabilities are bit for bit the same" in said
 
 
