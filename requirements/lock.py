@@ -45,7 +45,8 @@ def main() -> None:
     except subprocess.CalledProcessError:
         pip("install", "-q", TORCH, "--index-url", TORCH_INDEX)
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
-    ours = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
+    extras = project["project"]["optional-dependencies"]
+    ours = [*project["project"]["dependencies"], *extras["dev"], *extras["llamacpp"]]
     build = project["build-system"]["requires"]
     pip("install", "-q", *vllm_needs(), *ours, *build, "editables", "setuptools==78.1.1", "six")
     pip("install", "-q", "--no-deps", VLLM)

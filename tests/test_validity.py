@@ -437,10 +437,24 @@ RESOLVED = {"template": "abc of 64 tokens", "sampling_defaults": {"top_k": 20}}
             RESOLVED | {"sampling_defaults": {"top_k": 0}},
             "a sampling default differs between the arms: {'top_k': 20} against {'top_k': 0}",
         ),
+        (RESOLVED | {"sampling_defaults": {"top_k": 20, "stop": [], "min_p": 0.0}}, None),
+        (
+            RESOLVED | {"sampling_defaults": {"top_k": 20, "dry_multiplier": 0.8}},
+            "a sampling default differs between the arms: {'top_k': 20} against "
+            "{'top_k': 20, 'dry_multiplier': 0.8}",
+        ),
         (RESOLVED | {"sampling_defaults": {}}, None),
         ({"sampling_defaults": {"top_k": 20}}, None),
     ],
-    ids=["equal", "template", "sampling", "sampling not told", "template not told"],
+    ids=[
+        "equal",
+        "template",
+        "sampling",
+        "only one knows it and has it off",
+        "only one knows it and has it on",
+        "sampling not told",
+        "template not told",
+    ],
 )
 def test_a_request_has_to_mean_the_same_to_both_arms(
     other: dict[str, object], reason: str | None

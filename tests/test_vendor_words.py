@@ -16,11 +16,18 @@ VENDORS = {
         r"|/render|prompt_token_ids|return_token_ids|enable.scale.out|enforce.eager|max-model-len"
         r"|gpu.memory.utilization|api_server|VLLM_|\bvllm:[a-z]|ignore_eos"
     ),
+    "engines/llamacpp": (
+        r"llamacpp:[a-z]|cache_prompt|/slots|/props|spec.type|n_prompt_tokens|LLAMA_ARG_|ctx.size"
+        r"|timings_per_token|llama.server"
+    ),
     "engines/openai.py": r"logprobs?\b|include_usage",
     "engines/mock": r"\bmock:|\"fixed_length\"",
 }
 """Words of a vendor, by its file or folder: flags, fields of requests and answers, metrics."""
 EXEMPT = {
+    # OpenAI's and vLLM's field of a request, which llama.cpp took over.
+    ("engines/vllm.py", "engines/llamacpp"): r"ignore_eos",
+    ("engines/openai.py", "engines/llamacpp"): r"logprobs",
     # What ``Sampling.fixed_length`` was called in the first records and fingerprints.
     ("engines/vllm.py", "experiment/arm.py"): r"ignore_eos",
     ("engines/vllm.py", "records/header.py"): r"ignore_eos",

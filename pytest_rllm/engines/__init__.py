@@ -22,6 +22,7 @@ ENGINES = Registry(
     "engine",
     {
         "vllm": "pytest_rllm.engines.vllm:VllmEngine",
+        "llamacpp": "pytest_rllm.engines.llamacpp:LlamaCppEngine",
         "openai": "pytest_rllm.engines.openai:OpenAIEndpoint",
         "mock": "pytest_rllm.engines.mock.engine:MockEngine",
     },
@@ -99,7 +100,7 @@ def engine_named(
 
         if build is not None:
             raise ValueError(f"{text!r} says a build, and another one is given: {build.said}")
-        build = build_named(said, say=say)
+        build = build_named(said, say=say, example=made.example_build, is_program=made.is_program)
     engine = made(build)
     if engine.url is None and not isinstance(engine, Launcher):
         raise ValueError(

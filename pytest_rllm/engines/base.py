@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..datasets.prompts import Prompt
@@ -138,6 +139,14 @@ class Endpoint(ABC):
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = None
     """Where its metrics page is; None where it has none."""
+    more_pages: ClassVar[tuple[str, ...]] = ()
+    """Further pages with metrics, read right after the first one; what is read of them is one text:
+    that of each begins on a line of its own."""
+    closes_connections: ClassVar[bool] = False
+    """Whether it ends a connection after a streamed answer though its headers say otherwise: the
+    next request on it would be lost, so each gets its own."""
+    example_build: ClassVar[str] = "NAME==VERSION"
+    """A build of it, for messages that say what to write."""
     url_only: ClassVar[bool] = False
     """Whether the only other builds of it are servers that run already, given by their URL."""
     token_ids: ClassVar[Mapping[str, Any]] = {}
@@ -181,6 +190,11 @@ class Endpoint(ABC):
         """
         said = f"{self.distribution} {self.version()}"
         return f"{said} at {self.url}" if self.url else said
+
+    @classmethod
+    def is_program(cls, path: Path) -> bool:  # noqa: ARG003
+        """Whether an executable file is a build of it that runs by itself, without Python."""
+        return False
 
     @property
     def on_cpu(self) -> bool:
@@ -301,6 +315,18 @@ class Endpoint(ABC):
 
     # ---- what its metrics page means
 
+    def page(self, url: str) -> str:
+        """The text of its metrics page and of ``more_pages``, read now; empty where it has none.
+
+        Args:
+            url: base of the server's API.
+
+        Raises:
+            OSError, HTTPException: a page does not answer.
+        """
+        paths = (self.metrics_path, *self.more_pages) if self.metrics_path else ()
+        return "\n".join(ask(url + path).decode() for path in paths)
+
     def read_metrics(self, page: str, serving: Serving) -> Page:  # noqa: ARG002
         """Our series from a page of the engine's.
 
@@ -320,6 +346,11 @@ class Endpoint(ABC):
 
 class Launcher(ABC):
     """The part of an engine that starts its servers."""
+
+    def started(self, serving: Serving, pair: ModelPair) -> Self:  # noqa: ARG002
+        """This engine, as it reads the pages of a server that it started so: itself, unless what a
+        page means depends on how the server was started."""
+        return self
 
     @abstractmethod
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:

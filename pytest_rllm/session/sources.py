@@ -340,7 +340,8 @@ class Live:
     def match(self, engine: Endpoint) -> dict[str, str]:
         """What must be equal for a stored baseline to speak of the same thing."""
         roles = ("reasoning", "plain") + (("draft",) if self.pair.draft else ())
-        flags = () if engine.url else self.pair.flags.get(engine.name, ())
+        served = "" if engine.url else engine.name
+        flags = self.pair.flags.get(served, ())
         version = engine.version()
         if engine.capabilities.is_mock and not version.startswith(MOCK):
             version = f"{MOCK} {version}"  # a replay, too, must know what may not be stored
@@ -348,7 +349,7 @@ class Live:
             "engine": engine.name,
             "engine_version": version,
             "hardware": hardware.hardware_id(self.gpu, on_cpu=engine.on_cpu),
-            "models": " ".join((*(self.pair.revision(role) for role in roles), *flags)),
+            "models": " ".join((*(self.pair.revision(role, served) for role in roles), *flags)),
             "client": client.VERSION,
         }
 
@@ -356,15 +357,17 @@ class Live:
         """What a run asks of the server that is up for it, and where it is recorded."""
         server = self._up[arm.engine, arm.serving]
         engine = server.engine
-        requests = [Request(p, server.body(p, arm.sampling)) for p in arm.prompts]
+        closes = engine.closes_connections
+        requests = [Request(p, server.body(p, arm.sampling), None, closes) for p in arm.prompts]
         for i, p in enumerate(arm.cut):  # spread between the others
-            cut = Request(p, server.body(p, arm.sampling), CUT_AFTER_CHUNKS)
+            cut = Request(p, server.body(p, arm.sampling), CUT_AFTER_CHUNKS, closes)
             requests.insert(i * len(requests) // len(arm.cut) + i % 2, cut)
         scrape = None
         if engine.metrics_path:
             scrape = Scrape(
                 server.url + engine.metrics_path,
                 lambda page: engine.read_metrics(page, arm.serving),
+                more=tuple(server.url + path for path in engine.more_pages),
             )
         return Side(server.url, requests, arm.workload, RunWriter(record, header), scrape)
 

@@ -272,10 +272,12 @@ def _resolved(blocks: Blocks) -> Iterator[Fault]:
 
 def _unlike(one: Any, other: Any) -> bool:
     """Whether what two engines told differs; of a template one may tell the number of tokens only,
-    or nothing."""
+    or nothing; of sampling one may tell what the other does not know, as long as it is off."""
     if isinstance(one, str) and isinstance(other, str) and "not told" in f"{one} {other}":
         counts = [re.findall(r"(\d+) tokens", text) for text in (one, other)]
         return all(counts) and counts[0] != counts[1]
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return any((one.get(k) or None) != (other.get(k) or None) for k in {*one, *other})
     return bool(one != other)
 
 

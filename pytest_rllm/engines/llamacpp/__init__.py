@@ -1,0 +1,393 @@
+"""llama.cpp's server: a ``llama-server`` of one's own, or the one in the package ``xllamacpp``.
+
+Without a build it is the ``xllamacpp`` of the running interpreter, else the ``llama-server`` on
+PATH. A build is the path of a ``llama-server``, an interpreter that has ``xllamacpp``, a version
+(``xllamacpp==2026.9.11063``), or the URL of a server that runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from ...datasets.prompts import Prompt
+from ...experiment.serving import Serving
+from ...experiment.workloads import Sampling
+from ...models import ModelPair
+from ...telemetry.machine import cache_folder
+from ...telemetry.prometheus import Page, nearest, sample_names, totals
+from ..base import MODEL_NAME, Capabilities, Launch, Launcher
+from ..environments import APART
+from ..http import ask
+from ..openai import OpenAIEndpoint
+from .build import PROGRAM, SERVE, Told, has_package, of_package, of_program, version_of
+from .checkpoint import TYPES, cache_bytes_per_token, differences, downloaded, gguf_of
+
+if TYPE_CHECKING:
+    from ..builds import Build
+
+SLOTS = 16
+"""Requests that are answered at the same time; more of them wait. The slots share one KV cache."""
+PAGE_TOKENS = 256
+"""The KV cache is a multiple of so many tokens."""
+OWN_BYTES = 2.0
+"""Bytes of a number of the KV cache in llama.cpp's own type of it, f16."""
+NUMBER_BYTES = {
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "iq4_nl": 18 / 32,
+}
+"""Smaller types of the KV cache: bytes of a number with its share of the block's scale."""
+TOKENS = {
+    "read": "llamacpp:prompt_tokens_total",
+    "cached": "llamacpp:prompt_tokens_cached_total",
+}
+"""Tokens of prompts: those that were computed, and those that were in the prompt cache."""
+SERIES = {
+    "running": "llamacpp:requests_processing",
+    "waiting": "llamacpp:requests_deferred",
+    "generation_tokens": "llamacpp:tokens_predicted_total",
+}
+WITH_SPECULATION = {
+    "drafts": "llamacpp:spec_decode_num_drafts_total",
+    "draft_tokens": "llamacpp:spec_decode_num_draft_tokens_total",
+    "accepted_tokens": "llamacpp:spec_decode_num_accepted_tokens_total",
+}
+"""Our name to llama.cpp's."""
+OF_PROMPTS = frozenset({"prompt_tokens", "prefix_queries", "prefix_hits"})
+OF_THE_CACHE = frozenset({"kv_use", "kv_capacity_tokens"})
+SPECULATION = {"draft": "draft-simple", "ngram": "ngram-simple"}
+"""Kinds of ``Serving.speculative`` to llama.cpp's."""
+NGRAM = 3
+"""Tokens that must be found again before what followed them is drafted."""
+DRAFT_FLAGS = ("-md", "--model-draft", "--spec-draft-model")
+SAMPLING = {
+    "frequency_penalty": "frequency_penalty",
+    "min_p": "min_p",
+    "presence_penalty": "presence_penalty",
+    "repeat_penalty": "repetition_penalty",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+}
+"""Sampling parameters to what other engines call them."""
+NEUTRAL = {
+    "adaptive_target": -1.0,
+    "dry_multiplier": 0.0,
+    "dynatemp_range": 0.0,
+    "mirostat": 0,
+    "top_n_sigma": -1.0,
+    "typical_p": 1.0,
+    "xtc_probability": 0.0,
+}
+"""Samplers that only llama.cpp has, and the value that switches each off; told where it is on."""
+SETTINGS = "LLAMA_ARG_"
+"""Variables with this prefix are flags of ``llama-server``; a measured server has none of them."""
+
+
+class LlamaCppEngine(OpenAIEndpoint, Launcher):
+    """llama.cpp's server in its own process.
+
+    What it does not tell: preemptions, because there are none: where the KV cache that all slots
+    share is full, requests fail. A server that runs already does not tell how many tokens its KV
+    cache holds, so of such a one no KV use is measured.
+    """
+
+    name: ClassVar[str] = "llamacpp"
+    health_path: ClassVar[str] = "/health"
+    metrics_path: ClassVar[str | None] = "/metrics"
+    more_pages: ClassVar[tuple[str, ...]] = ("/slots",)
+    closes_connections: ClassVar[bool] = True
+    example_build: ClassVar[str] = "xllamacpp==2026.9.11063"
+
+    def __init__(self, build: Build | None = None) -> None:
+        super().__init__(build)
+        self._cells: int | None = None
+        self._program = build and build.program
+        self._python = None if self._program else (build and build.python) or sys.executable
+        if build is None and not has_package() and (found := shutil.which(PROGRAM)):
+            self._program, self._python = found, None
+
+    @classmethod
+    def is_program(cls, path: Path) -> bool:
+        """Whether a file says of itself what ``llama-server --version`` does."""
+        return version_of(path) is not None
+
+    # ---- which one it is
+
+    @cached_property
+    def _told(self) -> Told:
+        if self._program:
+            return of_program(self._program)
+        return of_package(str(self._python), self._environment)
+
+    @property
+    def _environment(self) -> dict[str, str | None]:
+        """What the interpreter's environment changes."""
+        apart = self._python != sys.executable
+        return {**(APART if apart else {}), "PYTHONSAFEPATH": "1"}
+
+    @property
+    def distribution(self) -> str:
+        return PROGRAM if self.url else self._told.distribution
+
+    def version(self) -> str:
+        """Of ``xllamacpp`` its version, of ``llama-server`` its build, as ``b5549-abc1234``."""
+        if self.url:
+            return self.told("/props", lambda said: said["build_info"])
+        return self._told.version
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.url is None and self._told.on_cpu
+
+    # ---- what it can do
+
+    @property
+    def declared(self) -> Capabilities:
+        of_all = {*SERIES, *OF_PROMPTS, *WITH_SPECULATION}
+        kinds = SPECULATION if self.url else self._speculation
+        return Capabilities(
+            models=frozenset({"reasoning", "plain"}),
+            series=frozenset(of_all if self.url else of_all | OF_THE_CACHE),
+            reasoning=True,
+            fixed_length=True,
+            token_counts=True,
+            log_probabilities=True,
+            prefix_caching=True,
+            speculative=frozenset(kinds),
+            kv_cache_dtype=True,
+            quantization=True,
+            flags=True,
+        )
+
+    @property
+    def _speculation(self) -> list[str]:
+        return [ours for ours, theirs in SPECULATION.items() if theirs in self._told.speculation]
+
+    def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
+        if self.url is None:
+            for what, asked, known in (
+                ("KV cache of", serving.kv_cache_dtype, NUMBER_BYTES),
+                ("weights of", serving.quantization, TYPES),
+            ):
+                if asked is not None and asked not in known:
+                    return (
+                        f"llama.cpp has no {what} {asked!r}: there are {', '.join(known)}; serve "
+                        "one of these"
+                    )
+            lacks = sorted(_long(self._flags(serving)) - self._told.flags)
+            if lacks:
+                return (
+                    f"{self.label} lacks {', '.join(lacks)}, which '{serving}' needs: take a newer "
+                    "build"
+                )
+        return super().cannot(serving, sampling)
+
+    # ---- how it is started
+
+    def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
+        own = (*pair.flags.get(self.name, ()), *serving.flags)
+        if set(own) & set(DRAFT_FLAGS) and "--spec-type" not in own and not serving.speculative:
+            raise ValueError(
+                "a draft model without --spec-type is loaded and never asked: add --spec-type "
+                "draft-simple, or leave it out"
+            )
+        where = ["--alias", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)]
+        model = ["--model", str(self._file(pair, serving.model, serving.quantization))]
+        if serving.speculative == "draft":
+            model += ["--spec-draft-model", str(self._file(pair, "draft", None))]
+        cells = self._tokens_of_cache(serving, pair)
+        context = [] if cells is None else ["--ctx-size", str(cells)]
+        # A file of ours tells its sampling defaults; without any, llama.cpp would sample from the
+        # 40 likeliest tokens, whatever else a request asks for.
+        made = Path(model[1]).is_relative_to(cache_folder())
+        sampled = [] if made else ["--top-k", "0", "--min-p", "0"]
+        flags = [*model, *where, *context, *self._flags(serving), *sampled, *own]
+        env: dict[str, str | None] = {n: None for n in os.environ if n.startswith(SETTINGS)}
+        if self._program:
+            return Launch([self._program, *flags], env)
+        return Launch([str(self._python), SERVE, *flags], env | self._environment)
+
+    def _flags(self, serving: Serving) -> list[str]:
+        """All flags but those that name files, the address and the size of the KV cache."""
+        flags = ["--parallel", str(SLOTS), "--kv-unified", "--metrics", "--slots", "--jinja"]
+        flags += ["--reasoning-format", "deepseek" if serving.model == "reasoning" else "none"]
+        flags += ["--cache-prompt"] if serving.prefix_caching else ["--no-cache-prompt"]
+        if not serving.prefix_caching:
+            flags += ["--cache-ram", "0"]
+        if serving.kv_cache_dtype:
+            kind = serving.kv_cache_dtype
+            flags += ["--flash-attn", "on", "--cache-type-k", kind, "--cache-type-v", kind]
+        if serving.speculative:
+            flags += ["--spec-type", SPECULATION[serving.speculative]]
+            drafted = str(serving.speculative_tokens)
+            if serving.speculative == "draft":
+                flags += ["--spec-draft-n-max", drafted]
+            else:
+                flags += ["--spec-ngram-simple-size-n", str(NGRAM)]
+                flags += ["--spec-ngram-simple-size-m", drafted]
+        if self.on_cpu:
+            # As many as the servers of other engines have: more would fight for the cores.
+            flags += ["--threads", "1", "--threads-batch", "1"]
+        return flags
+
+    def _file(self, pair: ModelPair, role: str, kind: str | None) -> Path:
+        """The GGUF file of a role: the one that is given, or one that is made of the checkpoint.
+
+        Raises:
+            ValueError: it is of another model, or the checkpoint cannot be converted.
+        """
+        given = pair.file_of(self.name, role)
+        path = Path(pair.path(role))
+        if given is None and path.is_file():
+            given = str(path)
+        if given is None:
+            folder = path if path.is_dir() else downloaded(str(path))
+            return gguf_of(folder, re.sub(r"\W", "-", pair.revision(role).split("+")[0]), kind)
+        if kind is not None:
+            raise ValueError(
+                f"{given} has the weights that it has: leave out the quantization {kind}, or the "
+                "file"
+            )
+        apart = differences(Path(given), path) if path.is_dir() else []
+        if apart:
+            raise ValueError(
+                f"{given} is a file of another model than {path}: {', '.join(apart)}; give one "
+                "that was made of that checkpoint"
+            )
+        return Path(given)
+
+    def _tokens_of_cache(self, serving: Serving, pair: ModelPair) -> int | None:
+        """Tokens that the KV cache of the pair's size has room for; None where it has no size."""
+        if pair.kv_cache_bytes is None:
+            return None
+        number = NUMBER_BYTES[serving.kv_cache_dtype] if serving.kv_cache_dtype else OWN_BYTES
+        each = cache_bytes_per_token(self._file(pair, serving.model, serving.quantization), number)
+        return max(1, int(pair.kv_cache_bytes / each) // PAGE_TOKENS) * PAGE_TOKENS
+
+    def started(self, serving: Serving, pair: ModelPair) -> Self:
+        """Knows how many tokens the KV cache was made for: no page tells it."""
+        knowing = copy.copy(self)
+        knowing._cells = self._tokens_of_cache(serving, pair)
+        return knowing
+
+    # ---- how it is asked
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body |= {"timings_per_token": True, "ignore_eos": sampling.fixed_length}
+        # One that we start is told so when it is started.
+        return body | ({"cache_prompt": False} if self.url else {})
+
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        body |= {"ignore_eos": True, "cache_prompt": False}
+        # Without it each token comes with twenty others.
+        return body | ({"top_logprobs": 1} if log_probabilities else {})
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
+        """As ``GET /props`` says, under the names that other engines have for them."""
+        told = json.loads(ask(f"{url}/props"))["default_generation_settings"]["params"]
+        found = {ours: _rounded(told[theirs]) for theirs, ours in SAMPLING.items()}
+        for name, off in NEUTRAL.items():
+            if name in told and _rounded(told[name]) != off:
+                found[name] = _rounded(told[name])
+        if told.get("max_tokens", -1) >= 0:
+            found["max_tokens"] = told["max_tokens"]
+        return found
+
+    # ---- what its pages say
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        """Series of ``/metrics`` and, of the KV cache, of ``/slots``.
+
+        A slot counts with all tokens of the request that it answers. Prompt tokens are those that
+        were computed and those that were cached, as other engines count them.
+        """
+        wanted = SERIES | (WITH_SPECULATION if serving.speculative else {})
+        found = totals(page, {*wanted.values(), *TOKENS.values()})
+        values = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
+        missing = {
+            ours: self._lacks(ours, theirs, page)
+            for ours, theirs in wanted.items()
+            if theirs not in found
+        }
+        absent = [theirs for theirs in TOKENS.values() if theirs not in found]
+        if absent:
+            missing |= {ours: self._lacks(ours, absent[0], page) for ours in OF_PROMPTS}
+        else:
+            read, cached = found[TOKENS["read"]], found[TOKENS["cached"]]
+            values |= {"prompt_tokens": read + cached, "prefix_hits": cached}
+            values["prefix_queries"] = read + cached if serving.prefix_caching else 0.0
+        if self.url is None:
+            self._read_slots(_slots(page), values, missing)
+        return Page(values, missing)
+
+    def _read_slots(
+        self,
+        slots: Sequence[Mapping[str, Any]] | None,
+        values: dict[str, float],
+        missing: dict[str, str],
+    ) -> None:
+        if slots is None:
+            for ours in OF_THE_CACHE:
+                missing[ours] = f"{ours}: GET {self.more_pages[0]} of {self.name} told no slots"
+            return
+        # Without a size of its own the cache is as long as the longest sequence of a slot.
+        room = float(self._cells or max(int(slot["n_ctx"]) for slot in slots))
+        values["kv_capacity_tokens"] = room
+        values["kv_use"] = min(1.0, sum(map(_held, slots)) / room)
+
+    def _lacks(self, ours: str, theirs: str, page: str) -> str:
+        there = [name for name in sample_names(page) if name.startswith("llamacpp:")]
+        return (
+            f"{ours}: {theirs} is not in {self.metrics_path} of {self.name}; "
+            f"there are {nearest(theirs, there)}"
+        )
+
+    def switched_on(self, page: str) -> list[str]:
+        """Speculation, as the slots say; the prompt cache is switched off by each request."""
+        return ["speculation"] * any(slot.get("speculative") for slot in _slots(page) or ())
+
+
+def _slots(page: str) -> list[dict[str, Any]] | None:
+    """The list that ``/slots`` told, on its own line among the metrics; None where it did not."""
+    for line in page.splitlines():
+        if line.startswith("["):
+            told: list[dict[str, Any]] = json.loads(line)
+            return told or None
+    return None
+
+
+def _held(slot: Mapping[str, Any]) -> int:
+    """Tokens in the KV cache of the request that a slot answers; 0 where it answers none."""
+    if not slot.get("is_processing"):
+        return 0
+    token = slot.get("next_token") or {}
+    token = token[0] if isinstance(token, list) else token
+    read = slot.get("n_prompt_tokens_processed", 0) + slot.get("n_prompt_tokens_cache", 0)
+    # Some versions count the answer among the tokens of the prompt, and some do not.
+    return max(int(slot.get("n_prompt_tokens", 0)), int(read + token.get("n_decoded", 0)))
+
+
+def _rounded(value: float) -> float | int:
+    """Numbers come in 32 bits: 0.6 is told as 0.6000000238."""
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _long(flags: Sequence[str]) -> set[str]:
+    return {flag for flag in flags if flag.startswith("--")}

@@ -1,0 +1,125 @@
+"""What a build of llama.cpp says of itself: a ``llama-server``, or a Python with ``xllamacpp``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..base import EngineError
+from ..environments import clean_environment
+
+SERVE = str(Path(__file__).with_name("serve.py"))
+"""Run by the interpreter that has ``xllamacpp``."""
+PROGRAM = "llama-server"
+PROBE_S = 60
+"""Seconds that a build has to say what it is."""
+INSTALL = (
+    "pip install 'pytest-rllm[llamacpp]', or name a llama-server of yours: "
+    f"--rllm-engine llamacpp@/folder/{PROGRAM}"
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a build says of itself.
+
+    Attributes:
+        distribution: ``xllamacpp`` or ``llama-server``.
+        version: of it.
+        flags: that it takes, in their long form.
+        speculation: kinds of speculation that it has, as llama.cpp calls them.
+        on_cpu: whether it has no other device than the CPU.
+    """
+
+    distribution: str
+    version: str
+    flags: frozenset[str]
+    speculation: frozenset[str]
+    on_cpu: bool
+
+
+def has_package() -> bool:
+    """Whether the running interpreter has ``xllamacpp``."""
+    return find_spec("xllamacpp") is not None
+
+
+def of_package(python: str, changes: Mapping[str, str | None]) -> Told:
+    """Asks an interpreter's ``xllamacpp``.
+
+    Raises:
+        EngineError: it has none, or one that does not import.
+    """
+    env = {n: v for n, v in (os.environ | dict(changes)).items() if v is not None}
+    command = [python, SERVE, "--tell"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=PROBE_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"{python} does not run: {error}") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        if "No module named 'xllamacpp'" in last:
+            raise EngineError(f"llama.cpp is not installed for {python}: {INSTALL}")
+        raise EngineError(
+            f"xllamacpp is installed for {python}, but cannot be used: {last}; reinstall it, or "
+            "take another version"
+        )
+    told = json.loads(done.stdout.splitlines()[-1])
+    return Told(
+        "xllamacpp",
+        told["version"],
+        frozenset(told["flags"]),
+        frozenset(told["speculation"]),
+        told["devices"] == ["CPU"],
+    )
+
+
+@cache
+def of_program(program: str) -> Told:
+    """Asks a ``llama-server``.
+
+    Raises:
+        EngineError: it does not run.
+    """
+    version = version_of(Path(program))
+    if version is None:
+        raise EngineError(f"{program} does not run as {PROGRAM} does: try {program} --version")
+    told = _said(program, "--help") or ""
+    kinds = re.search(r"--spec-type\s+([a-z][\w,-]*)", told)
+    devices = (_said(program, "--list-devices") or "").partition("Available devices:")[2]
+    return Told(
+        PROGRAM,
+        version,
+        frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", told)),
+        frozenset(kinds[1].split(",") if kinds else ()),
+        not devices.strip(),
+    )
+
+
+def version_of(program: Path) -> str | None:
+    """``b5549-abc1234`` of ``version: 5549 (abc1234)``; None where it says something else."""
+    told = _said(str(program), "--version") or ""
+    found = re.search(r"^version:\s*(\S+)(?:\s+\((\w+)\))?", told, re.MULTILINE)
+    return found and "-".join(filter(None, (f"b{found[1]}", found[2])))
+
+
+def _said(program: str, flag: str) -> str | None:
+    try:
+        done = subprocess.run(
+            [program, flag],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROBE_S,
+            env=clean_environment(),
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout + done.stderr
