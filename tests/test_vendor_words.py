@@ -16,6 +16,9 @@ VENDORS = {
         r"|/render|prompt_token_ids|return_token_ids|enable.scale.out|enforce.eager|max-model-len"
         r"|gpu.memory.utilization|api_server|VLLM_|\bvllm:[a-z]|ignore_eos"
     ),
+    "engines/dialects.py": (
+        r"\btgi_[a-z]|\btrtllm_[a-z]|\bdynamo_[a-z]|\blmdeploy:[a-z]|/prometheus/metrics|/api/version"
+    ),
     "engines/openai.py": r"logprobs?\b|include_usage",
     "engines/mock": r"\bmock:|\"fixed_length\"",
 }
