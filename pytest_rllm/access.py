@@ -68,7 +68,7 @@ class Header:
     """A header that certain servers get.
 
     Attributes:
-        origins: ``host`` or ``host:port`` of the servers that get it, in lower case.
+        origins: ``host:port`` of the servers that get it, in lower case.
         name: of the header.
         value: of the header.
         variable: of the environment, that holds the value.
@@ -96,10 +96,7 @@ class Access:
 
     def of(self, url: str) -> tuple[Header, ...]:
         """The headers that the server of this URL gets."""
-        parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        return tuple(one for one in self.headers if {host, f"{host}:{port}"} & {*one.origins})
+        return tuple(one for one in self.headers if _origin(url) in one.origins)
 
     @cached_property
     def _forms(self) -> tuple[str, ...]:
@@ -185,7 +182,9 @@ def access_from(
             raise ValueError(f"{HEADER}: {name} is a header that the client sets itself")
         value = _value(HEADER, variable)
         origins = _origins(HEADER, host, text, urls)
-        made.append(Header(origins, name, Secret(value), variable, Secret(value)))
+        # Of "Basic abc" a server may repeat "abc" alone.
+        secret = value.split()[-1] if name.lower().endswith("authorization") else value
+        made.append(Header(origins, name, Secret(value), variable, Secret(secret)))
     _no_header_twice(made)
     access = Access(tuple(made), ca_file)
     if ca_file is not None:
@@ -215,24 +214,37 @@ def _value(option: str, variable: str) -> str:
 
 
 def _origins(option: str, host: str, text: str, urls: Sequence[str]) -> tuple[str, ...]:
+    host = host.lower()
+    if host and re.search(r"[^:]:\d+$", host):
+        return (host,)
+    origins = list(dict.fromkeys(map(_origin, urls)))
     if host:
-        return (host.lower(),)
-    parts = [urlsplit(url) for url in urls]
-    if not parts:
+        meant = tuple(one for one in origins if one.rpartition(":")[0] == host)
+        if not meant:
+            raise ValueError(
+                f"{option}={text}: no URL of the options is of {host}: correct the host, or say "
+                f"{host}:PORT=..."
+            )
+        return meant
+    if not origins:
         raise ValueError(
             f"{option} is for a server that runs already: name one by its URL, --rllm-engine "
             "NAME@http://HOST:PORT"
         )
-    hosts = sorted({one.hostname or "" for one in parts})
+    hosts = sorted({one.rpartition(":")[0] for one in origins})
     if len(hosts) > 1:
         raise ValueError(
             f"{option}={text}: which of {', '.join(hosts)} gets it? Nothing is sent to a server "
             f"that it is not meant for: say {hosts[0]}={text}"
         )
-    return tuple(
-        f"{(one.hostname or '').lower()}:{one.port or (443 if one.scheme == 'https' else 80)}"
-        for one in parts
-    )
+    return tuple(origins)
+
+
+def _origin(url: str) -> str:
+    """``host:port`` in lower case."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{(parts.hostname or '').lower()}:{port}"
 
 
 def _no_header_twice(headers: Sequence[Header]) -> None:

@@ -73,6 +73,7 @@ def key_for(*urls: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Access:
         (["MY_KEY"], [], [], "is for a server that runs already: name one by its URL"),
         (["MY_KEY"], [], [HOST, "http://other"], "which of host, other gets it"),
         (["MY_KEY", "MY_KEY"], [], [HOST], "given the header Authorization twice"),
+        (["third=MY_KEY"], [], [HOST], "no URL of the options is of third: correct the host"),
         ([], ["MY_KEY"], [HOST], "takes NAME=VARIABLE or HOST=NAME=VARIABLE"),
         ([], ["X Org=MY_KEY"], [HOST], "takes NAME=VARIABLE"),
         ([], ["Host=MY_KEY"], [HOST], "Host is a header that the client sets itself"),
@@ -122,11 +123,12 @@ def test_a_key_goes_to_the_servers_it_is_meant_for_alone(monkeypatch: pytest.Mon
     for other in ("http://host", "http://host:9000", "https://host", "http://other:8000"):
         assert given.of(other) == ()
     named = access_from(["other=MY_KEY"], [], None, [HOST, "http://other"])
-    assert [bool(named.of(url)) for url in (HOST, "http://other:1", "https://other")] == [
+    assert [bool(named.of(url)) for url in (HOST, "http://other:1", "http://other/v1")] == [
+        False,
         False,
         True,
-        True,
     ]
+    assert access_from(["arm:9=MY_KEY"], [], None, [HOST]).of("http://arm:9"), "named in a test"
 
 
 def test_secrets_do_not_show_and_travel_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +149,12 @@ def test_what_a_server_repeats_is_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     for text in ('got planted"key\\9!', 'got planted\\"key\\\\9!', "got planted%22key%5C9!"):
         assert given.without_secrets(text) == f"got {HIDDEN}!"
         assert given.without_secret_bytes(text.encode()) == f"got {HIDDEN}!".encode()
+
+
+def test_the_password_of_a_whole_header_is_hidden_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHOLE", "Basic cGxhbnRlZDpub3c=")
+    given = access_from([], ["Authorization=WHOLE"], None, [HOST])
+    assert given.without_secrets("user cGxhbnRlZDpub3c=") == f"user {HIDDEN}"
 
 
 def test_a_short_header_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

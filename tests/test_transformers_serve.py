@@ -92,14 +92,14 @@ def test_a_server_that_falls_silent_is_an_error_in_plain_words(
         pair = replace(PAIRS["tiny"], served_name=NAME)
         server = pool.serve(engine, Serving(), pair)
         live = sources.Live(lambda _text: engine, pair, pool, None, tmp_path, lambda *_: None)  # type: ignore[arg-type]
-        with pytest.raises(EngineError, match=r"was silent for 3 s") as caught:
+        with pytest.raises(EngineError, match=r"was silent for 10 s") as caught:
             live._observed(server)
         assert str(caught.value).count("was silent") == 1, "asked once, not three times"
 
 
 def patient(observe: object, monkeypatch: pytest.MonkeyPatch) -> object:
-    """``observe`` with a patience of 3 s instead of 60."""
+    """``observe`` with a patience of 10 s instead of 60."""
     from pytest_rllm.engines import api_snapshot
 
-    monkeypatch.setattr(api_snapshot, "ask", lambda url, body=None: ask(url, body, timeout_s=3))
+    monkeypatch.setattr(api_snapshot, "ask", lambda url, body=None: ask(url, body, timeout_s=10))
     return observe

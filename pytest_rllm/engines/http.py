@@ -84,6 +84,7 @@ def _asked(
     given_up = time.monotonic() + DEADLINES * timeout_s
     try:
         connection.putrequest("GET" if data is None else "POST", path, skip_accept_encoding=True)
+        connection.putheader("User-Agent", "pytest-rllm")
         connection.putheader("Accept-Encoding", "identity")
         connection.putheader("Content-Type", "application/json")
         if data is not None:

@@ -51,7 +51,9 @@ def model_named(engine: Endpoint, serving: Serving, pair: ModelPair) -> Endpoint
         listed = list(json.loads(ask(f"{engine.url}/v1/models"))["data"])
         names = [_names(model) for model in listed]
     except (*NO_ANSWER, ValueError, LookupError, TypeError) as error:
-        if wanted is not None and getattr(error, "advice", None) is None:
+        if getattr(error, "advice", None) is not None:
+            raise EngineError(f"GET {engine.url}/v1/models: {error}") from None
+        if wanted is not None:
             return engine.naming(wanted)
         raise EngineError(
             f"GET {engine.url}/v1/models does not tell which model it serves "
