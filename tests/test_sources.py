@@ -241,7 +241,7 @@ def test_a_key_that_expires_while_it_is_measured_says_nothing_against_the_engine
 ) -> None:
     live.prepare(ARMS[:1])
     server.default = refuse
-    with pytest.raises(EngineError, match="engine 2: HTTP 401: .*wants a key") as caught:
+    with pytest.raises(EngineError, match=r"engine 2: HTTP 401: .*wants a key") as caught:
         live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
     assert not isinstance(caught.value, EngineDied)
 

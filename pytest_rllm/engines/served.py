@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ..experiment.serving import Serving
 from ..models import ModelPair
 from .base import MODEL_NAME, Endpoint, EngineError
-from .http import NO_ANSWER, ask
+from .http import NO_ANSWER, Refused, ask
 
 if TYPE_CHECKING:
     from .pool import Server
@@ -53,6 +53,11 @@ def model_named(engine: Endpoint, serving: Serving, pair: ModelPair) -> Endpoint
     except (*NO_ANSWER, ValueError, LookupError, TypeError) as error:
         if getattr(error, "advice", None) is not None:
             raise EngineError(f"GET {engine.url}/v1/models: {error}") from None
+        if isinstance(error, NO_ANSWER) and not isinstance(error, Refused):
+            raise EngineError(
+                f"{engine.name} at {engine.url} does not answer "
+                f"({type(error).__name__}: {error}): start it, or correct the address"
+            ) from None
         if wanted is not None:
             return engine.naming(wanted)
         raise EngineError(
