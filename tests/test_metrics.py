@@ -115,7 +115,7 @@ TOLD = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens"
         # one delta with reasoning, answer and five tokens: between 3 and 8
         ([("reasoning", 3, "a"), ("reasoning", 5, "b"), ("content", 0, "c")], {}, None),
         ([("reasoning", 3, "a"), ("reasoning", 5, "b"), ("content", 0, "c")], TOLD, 6),
-        ([("reasoning", 3, "a"), ("reasoning", 1, "b"), ("content", 0, "c")], {}, 3),
+        ([("reasoning", 3, "a"), ("reasoning", 1, "b"), ("content", 0, "c")], {}, None),
         # the same with tags
         ([("content", 3, "<think>a"), ("content", 5, "b</think>c")], {}, None),
         ([("content", 3, "<think>a"), ("content", 5, "b</think>c")], TOLD, 6),

@@ -148,7 +148,7 @@ def anchored(live: Live) -> Live:
     return live
 
 
-async def refuse(reply: Reply) -> None:
+async def expired(reply: Reply) -> None:
     """As a gateway does whose key has expired."""
     reply.chunked = False
     reply.head("401 Unauthorized", "text/plain")
@@ -221,7 +221,7 @@ def test_two_runs_take_turns_and_say_so(live: Live, tmp_path: Path) -> None:
     [
         (stall, "engine 2 answered none of 4 requests: stalled: nothing arrived for 1 s"),
         (
-            refuse,
+            expired,
             "engine 2 answered none of 4 requests: HTTP 401: .*the server wants a key, and none is",
         ),
     ],
@@ -240,7 +240,7 @@ def test_a_key_that_expires_while_it_is_measured_says_nothing_against_the_engine
     live: Live, server: ScriptedServer
 ) -> None:
     live.prepare(ARMS[:1])
-    server.default = refuse
+    server.default = expired
     with pytest.raises(EngineError, match=r"engine 2: HTTP 401: .*wants a key") as caught:
         live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
     assert not isinstance(caught.value, EngineDied)
@@ -395,7 +395,7 @@ def test_a_probe_that_is_always_refused_is_an_error_of_one_sentence(
         anchored.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
     assert str(caught.value).splitlines()[0] == (
         f"engine 2 refused a probe 3 times: POST {server.url}/v1/chat/completions: "
-        "HTTP Error 500: Internal Server Error"
+        "HTTP 500 Internal Server Error"
     )
     assert not (tmp_path / "r.jsonl").exists()
 

@@ -160,7 +160,7 @@ class Ollama(DialectEndpoint):
 
 
 class LmDeploy(DialectEndpoint):
-    """LMDeploy's ``api_server``."""
+    """LMDeploy's server."""
 
     name = "openai+lmdeploy"
     health_path = "/health"

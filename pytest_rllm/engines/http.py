@@ -53,8 +53,8 @@ def ask(url: str, body: dict[str, Any] | None = None, timeout_s: float = 60) -> 
         error.__cause__ = error.__context__ = None
         if isinstance(error, TimeoutError):
             raise TimeoutError(f"{url} was silent for {timeout_s:g} s") from None
-        if advice := access.about_tls(error):
-            raise OSError(f"{type(error).__name__}: {error}{advice}") from None
+        if hint := access.about_tls(error):
+            raise OSError(f"{type(error).__name__}: {error}{hint}") from None
         raise error.with_traceback(None) from None
     data = access.current().without_secret_bytes(data)
     refusal = access.Refusal(
@@ -94,7 +94,7 @@ def _asked(
         connection.endheaders(data)
         answer = connection.getresponse()
         headers = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, answer.reason, headers, _read(answer, url, given_up)
+        return answer.status, answer.reason or "", headers, _read(answer, url, given_up)
     finally:
         connection.close()
 

@@ -128,7 +128,7 @@ class Sample:
             return before
         at = int(deltas.tokens[first])
         if at == 0 and first and deltas.at_s[first - 1] == deltas.at_s[first]:
-            return before if deltas.tokens[first - 1] <= 1 else None  # one event in two fields
+            return None  # one event with tokens of both
         begun = int(deltas.sizes[:first][deltas.within("content")[:first]].sum())
         shown = len(deltas.text("content")) - len(self.answer.lstrip())
         if at > 1 and deltas.text("content")[begun:shown].strip():
