@@ -13,7 +13,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -342,7 +342,7 @@ class Refusal:
 
     status: int
     location: str = ""
-    encoding: str = field(default="")
+    encoding: str = ""
 
     def advice(self, url: str) -> str | None:
         """What it means and what to do, in a sentence; None where the answer speaks for itself."""
@@ -372,11 +372,6 @@ class Refusal:
                 "the gateway before it"
             )
         return None
-
-    @property
-    def of_access(self) -> bool:
-        """Whether we were not let in: this tells nothing about the engine."""
-        return self.status in (401, 403, 407) or 300 <= self.status < 400
 
 
 NOT_LET_IN = ("the server refuses the key", "the server wants a key", "the server redirects")

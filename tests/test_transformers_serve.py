@@ -68,18 +68,20 @@ def serving(folder: Path, *flags: str) -> Iterator[str]:
             process.wait()
 
 
+@pytest.fixture(scope="module")
+def somebody_elses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The server that the suite is run against."""
+    with serving(tmp_path_factory.mktemp("transformers")) as url:
+        TestTransformersServe.engine = f"openai@{url}"
+        yield
+
+
+@pytest.mark.usefixtures("somebody_elses")
 class TestTransformersServe(EngineConformance):
     """The whole public suite."""
 
     engine: ClassVar[str] = ""
     model_name = NAME
-
-    @pytest.fixture(autouse=True, scope="class")
-    @staticmethod
-    def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-        with serving(tmp_path_factory.mktemp("transformers")) as url:
-            TestTransformersServe.engine = f"openai@{url}"
-            yield
 
 
 def test_a_server_that_falls_silent_is_an_error_in_plain_words(

@@ -295,6 +295,15 @@ def test_servings_that_cannot_be_used(
     assert "PLANTED" not in result.stderr.str() + result.stdout.str()
 
 
+def test_a_name_of_the_model_is_of_one_pair(pytester: pytest.Pytester, wide: None) -> None:
+    pytester.makepyfile(test_cached=FINDING)
+    result = pytester.runpytest_inprocess(
+        "-p", "no:cacheprovider", "--rllm-model-name=mine", "--rllm-model=tiny,tiny-gpu"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*name its pair, --rllm-model NAME*"])
+
+
 def said_to_serve(serving: Serving, **more: Any) -> Run:
     made = run(sample(), **more)
     made.header = replace(made.header, serving=serving, notes={SAID_TO_SERVE: "http://b"})

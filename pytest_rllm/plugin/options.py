@@ -312,6 +312,10 @@ def make_session(config: pytest.Config) -> Session:
     for pair in map(pair_named, model_names(config)):
         _named("model", partial(check, pair))
     pairs = [pair_named(model) for model in model_names(config)]
+    if value(config, "model-name") and len(pairs) != 1:
+        raise ValueError(
+            "--rllm-model-name is what a server calls one model: name its pair, --rllm-model NAME"
+        )
     records = replayed(config) or (Path(record) if record else None)
     return Session(
         engine_text=engine,
