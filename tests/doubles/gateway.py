@@ -138,7 +138,7 @@ def running(gateway: Gateway, certificate: Certificate | None = None) -> Iterato
         )
         scheme = "https"
     gateway.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield gateway
     finally:
