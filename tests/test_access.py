@@ -254,7 +254,7 @@ class Watcher(threading.Thread):
                 except (psutil.Error, OSError):
                     continue
                 self.found.update(t for t in said if "PLANTED" in t)
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def _children(self) -> list[psutil.Process]:
         try:
