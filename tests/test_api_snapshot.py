@@ -275,10 +275,10 @@ def test_sampling_defaults_are_completed_and_a_limit_is_told_where_there_is_one(
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        (MockAnswers(chat=(400, "unknown field top_p")), "HTTP Error 400.*unknown field top_p"),
+        (MockAnswers(chat=(400, "unknown field top_p")), "HTTP 400.*unknown field top_p"),
         (MockAnswers(chat=(200, '{"choices": []}')), "no choices were streamed"),
         (MockAnswers(chat=stream({"choices": []})), "no choices were streamed"),
-        (MockAnswers(chat=stream(*CHUNKS), page=(500, "")), "HTTP Error 500"),
+        (MockAnswers(chat=stream(*CHUNKS), page=(500, "")), "HTTP 500"),
         (MockAnswers(chat=stream(*CHUNKS), render=(200, "{}")), "KeyError: 'sampling_params'"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import itertools
 import socket
@@ -123,12 +122,18 @@ def test_an_idle_connection_is_not_trusted_for_long(monkeypatch: pytest.MonkeyPa
     assert server.connections == 2
 
 
-def test_a_path_and_a_user_of_the_url_are_sent() -> None:
+def test_a_path_of_the_url_is_sent() -> None:
     with ByteServer([OK + b"Content-Length: 0\r\n\r\n"]) as server:
-        ask(server.url.replace("127", "me%40home:pass@127") + "/base/")
+        ask(f"{server.url}/base/")
     (asked,) = server.asked
     assert asked.startswith(b"GET /base/page HTTP/1.1\r\nHost: 127.0.0.1:")
-    assert b"Authorization: Basic " + base64.b64encode(b"me@home:pass") in asked
+    assert b"Accept-Encoding: identity\r\n" in asked
+
+
+def test_a_user_of_the_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(ValueError, match=r"http://\*\*\*@host: a URL with a user") as caught:
+        Connections("http://me%40home:pass@host")
+    assert "pass@" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "localhost"])
@@ -169,6 +174,9 @@ def test_plain_http_is_no_tls() -> None:
     assert got.error
     assert got.error.startswith("cannot connect to 127.0.0.1:")
     assert "SSL" in got.error
+    assert got.error.endswith(
+        "the server does not speak TLS there: is it http:// and not https://?"
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])

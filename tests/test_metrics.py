@@ -106,6 +106,61 @@ def test_value(measured: Metric, expected: float) -> None:
     assert measured.of_run(RUN) == pytest.approx(expected)
 
 
+TOLD = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}
+
+
+@pytest.mark.parametrize(
+    ("deltas", "usage", "expected"),
+    [
+        # one delta with reasoning, answer and five tokens: between 3 and 8
+        ([("reasoning", 3, "a"), ("reasoning", 5, "b"), ("content", 0, "c")], {}, None),
+        ([("reasoning", 3, "a"), ("reasoning", 5, "b"), ("content", 0, "c")], TOLD, 6),
+        ([("reasoning", 3, "a"), ("reasoning", 1, "b"), ("content", 0, "c")], {}, None),
+        # the same with tags
+        ([("content", 3, "<think>a"), ("content", 5, "b</think>c")], {}, None),
+        ([("content", 3, "<think>a"), ("content", 5, "b</think>c")], TOLD, 6),
+        ([("content", 3, "<think>a"), ("content", 2, "</think>"), ("content", 4, "c")], {}, 5),
+        # counts that are unknown
+        ([("reasoning", None, "a"), ("content", None, "c")], {}, None),
+        ([("reasoning", None, "a"), ("content", None, "c")], TOLD, 6),
+        # hidden reasoning: tokens without text, or more than the text can hold
+        ([("", 7, ""), ("content", 2, "c")], {}, None),
+        ([("", 7, ""), ("content", 2, "c")], TOLD, 6),
+        ([("content", 300, "c"), ("content", 1, "d")], {}, None),
+        ([("content", 8, "c"), ("content", 1, "d")], TOLD, 6),
+        ([("", 9, "")], {}, None),
+        # none
+        ([("content", 1, " "), ("content", 8, "cdefghij")], {}, 1),
+        # what an engine tells and cannot be right
+        ([("reasoning", None, "a"), ("content", None, "c")], TOLD | {"completion_tokens": 5}, None),
+        ([("reasoning", None, "a"), ("content", None, "c")], {"reasoning_tokens": 0}, None),
+        ([("reasoning", None, "a"), ("content", None, "c")], {"reasoning_tokens": True}, None),
+        ([("reasoning", None, "a"), ("content", None, "c")], {"reasoning_tokens": 4}, 4),
+        ([("reasoning", 3, "a"), ("content", 6, "c")], {"reasoning_tokens": 0}, 3),
+    ],
+)
+def test_reasoning_tokens_are_never_divided_by_guess(
+    deltas: list[tuple[str, int | None, str]], usage: dict[str, object], expected: int | None
+) -> None:
+    """A row without tokens and with text came in one event with the row before it."""
+    at_s, rows = 0.0, list[Delta]()
+    for field, tokens, text in deltas:
+        at_s += 0.0 if tokens == 0 and text else 1.0
+        rows.append(Delta(at_s, field, tokens, text))
+    answer = sample(deltas=rows)
+    answer.usage = usage
+    assert answer.reasoning_tokens == expected
+
+
+def test_why_tokens_are_unknown_is_said() -> None:
+    told = {"answers": 3, "why": "it stayed at 0 while text came"}
+    odd = run(sample(deltas=UNKNOWN), closing={"uncounted": told})
+    for asked in (TBT, REASONING_TOKENS):
+        with pytest.raises(MetricUnavailable, match="cannot be right in 3 of 1 answers, the first"):
+            asked.of_run(odd)
+    assert OUTPUT_TOKENS.of_run(odd) == odd.samples[0].output_tokens
+
+
 def test_every_metric_is_tested_above() -> None:
     mark = next(mark for mark in test_value.pytestmark)  # type: ignore[attr-defined]
     below = {AGREEMENT.name, EARLY_AGREEMENT.name, TTFT_P90.name, TBT_P99.name}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_rllm.plugin.options import FLAGS, OPTIONS
+from pytest_rllm.plugin.options import FLAGS, LISTS, OPTIONS
 
 ARGS = ("-p", "no:cacheprovider")
 ROOT = Path(__file__).parent.parent
@@ -17,11 +17,12 @@ ROOT = Path(__file__).parent.parent
 
 def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--help").stdout.str()
-    assert len(OPTIONS) <= 11
+    assert len(OPTIONS) <= 13
     assert set(FLAGS) == {"complete", "plan"}
-    for name in (*OPTIONS, *FLAGS):
+    assert set(LISTS) == {"serving", "key-env", "header-env"}
+    for name in (*OPTIONS, *FLAGS, *LISTS):
         assert f"--rllm-{name}" in text
-        assert f"rllm_{name}" in text
+        assert f"rllm_{name.replace('-', '_')}" in text
 
 
 def loaded_by_an_empty_run(folder: Path, *args: str) -> set[str]:

@@ -148,12 +148,12 @@ def attached(url: str) -> ScriptEngine:
 
 def test_a_server_that_runs_already_is_asked_and_left_alone(in_tmp: Path) -> None:
     Path("v1").mkdir()
-    Path("v1/models").write_text('{"data": [{"id": "mine"}, {"id": "adapter"}]}')
+    Path("v1/models").write_text('{"data": [{"id": "under-test"}, {"id": "adapter"}]}')
     Path("metrics").touch()
     with Pool(in_tmp / "theirs", start_s=30) as theirs:
         running = theirs.serve(ScriptEngine(HEALTHY), Serving(), TINY)
         engine = attached(running.url)
-        assert engine.model_name == "mine"
+        assert engine.model_name == "under-test"
         with Pool(in_tmp / "ours") as ours:
             server = ours.serve(engine, Serving(), TINY)
             assert ours.serve(engine, Serving(), TINY) is server
@@ -184,7 +184,7 @@ def test_servers_of_a_session_that_goes_on_are_numbered_after_those_before(in_tm
 
 def test_a_server_that_runs_with_an_optimisation_on_is_refused(in_tmp: Path) -> None:
     Path("v1").mkdir()
-    Path("v1/models").write_text('{"data": [{"id": "mine"}]}')
+    Path("v1/models").write_text('{"data": [{"id": "under-test"}]}')
     with Pool(in_tmp / "theirs", start_s=30) as theirs:
         engine = attached(theirs.serve(ScriptEngine(HEALTHY), Serving(), TINY).url)
         pool = Pool(in_tmp)

@@ -3,10 +3,12 @@ not."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import lzma
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import packed, read_run
 from pytest_rllm.records.run import RecordError
 from pytest_rllm.reports.progress import Progress
+from pytest_rllm.session import sources
 from pytest_rllm.session.sources import (
     PROBE_TRIES,
     SIGNATURE_PROMPT,
@@ -145,6 +148,22 @@ def anchored(live: Live) -> Live:
     return live
 
 
+async def expired(reply: Reply) -> None:
+    """As a gateway does whose key has expired."""
+    reply.chunked = False
+    reply.head("401 Unauthorized", "text/plain")
+    reply.write(b"expired")
+    reply.open = False
+
+
+async def stall(reply: Reply) -> None:
+    """Some text, and nothing more."""
+    reply.head()
+    await reply.play(QUICK, upto=1)
+    await reply.writer.drain()
+    await asyncio.Event().wait()
+
+
 ARMS = [arm(engine=engine, prompts=prompts(4)) for engine in ("new", "old")]
 LABELS = ["engine 2", "engine 1"]
 HEADER = Header(arm="an arm", fingerprint="f")
@@ -195,6 +214,36 @@ def test_two_runs_take_turns_and_say_so(live: Live, tmp_path: Path) -> None:
     order = sorted([*((at, "A") for at, _ in first), *((at, "B") for at, _ in second)])
     assert "".join(side for _, side in order) == "ABBAABBA"
     assert read_run(tmp_path / "new.jsonl").closing == runs[0].closing
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (stall, "engine 2 answered none of 4 requests: stalled: nothing arrived for 1 s"),
+        (
+            expired,
+            "engine 2 answered none of 4 requests: HTTP 401: .*the server wants a key, and none is",
+        ),
+    ],
+)
+def test_a_server_that_is_silent_or_locked_is_told_before_anything_is_measured(
+    answer: Any, said: str, live: Live, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "drive", partial(sources.drive, stall_s=1.0))
+    monkeypatch.setattr(Live, "_observed", lambda _live, _server: SAID)
+    server.default = answer
+    with pytest.raises(EngineError, match=said):
+        live.prepare(ARMS[:1])
+
+
+def test_a_key_that_expires_while_it_is_measured_says_nothing_against_the_engine(
+    live: Live, server: ScriptedServer
+) -> None:
+    live.prepare(ARMS[:1])
+    server.default = expired
+    with pytest.raises(EngineError, match=r"engine 2: HTTP 401: .*wants a key") as caught:
+        live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
+    assert not isinstance(caught.value, EngineDied)
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -346,7 +395,7 @@ def test_a_probe_that_is_always_refused_is_an_error_of_one_sentence(
         anchored.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
     assert str(caught.value).splitlines()[0] == (
         f"engine 2 refused a probe 3 times: POST {server.url}/v1/chat/completions: "
-        "HTTP Error 500: Internal Server Error"
+        "HTTP 500 Internal Server Error"
     )
     assert not (tmp_path / "r.jsonl").exists()
 

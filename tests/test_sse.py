@@ -138,6 +138,55 @@ def test_tokens_are_unknown_if_the_engine_does_not_report_them() -> None:
     assert stream.usage == {"completion_tokens": 1}
 
 
+@pytest.mark.parametrize(
+    ("used", "finish", "final", "why"),
+    [
+        ([0, 0, 0], 9, None, "it stayed at 0 while text came"),
+        ([0, 0, 0], 0, 9, "it stayed at 0 while text came"),
+        ([9, 9, 9], 9, 9, "it stayed at 9 while text came"),
+        ([3, 6, 6], 9, 9, "it stayed at 6 while text came"),
+        ([3, 8, 5], 9, 9, "it fell from 8 to 5"),
+        ([3, 6, 8], 8, 9, "it ended at 8, and the final count is 9"),
+        ([3, 6, 11], 11, 9, "it ended at 11, and the final count is 9"),
+        ([3, None, 8], 9, 9, "it was told with some of the deltas only"),
+        ([None, None, None], 9, None, "it was told with some of the deltas only"),
+        ([None, None, None], None, 9, None),
+    ],
+)
+def test_running_usage_that_cannot_be_right_counts_nothing(
+    used: list[int | None], finish: int | None, final: int | None, why: str | None
+) -> None:
+    """Zero until the end, the total in every chunk, falling, unlike the final count, null."""
+    deltas = [{"reasoning": "so"}, {"content": "It"}, {"content": " is"}]
+    stream = at_once(
+        choice({"role": "assistant", "content": ""}, used=0 if used[0] is not None else None),
+        *(choice(delta, used=count) for delta, count in zip(deltas, used, strict=True)),
+        choice({"content": ""}, used=finish, finish="stop"),
+        *([event({"choices": [], "usage": {"completion_tokens": final}})] if final else []),
+        DONE,
+    )
+    assert stream.error is None
+    assert stream.uncounted == why
+    assert [(d.tokens, d.text) for d in stream.deltas] == [
+        (None, "so"),
+        (None, "It"),
+        (None, " is"),
+    ]
+    assert stream.usage["completion_tokens"] == 9
+
+
+def test_token_ids_that_are_fewer_than_the_final_count_count_nothing() -> None:
+    last = event({"choices": [], "usage": {"completion_tokens": 4}})
+    stream = at_once(choice({"content": "a"}, token_ids=[1, 2]), END, last)
+    assert [d.tokens for d in stream.deltas] == [None]
+    assert stream.uncounted == "it ended at 2, and the final count is 4"
+
+
+def test_what_broke_off_has_no_final_count_and_keeps_its_tokens() -> None:
+    stream = at_once(choice({"content": "a"}, used=2), event({"error": "no"}))
+    assert ([d.tokens for d in stream.deltas], stream.uncounted) == ([2], None)
+
+
 def test_tokens_without_text_are_kept() -> None:
     stream = at_once(choice({"content": ""}, used=2), choice({"content": "a"}, used=3), END)
     assert [(d.field, d.tokens, d.text) for d in stream.deltas] == [

@@ -11,6 +11,7 @@ from typing import Any
 import datasets as library  # in-process runs of pytest cannot load it twice
 import pytest
 from doubles.arms import arm, prompts
+from doubles.gateway import Gateway, running
 from doubles.mock_session import DeclaringEngine, measuring
 from doubles.mock_source import MockSource, twice
 
@@ -157,11 +158,12 @@ def test_fresh_servers_of_both_roles_are_one_again(tmp_path: Path) -> None:
 def test_the_name_of_the_pair_is_used_and_nobody_is_asked(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = pool.serve(MockEngine(), Serving(), BOTH).url
     asked: list[str] = []
     monkeypatch.setattr("pytest_rllm.engines.base.ask", lambda at: asked.append(at) or b"{}")
-    engine = OpenAIEndpoint(Build(url, url=url))
-    server = pool.serve(engine, Serving(), replace(BOTH, name="named", served_name="org/mine"))
+    pages = {"/v1/models": (200, b'{"data": [{"id": "other"}, {"id": "org/mine"}]}')}
+    with running(Gateway(pages=pages)) as gateway:
+        engine = OpenAIEndpoint(Build(gateway.url, url=gateway.url))
+        server = pool.serve(engine, Serving(), replace(BOTH, name="named", served_name="org/mine"))
     assert server.body(EASY[0], SHORT)["model"] == "org/mine"
     assert server.greedy_body("?", 9)["model"] == "org/mine"
     assert asked == []

@@ -20,6 +20,9 @@ VENDORS = {
         r"llamacpp:[a-z]|cache_prompt|/slots|/props|spec.type|n_prompt_tokens|LLAMA_ARG_|ctx.size"
         r"|timings_per_token|llama.server"
     ),
+    "engines/dialects.py": (
+        r"\btgi_[a-z]|\btrtllm_[a-z]|\bdynamo_[a-z]|\blmdeploy:[a-z]|/prometheus/metrics|/api/version"
+    ),
     "engines/openai.py": r"logprobs?\b|include_usage",
     "engines/mock": r"\bmock:|\"fixed_length\"",
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..access import checked_url
 from ..registry import Registry
 
 if TYPE_CHECKING:
@@ -24,12 +25,23 @@ ENGINES = Registry(
         "vllm": "pytest_rllm.engines.vllm:VllmEngine",
         "llamacpp": "pytest_rllm.engines.llamacpp:LlamaCppEngine",
         "openai": "pytest_rllm.engines.openai:OpenAIEndpoint",
+        **{
+            f"openai+{name}": f"pytest_rllm.engines.dialects:{made}"
+            for name, made in (
+                ("dynamo", "Dynamo"),
+                ("lmdeploy", "LmDeploy"),
+                ("ollama", "Ollama"),
+                ("tgi", "Tgi"),
+                ("trtllm", "TrtLlm"),
+            )
+        },
         "mock": "pytest_rllm.engines.mock.engine:MockEngine",
     },
 )
 """Name for ``--rllm-engine`` to the class, imported when it is asked for."""
-_WITH_BUILD = re.compile(r"([\w.-]+)@(.*)")
-_NAME = re.compile(r"[\w.-]+")
+_WITH_BUILD = re.compile(r"([\w.+-]+)@(.*)")
+_NAME = re.compile(r"[\w.-]+(\+[a-z]\w*)?")
+_URL = re.compile(r"(?:[\w.+-]+[@=])?(https?://.*)", re.DOTALL)
 
 
 def engines_known() -> tuple[str, ...]:
@@ -51,9 +63,11 @@ def parse_engine(text: str, default: str | None = None) -> tuple[str, str | None
         The name, which need not be known, and the build; None for the installed one.
 
     Raises:
-        ValueError: no engine is named, with what to write.
+        ValueError: no engine is named, with what to write; or a URL holds what is secret.
     """
     text = text.strip()
+    if url := url_in(text):
+        checked_url(url)
     if match := _WITH_BUILD.fullmatch(text):
         if not match[2].strip():
             raise ValueError(f"{text!r} names no build: write {match[1]} or {match[1]}@BUILD")
@@ -70,8 +84,18 @@ def parse_engine(text: str, default: str | None = None) -> tuple[str, str | None
     )
 
 
+def url_in(text: str) -> str | None:
+    """The URL of a server in what an option says, as it stands there; None where there is none."""
+    found = _URL.fullmatch(text.strip())
+    return found[1] if found else None
+
+
 def engine_named(
-    text: str, build: Build | None = None, *, say: Callable[[str], None] = lambda _text: None
+    text: str,
+    build: Build | None = None,
+    *,
+    say: Callable[[str], None] = lambda _text: None,
+    named: bool = False,
 ) -> Endpoint:
     """Make the engine of that name.
 
@@ -80,6 +104,7 @@ def engine_named(
         build: which build of it, where the text says none; None is the one of the running
             interpreter.
         say: told what is being waited for while a build's environment is made.
+        named: whether the user says what a server that runs already calls its model.
 
     Raises:
         ValueError: no such engine, with the names there are; or it names no build.
@@ -100,8 +125,11 @@ def engine_named(
 
         if build is not None:
             raise ValueError(f"{text!r} says a build, and another one is given: {build.said}")
-        build = build_named(said, say=say, example=made.example_build, is_program=made.is_program)
+        build = build_named(
+            said, say=say, named=named, example=made.example_build, is_program=made.is_program
+        )
     engine = made(build)
+    engine.named = named
     if engine.url is None and not isinstance(engine, Launcher):
         raise ValueError(
             f"the engine {name!r} cannot be started here: give the URL of its server, "

@@ -124,10 +124,9 @@ def observe(server: Server) -> ApiSnapshot:
         page = ask(server.url + engine.metrics_path).decode() if engine.metrics_path else ""
         sampling = engine.sampling_defaults(server.url, server.pair.max_model_len)
     except (*NO_ANSWER, LookupError, ValueError, TypeError, AttributeError) as error:
-        said = f": {error.read()[:300]!r}" if hasattr(error, "read") else ""
         raise EngineError(
             f"the contract of {engine.name} {engine.version()} cannot be observed: "
-            f"{type(error).__name__}: {error}{said}\n{server.last_words()}"
+            f"{type(error).__name__}: {error}\n{server.last_words()}"
         ) from error
     return ApiSnapshot(
         engine=engine.name,

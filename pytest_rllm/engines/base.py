@@ -152,6 +152,10 @@ class Endpoint(ABC):
     token_ids: ClassVar[Mapping[str, Any]] = {}
     """What a request's body adds to be told the prompt's token ids, where an engine tells them."""
     build: Build | None = None
+    serves: Serving = Serving()
+    """How a server that runs already serves, as the user says."""
+    named: bool = False
+    """Whether the user says what a server that runs already calls its model: then it need not."""
 
     def __init__(self, build: Build | None = None) -> None:
         self.build = build
@@ -222,12 +226,12 @@ class Endpoint(ABC):
 
         Found from what is declared: nothing is started and nobody is asked.
         """
-        if self.url is not None and serving != Serving():
+        if self.url is not None and serving != self.serves:
             return (
                 f"cannot reconfigure the running server at {self.url}: it is measured as "
-                f"'{Serving()}', not '{serving}'"
+                f"'{self.serves}', not '{serving}'"
             )
-        lacking = self.capabilities.lacking(serving)
+        lacking = self.capabilities.lacking(serving) if self.url is None else []
         if lacking:
             return f"the engine {self.name!r} cannot serve {' and '.join(lacking)}"
         if sampling is not None and sampling.fixed_length and not self.capabilities.fixed_length:
@@ -252,8 +256,14 @@ class Endpoint(ABC):
         if model is None:
             return self
         named = copy.copy(self)
-        named.model_name = model
+        named.model_name, named.named = model, True
         return named
+
+    def serving_as(self, serving: Serving) -> Self:
+        """This server that runs already, which serves so, as the user says."""
+        other = copy.copy(self)
+        other.serves = serving
+        return other
 
     def told(self, path: str, pick: Callable[[Any], Any]) -> str:
         """What a server that runs already says of itself.

@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from ..access import checked_url
 from ..telemetry.machine import cache_folder
 from .environments import Venv, clean_environment
-from .http import NO_ANSWER, ask
+from .http import NO_ANSWER, Refused, ask
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -60,6 +61,7 @@ def build_named(
     say: Say = lambda _text: None,
     example: str = "vllm==0.31.0",
     is_program: Callable[[Path], bool] = lambda _path: False,
+    named: bool = False,
 ) -> Build:
     """The build behind a URL, a path, or a requirement with one version.
 
@@ -72,6 +74,7 @@ def build_named(
         example: of a pinned requirement, for messages.
         is_program: whether an executable file is a build that runs without Python; a name without
             a folder is looked for on PATH.
+        named: whether the user says what a server calls its model: then it need not list it.
 
     Raises:
         ValueError: the text names no build; with what to write.
@@ -79,7 +82,7 @@ def build_named(
     """
     text = text.strip()
     if re.match(r"https?://", text):
-        return Build(text, url=_answering(text))
+        return Build(text, url=_answering(text, named=named))
     path = Path(text).expanduser()
     if path.suffix == ".whl" and path.is_file():
         return Build(text, python=_environment(_wheel(path), cache or cache_folder(), say))
@@ -91,18 +94,24 @@ def build_named(
     return Build(text, python=_environment(_pinned(text, example), cache or cache_folder(), say))
 
 
-def _answering(text: str) -> str:
-    """Base of a server's API, which lists a model."""
-    if not urlsplit(text).hostname:
-        raise ValueError(f"{text!r} names no host: write http://HOST:PORT")
-    url = text.rstrip("/").removesuffix("/v1").rstrip("/")
+def _answering(text: str, *, named: bool = False) -> str:
+    """Base of a server's API, which lists a model, or need not where the user names it."""
+    url = checked_url(text).rstrip("/").removesuffix("/v1").rstrip("/")
     try:
         models = list(json.loads(ask(f"{url}/v1/models", timeout_s=10))["data"])
     except (*NO_ANSWER, ValueError, KeyError, TypeError) as error:
+        what = "start the server, or correct the address"
+        if isinstance(error, Refused):
+            if named and error.advice is None:
+                return url
+            if error.code >= 500:
+                what = "where it lists no model, say what it calls it: --rllm-model-name NAME"
+            if error.advice:
+                raise ValueError(f"{text}: GET {url}/v1/models: {error}") from None
         raise ValueError(
             f"{text}: GET {url}/v1/models did not answer as an OpenAI-compatible server does "
-            f"({type(error).__name__}: {error}); start the server, or correct the address"
-        ) from error
+            f"({type(error).__name__}: {error}); {what}"
+        ) from None
     if not models:
         raise ValueError(f"{text}: the server answers, but GET {url}/v1/models lists no model")
     return url

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import access
 from .base import EngineError
 from .pip_settings import UvSettings, uv_settings
 
@@ -50,7 +51,7 @@ for name in [*sys.argv[2:], *sorted(tops)]:
 
 def clean_environment() -> dict[str, str]:
     """Variables for another environment's Python, without those of the running environment."""
-    return {name: value for name, value in (os.environ | APART).items() if value is not None}
+    return access.child_environment(APART)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Any server of OpenAI's chat completions, by its URL: ``--rllm-engine openai@http://host:8000``.
 
 It is asked for no more than OpenAI's API has, so little can be measured: latencies and answers, no
-KV cache, no fixed lengths. Engines that speak more than this API derive from this class.
+KV cache, no fixed lengths. Engines that speak more than this API derive from this class; what the
+documents of some servers say on top is in ``dialects``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class OpenAIEndpoint(Endpoint):
 
     def version(self) -> str:
         """Not told by this API; who owns the model is the nearest to it."""
+        if self.named:  # it need not list its models
+            return "version not told"
         return f"version not told, model owned by {self._owner}"
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 import subprocess
@@ -20,16 +19,20 @@ from zlib import crc32
 
 import psutil
 
+from .. import access
 from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from .base import Endpoint, EngineError, Launcher
-from .http import NO_ANSWER, ask
+from .http import NO_ANSWER, Refused, ask
+from .served import model_named
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
 LAST_LINES = 30
+GATEWAY = (502, 503, 504)
+"""Statuses of a gateway whose server does not answer."""
 _LOG = re.compile(r"-(\d+)-[0-9a-f]{12}\.log$")
 """Name of a server's log, with its number."""
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -150,7 +153,10 @@ class Attached(Server):
 
     @property
     def alive(self) -> bool:
-        return _healthy(self.url + "/v1/models")
+        return _healthy(self.url + "/v1/models", lenient=self.engine.named)
+
+    def answers(self, path: str) -> bool:
+        return self.alive and _healthy(self.url + path, lenient=self.engine.named)
 
     def last_words(self) -> str:
         return f"  the server at {self.url} is not ours: look for its log where it was started"
@@ -272,7 +278,7 @@ class Pool:
         return server if asked == serving else replace(server, serving=asked)
 
     def _attach(self, engine: Endpoint, url: str, serving: Serving, pair: ModelPair) -> Attached:
-        engine = engine.naming(pair.served_name)
+        engine = model_named(engine, serving, pair)
         # The same number in every session: it is one server, not another one each time.
         server = Attached(engine, serving, pair, url, crc32(url.encode()))
         if not server.answers(engine.health_path):
@@ -286,7 +292,7 @@ class Pool:
             except NO_ANSWER as error:
                 page = ", ".join(server.url + p for p in (engine.metrics_path, *engine.more_pages))
                 raise EngineError(f"GET {page}, which measures are read from: {error}") from error
-            if on:
+            if on and serving == Serving():
                 raise ValueError(
                     f"{url} serves with {' and '.join(on)}: start it without, so that builds are "
                     "compared and nothing else"
@@ -317,7 +323,6 @@ class Pool:
             name = re.sub(r"[^\w.+-]+", "-", engine.label)
             log = self.folder / f"{name}-{number}-{serving.key}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
-            env = {**os.environ, "PYTHONUNBUFFERED": "1", **launch.env}
             begun = time.monotonic()
             with open(log, "wb") as out:
                 process = subprocess.Popen(
@@ -326,7 +331,7 @@ class Pool:
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    env={name: value for name, value in env.items() if value is not None},
+                    env=access.child_environment({"PYTHONUNBUFFERED": "1", **launch.env}),
                 )
             url = f"http://127.0.0.1:{port}"
             argv, engine = list(launch.argv), engine.started(serving, pair)
@@ -424,9 +429,12 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def _healthy(url: str) -> bool:
+def _healthy(url: str, *, lenient: bool = False) -> bool:
+    """Whether a page answers; ``lenient``: a server without that page is well, too."""
     try:
         ask(url, timeout_s=5)
         return True
+    except Refused as error:
+        return lenient and error.advice is None and error.code not in GATEWAY
     except NO_ANSWER:
         return False

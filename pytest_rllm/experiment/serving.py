@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["reasoning", "plain"]
+BASE = "reasoning"
+"""Slug of the base of every comparison."""
+_PARTS = {
+    "plain": "plain",
+    "kv": r"kv-([\w.-]+)",
+    "weights": r"weights-([\w.-]+)",
+    "prefix": "prefix-caching",
+    "drafter": r"(ngram|draft)(?:-([1-9]\d*))?",
+    "tp": r"tp-([1-9]\d*)",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,60 @@ class Serving:
         """Twelve hexadecimal digits that are equal for equal servings, in any process."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def slug(self) -> str | None:
+        """What an option calls it: ``reasoning`` for the base, else what differs from it, as in
+        ``plain+kv-fp8``, ``prefix-caching``, ``ngram``, ``draft-5``, ``weights-awq``, ``tp-2``.
+
+        None with further flags, which no word stands for.
+        """
+        if self.flags:
+            return None
+        drafted = "" if self.speculative_tokens == 3 else f"-{self.speculative_tokens}"
+        parts = [
+            "plain" if self.model == "plain" else "",
+            f"weights-{self.quantization}" if self.quantization else "",
+            f"kv-{self.kv_cache_dtype}" if self.kv_cache_dtype else "",
+            "prefix-caching" if self.prefix_caching else "",
+            f"{self.speculative}{drafted}" if self.speculative else "",
+            f"tp-{self.tensor_parallel}" if self.tensor_parallel > 1 else "",
+        ]
+        return "+".join(filter(None, parts)) or BASE
+
+    @classmethod
+    def of_slug(cls, slug: str) -> Serving:
+        """The serving that a slug names, its parts in any order.
+
+        Raises:
+            ValueError: a part is none, with those there are.
+        """
+        said: dict[str, Any] = {}
+        for part in slug.split("+") if slug != BASE else ():
+            kind, found = next(
+                ((k, m) for k, p in _PARTS.items() if (m := re.fullmatch(p, part))), ("", None)
+            )
+            if found is None:
+                raise ValueError(
+                    f"{slug!r} names no serving: {part!r} is none of plain, kv-DTYPE, "
+                    "weights-NAME, prefix-caching, ngram, draft, ngram-TOKENS, draft-TOKENS, "
+                    "tp-GPUS, joined by +"
+                )
+            match kind:
+                case "plain":
+                    said["model"] = "plain"
+                case "kv":
+                    said["kv_cache_dtype"] = found[1]
+                case "weights":
+                    said["quantization"] = found[1]
+                case "prefix":
+                    said["prefix_caching"] = True
+                case "drafter":
+                    said["speculative"] = found[1]
+                    said |= {"speculative_tokens": int(found[2])} if found[2] else {}
+                case "tp":
+                    said["tensor_parallel"] = int(found[1])
+        return cls(**said)
 
     def __str__(self) -> str:
         """What differs from the default, as a person would say it: ``reasoning, fp8 KV``."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import uvloop
 
+from .. import access
 from ..datasets.prompts import Prompt
 from ..records.spool import Spool, SpoolError
 from .http import Connections, Exchange
@@ -83,6 +84,7 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.connections = Connections(url, stall_s=stall_s, clock=clock)
+        self._url = url
         self._requests, self._spool = requests, spool
         self._take, self._ended, self._clock = take, ended, clock
         self._bodies = [
@@ -162,13 +164,15 @@ class Client:
         def spill(times: list[float], datas: list[bytes]) -> None:
             nonlocal last
             last = times[-1]
+            if access.current().headers:  # a server may repeat what it was sent
+                datas = [access.current().without_secret_bytes(data) for data in datas]
             spool.reads(number, times, datas)
 
         sent = self._clock()
         exchange = await self.connections.exchange(
             self._bodies[number], cut_after=request.cut_after, spill=spill
         )
-        error = exchange.error or _refusal(exchange)
+        error = exchange.error or _refusal(exchange, self._url)
         if exchange.times:
             spill(exchange.times, exchange.datas)
         ended_s = (last if last and error is None else self._clock()) - self._start
@@ -209,14 +213,18 @@ def frozen_heap_loop() -> Iterator[asyncio.Runner]:
         gc.unfreeze()
 
 
-def _refusal(exchange: Exchange) -> str | None:
+def _refusal(exchange: Exchange, url: str) -> str | None:
     """Why a complete response is not a stream of events; None if it is one."""
     if not exchange.status or exchange.error:
         return None
+    advice = exchange.refusal.advice(url)
     if exchange.status != 200:
         after = exchange.headers.get(b"retry-after", b"").decode("latin-1")
         hint = f" (Retry-After: {after})" if after else ""
-        return f"HTTP {exchange.status}{hint}: {exchange.text[:REFUSAL_CHARACTERS]}"
+        said = f"HTTP {exchange.status}{hint}: {exchange.text[:REFUSAL_CHARACTERS]}"
+        return f"{said}; {advice}" if advice else said
+    if advice:
+        return advice
     if exchange.content_type != "text/event-stream":
         return f"not a stream: content type {exchange.content_type!r}"
     return None

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from base64 import b64encode
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httptools
 
-if TYPE_CHECKING:
-    from ssl import SSLContext
+from .. import access
 
 Spill = Callable[[list[float], list[bytes]], None]
 """Takes reads of a response's body: arrival times on the clock of the connections, and bytes."""
@@ -32,6 +30,8 @@ SPILL_READS = 256
 """Number of reads that are kept per response before they are spilled."""
 SPILL_PHASE = 101
 """Number of reads by which each exchange spills earlier than the previous one."""
+SILENT = "stalled"
+"""How the error of a response begins in which nothing arrived any more."""
 WATCH_EVERY_S = 1.0
 """Seconds between two checks for stalled responses."""
 
@@ -88,8 +88,18 @@ class Exchange:
 
     @property
     def text(self) -> str:
-        """The text of the reads that were not spilled."""
-        return b"".join(self.datas).decode("utf-8", "replace")
+        """The text of the reads that were not spilled, without our own secrets."""
+        text = b"".join(self.datas).decode("utf-8", "replace")
+        return access.current().without_secrets(text)
+
+    @property
+    def refusal(self) -> access.Refusal:
+        """What the status and headers say of a response that is none of an engine's."""
+        location, encoding = (
+            self.headers.get(name, b"").decode("latin-1")
+            for name in (b"location", b"content-encoding")
+        )
+        return access.Refusal(self.status, location, encoding.strip().lower())
 
     @property
     def framed(self) -> bool:
@@ -201,38 +211,33 @@ class Connections:
     """Connections to one server that are kept alive between exchanges; an async context manager.
 
     Args:
-        url: base, ``http://`` or ``https://``, with a path and a user if the server needs them.
+        url: base, ``http://`` or ``https://``, with a path if the server needs one; keys and TLS
+            come from ``access``.
         stall_s: a response fails when nothing arrives for this many seconds.
         clock: monotonic seconds; gives the times of reads.
 
     Raises:
-        ValueError: the URL has another scheme, or no host.
+        ValueError: the URL has another scheme, no host, or a user.
     """
 
     def __init__(
         self, url: str, *, stall_s: float = 120.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                f"not the URL of a server: {url!r}; write http:// or https:// and a host"
-            )
+        parts = urlsplit(access.checked_url(url))
+        assert parts.hostname
+        self._url = url
         self._host, self._tls = parts.hostname, parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
         self._base = parts.path.rstrip("/")
         self._stall_s, self._clock = stall_s, clock
-        user = ""
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            user = f"Authorization: Basic {b64encode(pair.encode()).decode()}\r\n"
-        host = parts.netloc.rpartition("@")[2]
-        self._headers = f"Host: {host}\r\nUser-Agent: pytest-rllm\r\n{user}"
+        lines = f"Host: {parts.netloc}\r\nUser-Agent: pytest-rllm\r\nAccept-Encoding: identity\r\n"
+        self._headers = access.HiddenBytes(lines.encode() + access.header_lines(url))
         self._exchanges = 0
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
 
     async def __aenter__(self) -> Self:
-        self._ssl = _tls() if self._tls else None
+        self._ssl = access.tls_context() if self._tls else None
         self._watcher = asyncio.create_task(self._watch())
         return self
 
@@ -244,7 +249,8 @@ class Connections:
 
     def get(self, path: str) -> bytes:
         """The bytes of a request for a page."""
-        return f"GET {self._base}{path} HTTP/1.1\r\n{self._headers}\r\n".encode()
+        first = f"GET {self._base}{path} HTTP/1.1\r\n".encode()
+        return access.HiddenBytes(first + self._headers + b"\r\n")
 
     def post(self, path: str, body: bytes, *, closes: bool = False) -> bytes:
         """The bytes of a request that sends JSON and accepts a stream of events.
@@ -254,12 +260,13 @@ class Connections:
             body: JSON.
             closes: whether the server is asked to end the connection after its response.
         """
+        first = f"POST {self._base}{path} HTTP/1.1\r\n".encode()
         last = "Connection: close\r\n" if closes else ""
-        return (
-            f"POST {self._base}{path} HTTP/1.1\r\n{self._headers}{last}"
-            "Accept: text/event-stream\r\n"
+        about = (
+            f"{last}Accept: text/event-stream\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode() + body
+        ).encode()
+        return access.HiddenBytes(first + self._headers + about + body)
 
     async def exchange(
         self,
@@ -284,6 +291,7 @@ class Connections:
             why = str(error) or f"no connection within {CONNECT_WITHIN_S:g} s"
             exchange.end(
                 f"cannot connect to {self._host}:{self._port}: {type(error).__name__}: {why}"
+                f"{access.about_tls(error)}"
             )
             return exchange
         connection.exchange = exchange
@@ -328,10 +336,4 @@ class Connections:
                 if silent > LINGER_S and exchange.sent_done:
                     exchange.end()
                 elif silent > self._stall_s:
-                    exchange.end(f"stalled: nothing arrived for {self._stall_s:g} s")
-
-
-def _tls() -> SSLContext:
-    from ssl import create_default_context
-
-    return create_default_context()
+                    exchange.end(f"{SILENT}: nothing arrived for {self._stall_s:g} s")

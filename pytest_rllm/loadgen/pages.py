@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from .. import access
 from ..records.spool import Spool
 from ..telemetry.prometheus import Page
 from .http import Connections
@@ -116,10 +117,11 @@ class Pages:
         except Exception as error:  # noqa: BLE001 - nobody awaits the task: counted instead
             self._lost[f"{type(error).__name__}: {error}"] += 1
             return None
-        if got.error or got.status != 200:
-            self._lost[got.error or f"HTTP {got.status}: {got.text[:100]}"] += 1
+        advice = got.refusal.advice(self._scrape.url) if self._scrape else None
+        if got.error or got.status != 200 or advice:
+            self._lost[got.error or advice or f"HTTP {got.status}: {got.text[:100]}"] += 1
             return None
-        return b"".join([*kept, *got.datas])
+        return access.current().without_secret_bytes(b"".join([*kept, *got.datas]))
 
     async def __aexit__(self, *failed: object) -> None:
         if self._repeating:

@@ -302,9 +302,11 @@ def _record(
     start = found[0].start
     assert start is not None
     fields: set[str] = set()
-    cut = 0
+    cut, uncounted = 0, list[str]()
     for sample, note, stream in parse_spools(found):
         fields |= stream.fields
+        if stream.uncounted:
+            uncounted.append(stream.uncounted)
         if note["cut"] is None:
             writer.sample(sample)
         else:
@@ -330,6 +332,7 @@ def _record(
             "series_missing": missing,
             "monitor_error": watch.error if watch else None,
         }
+        | ({"uncounted": {"answers": len(uncounted), "why": uncounted[0]}} if uncounted else {})
     )
     for path in paths:
         path.unlink()

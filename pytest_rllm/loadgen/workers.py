@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import access
 from ..experiment.workloads import Workload
 from ..records.spool import ClientError, Spool, SpoolError
 from .client import Client, Request, Share, frozen_heap_loop
@@ -37,7 +38,8 @@ class WorkerError(ClientError):
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs to know; ``queue`` is the pipe of a closed loop's request numbers."""
+    """What a worker needs to know; ``queue`` is the pipe of a closed loop's request numbers, and
+    ``access`` comes over the pipe, not by the environment, which others could read."""
 
     url: str
     requests: Sequence[Request]
@@ -45,6 +47,7 @@ class _Job:
     spool: Path
     stall_s: float
     queue: int | None
+    access: access.Access
 
 
 def shares(requests: int, workload: Workload, processes: int) -> list[Share]:
@@ -83,7 +86,7 @@ async def send(
     try:
         for share, path in zip(divided, spools, strict=True):
             queue = reading if share.lanes else None
-            job = _Job(url, requests, share, path, stall_s, queue)
+            job = _Job(url, requests, share, path, stall_s, queue, access.current())
             started.append(await _start(job))
         os.close(reading)
         numbers = b"".join(_NUMBER.pack(i) for i in range(len(requests)))
@@ -109,10 +112,12 @@ async def _start(job: _Job) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=() if job.queue is None else (job.queue,),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=access.child_environment(
+            {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        ),
     )
-    content = pickle.dumps(job)
-    await _write(worker, struct.pack("<Q", len(content)) + content)
+    content = access.HiddenBytes(pickle.dumps(job))
+    await _write(worker, access.HiddenBytes(struct.pack("<Q", len(content)) + content))
     return worker
 
 
@@ -174,6 +179,7 @@ def main() -> None:
         taken = os.read(job.queue, _NUMBER.size)
         return _NUMBER.unpack(taken)[0] if taken else None
 
+    access.use(job.access)
     with Spool(job.spool) as spool, frozen_heap_loop() as runner:
         client = Client(
             job.url,

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from ..datasets.grading import Grade, grade
 from ..records.run import Run, Sample
-from .base import MetricUnavailable, finished, known, metric, per_question
+from .base import MetricUnavailable, finished, known, metric, per_question, uncounted
 
 START = 500
 """Characters of an answer's start, some 125 tokens: answers of right engines seldom part there, and
@@ -88,8 +88,10 @@ def OUTPUT_TOKENS(run: Run) -> dict[str, float]:
 
 @metric("reasoning tokens", "token", better="neither", per="question")
 def REASONING_TOKENS(run: Run) -> dict[str, float]:
-    """Number of tokens before the first visible one."""
-    return per_question(run, lambda s: known(s.reasoning_tokens, "tokens per delta"))
+    """Number of tokens before the first visible one; where deltas do not tell it, as the engine
+    says."""
+    what = f"tokens per delta, nor how many of all are reasoning{uncounted(run)}"
+    return per_question(run, lambda s: known(s.reasoning_tokens, what))
 
 
 def _same(first: Run, second: Run, until: int | None) -> dict[str, float]:

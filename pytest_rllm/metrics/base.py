@@ -237,6 +237,18 @@ def known(count: int | None, what: str) -> float:
     return float(count)
 
 
+def uncounted(run: Run) -> str:
+    """Why running counts of a run's deltas are unknown though they were told, to append to a
+    message; empty where they are known, or none were told."""
+    told = (run.closing or {}).get("uncounted")
+    if not told:
+        return ""
+    return (
+        f": its running usage cannot be right in {told['answers']} of {len(run.samples)} answers, "
+        f"the first: {told['why']}"
+    )
+
+
 def _part(run: Run, tier: str, name: str) -> Run:
     samples = [s for s in run.samples if s.prompt.tier == tier]
     if not samples:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..records.run import Run, Sample
-from .base import MetricUnavailable, NotTold, finished, known, metric
+from .base import MetricUnavailable, NotTold, finished, known, metric, uncounted
 
 
 @metric("TPS", "token/s", better="higher", timed=True, fixed_length=True)
@@ -56,7 +56,7 @@ def TBT(run: Run) -> float:
 
     The tokens of one delta arrive together; no arrival times are interpolated between them.
     """
-    return statistics.fmean(_tbt(sample) for sample in finished(run))
+    return statistics.fmean(_tbt(sample, run) for sample in finished(run))
 
 
 @metric("TBT p99", "s", better="lower", timed=True)
@@ -102,10 +102,10 @@ def _percentile(values: Sequence[float] | np.ndarray, percent: int, what: str) -
     return float(np.percentile(values, percent))
 
 
-def _tbt(sample: Sample) -> float:
+def _tbt(sample: Sample, run: Run) -> float:
     deltas = sample.deltas
     if not deltas.counted:
-        raise NotTold("the engine did not report tokens per delta")
+        raise NotTold(f"the engine did not report tokens per delta{uncounted(run)}")
     carrying = np.flatnonzero(deltas.tokens)
     if len(carrying) < 2:
         if deltas.tokens.sum() == 1:  # no engine can stream it otherwise

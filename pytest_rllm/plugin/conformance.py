@@ -18,6 +18,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -39,6 +40,7 @@ from ..records.run import Run
 from ..records.sse import Stream, events, parse
 from ..records.writer import RunWriter
 from ..telemetry.prometheus import Page
+from .options import let_in
 
 REASONING = frozenset({"reasoning", "reasoning_content"})
 """Fields of a delta in which reasoning is understood."""
@@ -76,12 +78,16 @@ class EngineConformance:
         pair: the models, as ``--rllm-model`` takes them; the bundled pair by default.
         start_s: seconds in which a server must be healthy.
         small_kv_cache: what the engine calls a type of the KV cache that is smaller than its own.
+        model_name: what a server that runs already calls the model; None: it is asked.
+
+    Options of the command line that name keys, headers and a CA file hold for it, too.
     """
 
     engine: ClassVar[str]
     pair: ClassVar[str] = "tiny"
     start_s: ClassVar[float] = 300.0
     small_kv_cache: ClassVar[str] = "fp8"
+    model_name: ClassVar[str | None] = None
 
     # ---- what the tests share
 
@@ -98,9 +104,13 @@ class EngineConformance:
         return pool
 
     @pytest.fixture
-    def adapter(self) -> Endpoint:
+    def adapter(self, request: pytest.FixtureRequest) -> Endpoint:
         """The engine under test."""
-        return engine_named(self.engine)
+        let_in(request.config, self.engine)
+        return self._engine()
+
+    def _engine(self) -> Endpoint:
+        return engine_named(self.engine, named=self.model_name is not None)
 
     @pytest.fixture
     def can(self, adapter: Endpoint) -> Capabilities:
@@ -110,7 +120,8 @@ class EngineConformance:
     @pytest.fixture
     def models(self) -> ModelPair:
         """The pair that is served."""
-        return pair_named(self.pair)
+        pair = pair_named(self.pair)
+        return pair if self.model_name is None else replace(pair, served_name=self.model_name)
 
     @pytest.fixture
     def server(self, pool: Pool, adapter: Endpoint, models: ModelPair) -> Server:
@@ -141,7 +152,7 @@ class EngineConformance:
         assert adapter.version() == version
         assert adapter.distribution.strip(), "distribution is empty"
         assert adapter.label.strip(), "label is empty"
-        assert adapter.key == engine_named(self.engine).key
+        assert adapter.key == self._engine().key
 
     def test_its_server_is_healthy(self, adapter: Endpoint, server: Server) -> None:
         """It answers at ``health_path``."""

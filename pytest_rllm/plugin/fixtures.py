@@ -83,10 +83,14 @@ def engine(request: pytest.FixtureRequest) -> Endpoint:
 @pytest.fixture(scope="session")
 def model(request: pytest.FixtureRequest) -> ModelPair:
     """The pair of models that is measured: a case per pair in a finding, else the first one."""
-    from ..models import pair_named
-    from .options import model_names
+    from dataclasses import replace
 
-    return pair_named(getattr(request, "param", None) or model_names(request.config)[0])
+    from ..models import pair_named
+    from .options import model_names, value
+
+    pair = pair_named(getattr(request, "param", None) or model_names(request.config)[0])
+    called = value(request.config, "model-name")
+    return pair if called is None else replace(pair, served_name=called)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 from .findings import MARK, agenda, check, existing, records_of, select, title_of
 from .fixtures import CASE, SESSION, prepare_builds, session_of
-from .options import FLAGS, OPTIONS, model_names, upgrading, value
+from .options import FLAGS, LISTS, OPTIONS, model_names, upgrading, value
 
 WHOLE = pytest.StashKey[dict[str, set[str]] | None]()
 PROPERTY = "rllm"
@@ -20,7 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("rllm", "findings about serving reasoning language models")
     for name, (metavar, help_text) in OPTIONS.items():
         group.addoption(f"--rllm-{name}", metavar=metavar, help=help_text)
-        parser.addini(f"rllm_{name}", help=help_text)
+        parser.addini(f"rllm_{name}".replace("-", "_"), help=help_text)
+    for name, (metavar, help_text) in LISTS.items():
+        group.addoption(f"--rllm-{name}", action="append", metavar=metavar, help=help_text)
+        stored = f"rllm_{name}".replace("-", "_")
+        parser.addini(stored, help=help_text, type="linelist", default=[])
     for name, help_text in FLAGS.items():
         group.addoption(f"--rllm-{name}", action="store_true", default=None, help=help_text)
         parser.addini(f"rllm_{name}", help=help_text, type="bool", default=False)

@@ -14,6 +14,7 @@ import pytest
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from ..experiment.serving import Serving
     from ..reports.progress import Progress
     from ..session.session import Session
 
@@ -51,9 +52,37 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "baselines": ("DIR", "folder of stored baselines (default: baselines)"),
     "inconclusive": ("fail|skip", "how an undecided finding ends (default: fail in CI, else skip)"),
     "data": ("DIR", "folder of local data sets, one NAME.jsonl each"),
+    "model-name": (
+        "NAME",
+        "what a server that runs already calls the model (default: it is asked, and must be the "
+        "pair's)",
+    ),
+    "ca-file": (
+        "FILE",
+        "certificates in PEM form that servers at https:// are checked with (default: those of the "
+        "system)",
+    ),
     "report": ("FORMAT:PATH", "write a report: json, markdown, table, or a plugin's format"),
 }
 """Name to (metavar, help)."""
+LISTS: dict[str, tuple[str, str]] = {
+    "serving": (
+        "SERVING=URL",
+        "another running server of the engine, and how it serves: 'kv-fp8=http://host:8001', "
+        "'prefix-caching=...', 'plain+ngram-5=...'; may be given again",
+    ),
+    "key-env": (
+        "[HOST=]VARIABLE",
+        "environment variable that holds the key (Authorization: Bearer) of the servers at URLs, "
+        "or of those of one host; may be given again",
+    ),
+    "header-env": (
+        "[HOST=]NAME=VARIABLE",
+        "environment variable that holds a further header of requests to servers at URLs; may be "
+        "given again",
+    ),
+}
+"""Name to (metavar, help) of the options that may be given several times."""
 FLAGS: dict[str, str] = {
     "complete": "upgrade gate: measure every case to its end, even when the decision is known",
     "plan": "say what would be measured and what it would cost, and start nothing",
@@ -64,18 +93,94 @@ REPLAYED = pytest.StashKey[Path]()
 
 def value(config: pytest.Config, name: str) -> str | None:
     """Command line, then ini, then None."""
-    given = config.getoption(f"rllm_{name}")
+    stored = f"rllm_{name}".replace("-", "_")
+    given = config.getoption(stored)
     if given is None:
-        return config.getini(f"rllm_{name}") or None
+        return config.getini(stored) or None
     if not str(given).strip():
         raise pytest.UsageError(f"--rllm-{name} needs a value: {OPTIONS[name][0]}")
     return str(given)
+
+
+def values(config: pytest.Config, name: str) -> list[str]:
+    """All that an option of LISTS was given: command line, then ini, then none."""
+    stored = f"rllm_{name}".replace("-", "_")
+    found = [str(text).strip() for text in config.getoption(stored) or config.getini(stored)]
+    if not all(found):
+        raise pytest.UsageError(f"--rllm-{name} needs a value: {LISTS[name][0]}")
+    return found
 
 
 def flag(config: pytest.Config, name: str) -> bool:
     """Command line, then ini."""
     given = config.getoption(f"rllm_{name}")
     return bool(config.getini(f"rllm_{name}") if given is None else given)
+
+
+def let_in(config: pytest.Config, *engines: str | None) -> None:
+    """Have the servers at URLs asked with the keys, headers and certificates that options name,
+    until the session ends.
+
+    Args:
+        config: of pytest.
+        engines: all that name servers, as options say them.
+
+    Raises:
+        ValueError: an option cannot be used; the message holds nothing secret.
+    """
+    from .. import access
+    from ..engines import url_in
+
+    urls = [url for text in engines if text and (url := url_in(text))]
+    for url in urls:
+        access.checked_url(url)
+    given = access.access_from(
+        values(config, "key-env"), values(config, "header-env"), value(config, "ca-file"), urls
+    )
+    access.use(given)
+    config.add_cleanup(partial(access.use, access.Access()))
+
+
+def servings(config: pytest.Config, engine: str, against: str | None) -> dict[Serving, str]:
+    """URL by the serving that the user says it serves.
+
+    Raises:
+        ValueError: what is wrong with one of them.
+    """
+    from .. import access
+    from ..engines import url_in
+    from ..experiment.serving import Serving
+
+    found: dict[Serving, str] = {}
+    own = url_in(engine)
+    for text in values(config, "serving"):
+        slug, _, url = text.partition("=")
+        url = access.checked_url(url)
+        if own is None:
+            raise ValueError(
+                f"--rllm-serving {slug}=...: servings are compared on servers of one kind: name "
+                f"the one without it, too, --rllm-engine {engine.partition('@')[0]}"
+                "@http://HOST:PORT"
+            )
+        if against is not None:
+            raise ValueError(
+                "--rllm-serving is for findings, and --rllm-against compares two engines as they "
+                "are: leave one of them out"
+            )
+        serving = Serving.of_slug(slug)
+        if serving == Serving():
+            raise ValueError(
+                f"--rllm-serving {slug}: that is what --rllm-engine names: leave it out"
+            )
+        same = [other for other in (own, *found.values()) if other.rstrip("/") == url.rstrip("/")]
+        if same:
+            raise ValueError(
+                f"--rllm-serving {slug}: {url} is named before: two servings take two servers"
+            )
+        if serving in found:
+            raise ValueError(f"--rllm-serving {slug}: given twice")
+        found[serving] = url
+    return found
 
 
 def model_names(config: pytest.Config) -> list[str]:
@@ -167,6 +272,8 @@ def make_session(config: pytest.Config) -> Session:
     inconclusive = value(config, "inconclusive") or ("fail" if strict else "skip")
     if inconclusive not in ("fail", "skip"):
         raise ValueError(f"--rllm-inconclusive: fail or skip, not {inconclusive!r}")
+    if not value(config, "replay"):
+        let_in(config, engine, value(config, "against"), *values(config, "serving"))
     replay, record = value(config, "replay"), value(config, "record")
     if replay and record:
         raise ValueError("--rllm-replay reads records, --rllm-record writes them: choose one")
@@ -204,6 +311,11 @@ def make_session(config: pytest.Config) -> Session:
         raise ValueError("--rllm-plan tells what measuring costs, and --rllm-replay measures none")
     for pair in map(pair_named, model_names(config)):
         _named("model", partial(check, pair))
+    pairs = [pair_named(model) for model in model_names(config)]
+    if value(config, "model-name") and len(pairs) != 1:
+        raise ValueError(
+            "--rllm-model-name is what a server calls one model: name its pair, --rllm-model NAME"
+        )
     records = replayed(config) or (Path(record) if record else None)
     return Session(
         engine_text=engine,
@@ -218,6 +330,9 @@ def make_session(config: pytest.Config) -> Session:
         complete=flag(config, "complete"),
         tier=TIERS[tier],
         planning=planning,
+        servings=servings(config, engine, against),
+        models_named=bool(value(config, "model-name"))
+        or all(pair.served_name is not None for pair in pairs),
     )
 
 

@@ -14,6 +14,12 @@ SCHEMA = 3
 :func:`upgraded` turns into this one."""
 
 
+SAID_TO_SERVE = "said_to_serve"
+"""Note: URL of the server that serves so as the user says, and nobody else."""
+REMARKS = "remarks"
+"""Note: sentences on what could not be checked, for the report."""
+
+
 @dataclass(frozen=True)
 class Imported:
     """Where a run of another tool comes from, and what that tool kept of it.

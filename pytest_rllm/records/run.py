@@ -18,6 +18,8 @@ from .deltas import Deltas
 from .header import Header
 
 _OPEN, _CLOSE = "<think>", "</think>"
+MOST_PER_CHARACTER = 4
+"""Tokens that one character can take: one per byte. A delta with more holds what is not shown."""
 
 
 ServerId = tuple[str, int | None]
@@ -103,10 +105,50 @@ class Sample:
 
     @cached_property
     def reasoning_tokens(self) -> int | None:
-        """Number of tokens before the first visible one; all tokens if none is visible."""
-        if not self.deltas.counted:
+        """Number of tokens before the first visible one; all of a reasoning without any.
+
+        Where the deltas do not tell it exactly, it is the engine's own number, and None where that
+        is not told or cannot be right: nothing is divided by guess.
+        """
+        counted = self._reasoning_counted
+        return self._reasoning_told if counted is None else counted
+
+    @property
+    def _reasoning_counted(self) -> int | None:
+        """By the deltas; None where a delta has tokens of both kinds, or reasoning is hidden."""
+        deltas, first = self.deltas, self._first_visible
+        if not deltas.counted:
             return None
-        return int(self.deltas.tokens[: self._first_visible].sum())
+        before = int(deltas.tokens[:first].sum())
+        if not self.reasoned:
+            without_text = deltas.within("")[:first] & (deltas.tokens[:first] > 0)
+            if self._reasoning_told or without_text.any() or (first is None and before):
+                return None  # what did not show may have been reasoning
+        if first is None:
+            return before
+        at = int(deltas.tokens[first])
+        if at == 0 and first and deltas.at_s[first - 1] == deltas.at_s[first]:
+            return None  # one event with tokens of both
+        begun = int(deltas.sizes[:first][deltas.within("content")[:first]].sum())
+        shown = len(deltas.text("content")) - len(self.answer.lstrip())
+        if at > 1 and deltas.text("content")[begun:shown].strip():
+            return None  # the end of the reasoning and the begin of the answer
+        if at > MOST_PER_CHARACTER * int(deltas.sizes[first]) + 2 and not self.reasoned:
+            return None  # more than its text can hold
+        return before
+
+    @property
+    def _reasoning_told(self) -> int | None:
+        """As the engine tells it; None where that cannot be right, such as 0 beside reasoning."""
+        details = self.usage.get("completion_tokens_details")
+        within = details if isinstance(details, dict) else {}
+        told = within.get("reasoning_tokens", self.usage.get("reasoning_tokens"))
+        total = self.output_tokens
+        if not isinstance(told, int) or isinstance(told, bool) or told < 0:
+            return None
+        if (told == 0 and self.reasoned) or (total is not None and told > total):
+            return None
+        return None if told and told == total and self._first_visible is not None else told
 
     @cached_property
     def _first_visible(self) -> int | None:

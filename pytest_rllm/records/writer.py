@@ -9,6 +9,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Self
 
+from .. import access
 from .header import SCHEMA, Header
 from .reader import read_run
 from .run import RecordError, Run, Sample
@@ -50,8 +51,10 @@ class RunWriter:
         return read_run(self.path)
 
     def _line(self, content: dict[str, Any]) -> None:
+        line = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        line = access.current().without_secrets(line)  # a server may repeat what it was sent
         try:
-            self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+            self._file.write(line + "\n")
             self._file.flush()
         except OSError as error:
             raise RecordError(

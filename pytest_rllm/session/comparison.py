@@ -9,10 +9,11 @@ from pathlib import Path
 from ..baselines.machines import UNMEASURED, Machine
 from ..experiment.arm import Arm
 from ..metrics.base import Metric
-from ..records.header import Header
+from ..records.header import REMARKS, Header
 from ..verdicts.claims import Claim
 from ..verdicts.judge import Look, Spread
 from ..verdicts.judgement import Judgement, judge_blocks
+from ..verdicts.really_on import unproven
 from .pairs import Pair, Pairs, arm_names, ignore
 from .sources import Source
 
@@ -139,6 +140,12 @@ class Comparison:
         return lambda metric: first.spread(metric).between_engines(second.spread(metric))
 
     def _remarks(self, claims: Sequence[Claim]) -> Iterator[str]:
+        yield from dict.fromkeys(
+            remark
+            for pair in self.blocks[:1]
+            for run in pair
+            for remark in (*run.header.notes.get(REMARKS, ()), *unproven(run))
+        )
         servers = {run.server for pair in self.blocks for run in pair}
         if len(servers) < 2:
             return

@@ -17,6 +17,7 @@ from ..engines.api_diff import ApiCheck
 from ..engines.base import Endpoint
 from ..engines.pool import Pool, served_as
 from ..experiment.arm import Arm
+from ..experiment.serving import Serving
 from ..experiment.tiers import TIERS, Tier
 from ..loadgen.fidelity import ClientCapacity
 from ..metrics.base import Metric
@@ -70,6 +71,8 @@ class Session:
         messages: sentences about the engine for the end of the session.
         decision: of the gate, known at the end; None when no builds are compared.
         interrupted: whether the session was stopped before its end.
+        servings: URL of the server that serves so, by serving, as the user says.
+        models_named: whether the user says what servers that run already call their models.
         kept: number of blocks that an earlier session in the same folder had measured.
         pair: the models of the test case that is measured now; None before the first one.
     """
@@ -86,6 +89,8 @@ class Session:
     tier: Tier = TIERS["gate"]
     planning: bool = False
     records_name: Path | None = None
+    servings: Mapping[Serving, str] = field(default_factory=dict)
+    models_named: bool = False
     gpu: Gpu = field(default_factory=Gpu)
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -100,6 +105,7 @@ class Session:
     pair: ModelPair | None = None
     _engines: dict[str, Endpoint] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
+    _served: set[Serving] = field(default_factory=set)
 
     # ---- engines
 
@@ -122,8 +128,26 @@ class Session:
         """
         text = text or self.engine_text
         if text not in self._engines:
-            self._engines[text] = engine_named(text, say=self.say)
+            self._engines[text] = engine_named(text, say=self.say, named=self.models_named)
         return self._engines[text]
+
+    def engine_for(self, arm: Arm) -> Endpoint:
+        """The engine that serves an arm: where the user named a server for just this serving, that
+        one.
+
+        Raises:
+            EngineError, ValueError: as :meth:`engine_of`.
+        """
+        serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
+        if arm.engine not in ("", self.engine_text) or serving not in self.servings:
+            return self.engine_of(arm.engine)
+        text = f"{self.engine.name}@{self.servings[serving]}"
+        key = f"{serving.slug}={text}"
+        if key not in self._engines:
+            engine = engine_named(text, say=self.say, named=self.models_named)
+            self._engines[key] = engine.serving_as(serving)
+        self._served.add(serving)
+        return self._engines[key]
 
     def label(self, text: str) -> str:
         """What people call an arm's engine."""
@@ -139,8 +163,15 @@ class Session:
         if self.replaying:
             return None
         serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
-        engine = self.engine_of(arm.engine)
-        return engine.cannot(serving, arm.sampling)
+        engine = self.engine_for(arm)
+        why = engine.cannot(serving, arm.sampling)
+        own = arm.engine in ("", self.engine_text) and self.against is None
+        if why and own and engine.url and serving != engine.serves and serving.slug:
+            why += (
+                f"; start another server that serves so, and name it: --rllm-serving "
+                f'"{serving.slug}=http://HOST:PORT"'
+            )
+        return why
 
     def untold(self, arm: Arm, metric: Metric) -> str | None:
         """Why an arm's engine does not tell what a metric takes; None when it does."""
@@ -148,7 +179,7 @@ class Session:
         if self.replaying:
             told = self.memo.series.get(self._kept_as(arm.engine), metric.series)
         else:
-            told = self.engine_of(arm.engine).capabilities.series
+            told = self.engine_for(arm).capabilities.series
         missing = [series for series in metric.series if series not in told]
         if not missing:
             return None
@@ -357,6 +388,7 @@ class Session:
             self.capacity,
             self.costs.machine,
             self.reference,
+            elsewhere=self.engine_for,
         )
 
     def reference(self, engine: Endpoint) -> Reference:
@@ -388,11 +420,20 @@ class Session:
 
     # ---- the end
 
+    def _unasked(self) -> list[str]:
+        """Servers that the user named, and that nothing of this session asked for."""
+        return [
+            f'--rllm-serving "{serving.slug}={url}": no test of this session compares that serving'
+            for serving, url in self.servings.items()
+            if serving not in self._served and not self.replaying
+        ]
+
     def close(self, existing: Mapping[str, set[str]] | None = None) -> None:
         """Stop every server; look through what is stored, and trim cases that do not exist where
         that was asked for. A plan starts and changes nothing."""
         if self.planning:
             return
+        self.messages += self._unasked()
         if "pool" in self.__dict__:
             self.pool.close()
         if self._sources:

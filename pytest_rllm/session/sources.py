@@ -7,24 +7,28 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from ..access import not_let_in
 from ..engines import api_diff
 from ..engines.api_snapshot import ApiSnapshot, observe
 from ..engines.base import Endpoint, EngineError
 from ..engines.http import NO_ANSWER, ask
 from ..engines.pool import Pool, Server
+from ..engines.served import one_server
 from ..experiment.arm import Arm
 from ..experiment.serving import Role, Serving
 from ..loadgen import client
 from ..loadgen.client import Request
 from ..loadgen.fidelity import ClientCapacity, Fidelity
+from ..loadgen.http import SILENT
 from ..loadgen.pages import Scrape
 from ..loadgen.run import Progress, Side, drive, drive_in_turns
 from ..models import ModelPair
-from ..records.header import Header
+from ..records.header import REMARKS, SAID_TO_SERVE, Header
 from ..records.reader import read_run, recorded
 from ..records.run import RecordError, Run
 from ..records.writer import RunWriter
@@ -126,6 +130,7 @@ class Live:
         capacity: what the client is known to carry.
         machine: fingerprint of this machine.
         reference: the load that is timed beside every run of an engine.
+        elsewhere: the engine that serves an arm; by default ``engine_of`` what it names.
         snapshots: per engine and serving, what its last server said of its API.
     """
 
@@ -139,12 +144,17 @@ class Live:
     capacity: ClientCapacity = field(default_factory=ClientCapacity)
     machine: str = ""
     reference: Callable[[Endpoint], Reference] = lambda _engine: CpuReference()
+    elsewhere: Callable[[Arm], Endpoint] | None = field(default=None, kw_only=True)
     snapshots: dict[Served, ApiSnapshot] = field(default_factory=dict, init=False)
     _host: Host = field(default_factory=Host, init=False)
     _paces: dict[Asked, float] = field(default_factory=dict, init=False)
     _signatures: dict[Asked, tuple[float, ...]] = field(default_factory=dict, init=False)
     _refused: dict[int, int] = field(default_factory=dict, init=False)
     _up: dict[Served, Server] = field(default_factory=dict, init=False)
+    _one_server: dict[frozenset[str], str | None] = field(default_factory=dict, init=False)
+
+    def _engine(self, arm: Arm) -> Endpoint:
+        return self.engine_of(arm.engine) if self.elsewhere is None else self.elsewhere(arm)
 
     def has(self, path: Path) -> bool:  # noqa: ARG002
         """Any block can be measured."""
@@ -177,7 +187,7 @@ class Live:
             arms: in the order in which their servers are started.
             copy: which of several servers of one kind; one that is up is asked again.
         """
-        wanted = [(self.engine_of(arm.engine), arm.serving, self.pair) for arm in arms]
+        wanted = [(self._engine(arm), arm.serving, self.pair) for arm in arms]
         engines = {engine.key for engine, _, _ in wanted}
         if len(engines) > 1 or all(engine.on_cpu for engine, _, _ in wanted):
             servers = self.pool.serve_all(wanted, copy=copy)
@@ -185,8 +195,17 @@ class Live:
             servers = []
             for one in wanted:
                 servers.append(self.pool.serve(*one, beside=servers, copy=copy))
+        self._tell_apart(servers)
         for arm, server in zip(arms, servers, strict=True):
             self._make_ready(arm, server)
+
+    def _tell_apart(self, servers: Sequence[Server]) -> None:
+        """Raises EngineError where two URLs are one server."""
+        running = {server.engine.key: server for server in servers if server.engine.url}
+        for first, second in combinations(running.values(), 2):
+            both = frozenset((first.engine.key, second.engine.key))
+            if both not in self._one_server:
+                self._one_server[both] = one_server(first, second)
 
     def _make_ready(self, arm: Arm, server: Server) -> None:
         """Learn what a server says of itself, and warm it up."""
@@ -202,6 +221,12 @@ class Live:
         with load.writer:
             run = drive(load.url, load.requests, load.workload, load.writer, scrape=load.scrape)
         self._paces[asked] = max((s.pace for s in run.samples), default=0.0)
+        errors = [s.error for s in run.samples if s.error]
+        if errors and all(not_let_in(e) or e.startswith(SILENT) for e in errors):
+            raise EngineError(
+                f"{server.engine.label} answered none of {len(errors)} requests: {errors[0]}\n"
+                f"{server.last_words()}"
+            )
 
     def kept(self, arm: Arm, path: Path, header: Header) -> Run | None:
         """The finished run that an earlier session, which was stopped, recorded at this place; None
@@ -215,7 +240,7 @@ class Live:
         run = read_run(self.folder / path)
         if run.closing is None:
             return None
-        engine = self.engine_of(arm.engine)
+        engine = self._engine(arm)
         asked = {
             "fingerprint": header.fingerprint,
             "pair": header.pair,
@@ -312,8 +337,20 @@ class Live:
             machine=self.machine if on_this_machine(engine.url) else "",
             match=self.match(engine),
             versions=hardware.versions(),
-            notes={"failed_probes": failed} if (failed := self._failed_probes(server)) else {},
+            notes=self._notes(server),
         )
+
+    def _notes(self, server: Server) -> dict[str, Any]:
+        """What a record says on top, where there is something to say."""
+        notes: dict[str, Any] = {}
+        if failed := self._failed_probes(server):
+            notes["failed_probes"] = failed
+        if server.engine.url and server.engine.serves != Serving():
+            notes[SAID_TO_SERVE] = server.engine.url
+        remarks = [r for both, r in self._one_server.items() if r and server.engine.key in both]
+        if remarks:
+            notes[REMARKS] = remarks
+        return notes
 
     def _check(self, arm: Arm, run: Run) -> None:
         """Learn how fast deltas came; raises EngineDied where the server ended meanwhile."""
@@ -321,6 +358,9 @@ class Live:
         engine, asked = server.engine, (server.number, arm.serving.model)
         # A warm-up may show too low a rate: the next block expects what this one had.
         self._paces[asked] = max(self._paces[asked], busiest(run) / max(1, arm.streams))
+        if refused := next((s.error for s in run.samples if not_let_in(s.error)), None):
+            # This tells nothing of the engine, least of all that a new build is worse.
+            raise EngineError(f"{engine.label}: {refused}")
         if any(s.error for s in run.samples) and not server.answers(engine.health_path):
             server.stop()
             raise EngineDied(
@@ -403,8 +443,10 @@ class Live:
             try:
                 return ask(url, body)
             except NO_ANSWER as error:
+                if not_let_in(str(error)):
+                    raise EngineError(f"{server.engine.label}: POST {url}: {error}") from None
                 self._refused[server.number] = self._failed_probes(server) + 1
-                if left:
+                if left and not isinstance(error, TimeoutError):
                     continue
                 if not server.answers(server.engine.health_path):
                     raise EngineDied(
@@ -431,7 +473,9 @@ class Live:
         for _ in range(PROBE_TRIES - 1):
             try:
                 return observe(server)
-            except EngineError:
+            except EngineError as error:
+                if isinstance(error.__cause__, TimeoutError) or not_let_in(str(error)):
+                    raise
                 self._refused[server.number] = self._failed_probes(server) + 1
         return observe(server)
 

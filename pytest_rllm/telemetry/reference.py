@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
 
+from .. import access
 from .hardware import cores
 
 MOST_THREADS = 64
@@ -95,6 +96,7 @@ class TorchReference:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
+                env=access.child_environment(),
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

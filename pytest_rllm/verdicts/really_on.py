@@ -8,6 +8,7 @@ import numpy as np
 
 from ..metrics.base import Evidence, MetricUnavailable
 from ..metrics.engine import counted
+from ..records.header import SAID_TO_SERVE
 from ..records.run import Run
 from .judge import Blocks
 from .reasons import EVERYTHING, WHAT_FINISHED, Fault, Side
@@ -33,6 +34,8 @@ def faults_of_run(run: Run, arm: str, side: Side) -> Iterator[Fault]:
     if serving.prefix_caching and run.header.repeats:
         wanted.append(("prefix_hits", "prefix caching"))
     for series, what in wanted:
+        if _on_word(run, series):
+            continue
         try:
             if counted(run, series) <= 0:
                 text = f"{what} was not really on: {series} stayed at 0"
@@ -49,6 +52,36 @@ def faults_of_run(run: Run, arm: str, side: Side) -> Iterator[Fault]:
         )
 
 
+def unproven(run: Run) -> Iterator[str]:
+    """What an engine cannot tell of a server that somebody else runs, in a sentence: that it serves
+    so rests on the user's word alone."""
+    serving = run.header.serving
+    if serving is None or SAID_TO_SERVE not in run.header.notes:
+        return
+    signs = {
+        "speculation": serving.speculative and _on_word(run, "drafts"),
+        "prefix caching": serving.prefix_caching and _on_word(run, "prefix_hits"),
+        "the KV cache's type": serving.kv_cache_dtype and _on_word(run),
+        "the weights' type": serving.quantization and _on_word(run),
+    }
+    if unseen := [what for what, by_word in signs.items() if by_word]:
+        yield (
+            f"that {run.header.notes[SAID_TO_SERVE]} serves '{serving}' is what --rllm-serving "
+            f"says: its engine tells nothing that shows {' and '.join(unseen)}"
+        )
+
+
+def _on_word(run: Run, series: str | None = None) -> bool:
+    """Whether an optimisation rests on the user's word: its server is not ours, and its engine has
+    no sign of it, which is that series, or log probabilities."""
+    if SAID_TO_SERVE not in run.header.notes:
+        return False
+    if series is None:
+        return not run.header.signature
+    missing = (run.closing or {}).get("series_missing", {})
+    return series not in run.series and series not in missing
+
+
 def faults_of_quantisation(blocks: Blocks) -> Iterator[Fault]:
     """Quantisation shows in three signs: more room, other numerics, and not far off."""
     first, second = blocks[0][0], blocks[0][1]
@@ -61,6 +94,9 @@ def faults_of_quantisation(blocks: Blocks) -> Iterator[Fault]:
         arm = (first if getattr(one, kind) else second).header.arm
         change = _change(first.header.signature, second.header.signature)
         text = None
+        with_it = first if getattr(one, kind) else second
+        if change is None and _on_word(with_it):
+            continue
         if change is None:
             text = f"whether {kind} is on is unknown: the engine told no log probabilities"
         elif change == 0:
@@ -79,6 +115,8 @@ def _room(small: Run, own: Run) -> Iterator[Fault]:
     """A KV cache of a smaller type has to hold more tokens than one of the model's own type."""
     arm = small.header.arm
     rooms = [run.series.get("kv_capacity_tokens", ([], []))[1] for run in (small, own)]
+    if not all(rooms) and _on_word(small, "kv_capacity_tokens"):
+        return
     if not all(rooms):
         text = f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
         yield Fault(text, EVERYTHING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from ... import access
 from ..base import EngineError
 from ..environments import clean_environment
 
@@ -56,7 +56,7 @@ def of_package(python: str, changes: Mapping[str, str | None]) -> Told:
     Raises:
         EngineError: it has none, or one that does not import.
     """
-    env = {n: v for n, v in (os.environ | dict(changes)).items() if v is not None}
+    env = access.child_environment(changes)
     command = [python, SERVE, "--tell"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=PROBE_S)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ... import access
 from .schedules import Script as Script
 from .schedules import truth as truth
 
@@ -31,7 +32,13 @@ class Running:
 def running(*options: str) -> Iterator[Running]:
     """Start a server with these command line options; it ends with the context."""
     command = [sys.executable, "-m", "pytest_rllm.loadgen.reference_server", *options]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=access.child_environment(),
+    )
     assert process.stdin
     assert process.stdout
     try:
