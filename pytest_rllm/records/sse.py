@@ -80,7 +80,7 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
             itself reports is reported instead, because it is the cause.
 
     The number of tokens of a delta comes from the running usage, else from ``token_ids``; else it
-    is None.
+    is None. Tokens that only the final usage tells, such as a last one without text, come with it.
     """
     stream = Stream()
     rows: list[Row] = []
@@ -104,6 +104,10 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
             elif used > MOST_TOKENS:
                 raise ValueError("more tokens than any response can have")
             stream.usage.update({k: v for k, v in usage.items() if v is not None})
+            if not event.get("choices") and used is not None and 0 < counted < used:
+                # A last token that has no text, and that no running usage told.
+                rows.append((at_s, "", used - counted, ""))
+                counted = used
             for choice in event.get("choices") or ():
                 delta = choice.get("delta") or {}
                 if not isinstance(delta, dict):

@@ -1,0 +1,283 @@
+"""SGLang: flags, metrics by release, refusals; and the real thing on a CPU, where it is installed.
+
+``make sglang-cpu`` installs it, ``make test-sglang`` runs these tests on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from pytest_rllm import EngineConformance
+from pytest_rllm.datasets.prompts import choose
+from pytest_rllm.engines import engine_named
+from pytest_rllm.engines.base import EngineError
+from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.http import ask
+from pytest_rllm.engines.pool import Pool, Server
+from pytest_rllm.engines.sglang import KV_BYTES, NEUTRAL, SglangEngine, _Package
+from pytest_rllm.engines.sglang.page import SOURCES
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling
+from pytest_rllm.models import PAIRS, ModelPair
+from pytest_rllm.records.sse import parse
+from pytest_rllm.telemetry.gpu import Gpu
+
+TINY = PAIRS["tiny"]
+VENV = Path(os.environ.get("SGLANG_VENV") or Path(__file__).parent.parent / ".venv-sglang")
+BARE = _Package("0.5.23", gpu=False, kernels=True, compiled=False)
+CPU = replace(BARE, compiled=True)
+GPU = replace(CPU, gpu=True)
+SERIES = frozenset(SOURCES) - {"drafts"}
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets what is found of SGLang: here it is on a GPU, until something else is set."""
+
+    def found(package: _Package) -> None:
+        monkeypatch.setattr(SglangEngine, "_package", package)
+
+    found(GPU)
+    return found
+
+
+def flags(serving: Serving, pair: ModelPair = TINY) -> list[str]:
+    return list(SglangEngine().launch(serving, pair, 1234).argv)
+
+
+def after(argv: list[str], flag: str) -> str:
+    return argv[argv.index(flag) + 1]
+
+
+# ---- how it is started
+
+
+def test_the_command_on_a_cpu_without_kernels(package: Any) -> None:
+    """As it was seen to serve: another flag would be another engine to stored baselines."""
+    package(BARE)
+    launch = SglangEngine().launch(Serving(), TINY, 1234)
+    assert " ".join(launch.argv[1:]) == (
+        f"-m sglang.launch_server --model-path {TINY.reasoning} --served-model-name under-test "
+        "--host 127.0.0.1 --port 1234 --context-length 1536 --tp-size 1 --page-size 32 "
+        "--max-total-tokens 6400 --decode-log-interval 4 --reasoning-parser deepseek-r1 "
+        "--device cpu --attention-backend torch_native "
+        "--enable-metrics --enable-cache-report --disable-radix-cache --disable-overlap-schedule"
+    )
+    assert launch.argv[0] == sys.executable
+    assert launch.env == {
+        "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false",
+        "HF_HUB_OFFLINE": "1",
+        "SGLANG_USE_CPU_ENGINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.mark.parametrize("build", [GPU, CPU])
+def test_with_its_kernels_it_chooses_the_attention_itself(package: Any, build: _Package) -> None:
+    package(build)
+    launch = SglangEngine().launch(Serving(), TINY, 1234)
+    assert not {"--attention-backend", "--disable-overlap-schedule"} & set(launch.argv)
+    assert ("--device" in launch.argv) is (build is CPU)
+    assert ("SGLANG_USE_CPU_ENGINE" in launch.env) is (build is CPU)
+
+
+def test_optimisations_become_flags(package: Any) -> None:
+    argv = flags(
+        Serving(prefix_caching=True, quantization="fp8", tensor_parallel=2, flags=("--seed", "7"))
+    )
+    assert "--disable-radix-cache" not in argv
+    assert after(argv, "--quantization") == "fp8"
+    assert after(argv, "--tp-size") == "2"
+    assert argv[-2:] == ["--seed", "7"], "a user's own flag comes last, and wins"
+
+
+@pytest.mark.parametrize(("kind", "theirs"), [("fp8", "fp8_e4m3"), ("fp8_e5m2", "fp8_e5m2")])
+def test_a_smaller_kv_cache_of_one_size_in_bytes_holds_more_tokens(
+    package: Any, kind: str, theirs: str
+) -> None:
+    argv = flags(Serving(kv_cache_dtype=kind))
+    assert after(argv, "--kv-cache-dtype") == theirs
+    assert KV_BYTES[theirs] == 1
+    assert after(argv, "--max-total-tokens") == str(2 * 6400)
+
+
+def test_a_kv_cache_that_the_engine_sizes_leaves_room_for_another_server(package: Any) -> None:
+    argv = flags(Serving(), replace(TINY, kv_cache_bytes=None, kv_block_tokens=None))
+    assert not {"--max-total-tokens", "--page-size"} & set(argv)
+    assert after(argv, "--mem-fraction-static") == "0.4"
+
+
+def test_a_size_in_bytes_takes_a_checkpoint_that_can_be_read(package: Any) -> None:
+    hub = replace(TINY, name="hub", reasoning="some/model")
+    with pytest.raises(ValueError, match=r"'hub' sets kv_cache_bytes.* leave kv_cache_bytes out"):
+        flags(Serving(), hub)
+
+
+def test_speculation_counts_the_token_before_the_proposed_ones(package: Any) -> None:
+    ngram = flags(Serving(speculative="ngram", speculative_tokens=4))
+    assert after(ngram, "--speculative-algorithm") == "NGRAM"
+    assert after(ngram, "--speculative-num-draft-tokens") == "5"
+    assert after(ngram, "--speculative-ngram-max-bfs-breadth") == "1"
+    draft = flags(Serving(speculative="draft"))
+    assert after(draft, "--speculative-algorithm") == "STANDALONE"
+    assert after(draft, "--speculative-draft-model-path") == TINY.draft
+    assert after(draft, "--speculative-num-steps") == "3"
+    assert after(draft, "--speculative-num-draft-tokens") == "4"
+    assert after(draft, "--speculative-eagle-topk") == "1"
+    assert not [flag for flag in flags(Serving()) if "speculative" in flag]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "algorithm"),
+    [("LlamaForCausalLMEagle", "EAGLE"), ("LlamaForCausalLMEagle3", "EAGLE3")],
+)
+def test_a_draft_of_heads_is_told_by_its_architecture(
+    package: Any, tmp_path: Path, architecture: str, algorithm: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    argv = flags(Serving(speculative="draft"), replace(TINY, draft=str(tmp_path)))
+    assert after(argv, "--speculative-algorithm") == algorithm
+
+
+def test_a_pair_without_a_draft_model_cannot_speculate_with_one(package: Any) -> None:
+    with pytest.raises(ValueError, match="'tiny' has no draft model"):
+        flags(Serving(speculative="draft"), replace(TINY, draft=None))
+
+
+def test_reasoning_that_is_marked_in_a_way_that_is_not_known_is_refused(package: Any) -> None:
+    odd = replace(TINY, reasoning_format="runes")
+    with pytest.raises(ValueError, match=r"'runes', for which no parser of SGLang .* deepseek-r1"):
+        flags(Serving(), odd)
+    assert "--reasoning-parser" not in flags(Serving(model="plain"), odd)
+    modes = replace(TINY, plain=TINY.reasoning, requests={"plain": {"think": False}})
+    with pytest.raises(ValueError, match="SGLang's parser of 'deepseek-r1' takes every answer"):
+        flags(Serving(), modes)
+
+
+@pytest.mark.parametrize("version", ["0.5.7", "0.1.dev3+gabc", "dev", "99!1"])
+def test_a_version_that_is_no_release_is_served_as_any_other(package: Any, version: str) -> None:
+    usual = flags(Serving(prefix_caching=True))
+    package(replace(GPU, version=version))
+    assert flags(Serving(prefix_caching=True)) == usual
+    assert SglangEngine().label == f"sglang {version}"
+
+
+def test_another_interpreter_serves_with_nothing_of_this_one(
+    package: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/of/this/one")
+    launch = SglangEngine(Build("said", python="/venv/bin/python")).launch(Serving(), TINY, 1)
+    assert launch.argv[0] == "/venv/bin/python"
+    assert launch.env["PYTHONPATH"] is None
+    assert str(launch.env["PATH"]).split(os.pathsep)[0] == "/venv/bin"
+    assert "PYTHONPATH" not in SglangEngine().launch(Serving(), TINY, 1).env
+
+
+# ---- what is installed
+
+
+def installation(folder: Path, torch: str, *files: str) -> SglangEngine:
+    """SGLang of an interpreter whose packages are these empty ones, with a torch built so."""
+    site = folder / "site"
+    for file in ("torch/__init__.py", *files):
+        (site / file).parent.mkdir(parents=True, exist_ok=True)
+        (site / file).touch()
+    (site / "torch" / "version.py").write_text(torch)
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    return SglangEngine(Build("other", python=str(python)))
+
+
+def with_version(folder: Path, name: str, version: str, top_level: str) -> None:
+    info = folder / "site" / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    (info / "top_level.txt").write_text(top_level)
+
+
+def test_what_an_interpreter_has_is_found_without_importing_it(tmp_path: Path) -> None:
+    cpu = installation(tmp_path, "cuda = None\nhip = None", "sglang/__init__.py", "sgl_kernel.py")
+    with_version(tmp_path, "sglang", "0.5.23", "sglang")
+    assert (cpu.label, cpu.on_cpu, cpu._package) == ("sglang 0.5.23", True, BARE)
+    with_version(tmp_path, "sglang_kernel_cpu", "0.1", "sgl_kernel")
+    assert SglangEngine(cpu.build)._package == CPU
+    (tmp_path / "site" / "torch" / "version.py").write_text("cuda = '13.0'")
+    assert SglangEngine(cpu.build)._package == GPU
+    assert not SglangEngine(cpu.build).on_cpu
+
+
+def test_a_checkout_without_a_version_is_called_dev(tmp_path: Path) -> None:
+    checkout = installation(tmp_path, "cuda = '13.0'", "sglang/__init__.py", "sgl_kernel.py")
+    assert checkout.label == "sglang dev"
+
+
+def test_what_is_not_installed_is_said_with_what_to_do(tmp_path: Path) -> None:
+    bare = installation(tmp_path, "cuda = None")
+    with pytest.raises(EngineError, match=r"SGLang is not installed for .*python: install sglang"):
+        bare.version()
+    without = installation(tmp_path, "cuda = None", "sglang/__init__.py")
+    with pytest.raises(EngineError, match="does not start without the module sgl_kernel"):
+        without.launch(Serving(), TINY, 1)
+
+
+def test_no_version_for_gpus_is_downloaded_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Gpu, "devices", ())
+    with pytest.raises(ValueError, match=r"'sglang@sglang==0.5.22': PyPI's packages .* on NVIDIA"):
+        engine_named("sglang@sglang==0.5.22")
+    monkeypatch.setattr(Gpu, "devices", (object(),))
+    assert SglangEngine.cannot_install() is None
+
+
+# ---- what it refuses
+
+
+@pytest.mark.parametrize(
+    ("serving", "what"),
+    [
+        (Serving(kv_cache_dtype="fp8"), "a KV cache of fp8"),
+        (Serving(quantization="w8a8_int8"), "w8a8_int8 weights"),
+        (Serving(speculative="ngram"), "ngram speculation"),
+        (Serving(speculative="draft"), "draft speculation"),
+    ],
+)
+def test_what_takes_kernels_is_refused_on_a_cpu_without_them(
+    package: Any, serving: Serving, what: str
+) -> None:
+    assert SglangEngine().cannot(serving) is None
+    package(CPU)
+    assert SglangEngine().cannot(serving) is None
+    package(BARE)
+    engine = SglangEngine()
+    reason = str(engine.cannot(serving))
+    assert reason.startswith(f"sglang 0.5.23 cannot serve {what} on this CPU: that takes SGLang's")
+    assert engine.capabilities.lacking(serving) == [what]
+    assert engine.cannot(Serving(prefix_caching=True)) is None
+    assert "drafts" not in engine.capabilities.series
+
+
+# ---- how it is asked
+
+
+def test_requests_ask_for_running_usage_and_a_fixed_length(package: Any) -> None:
+    (prompt,) = choose(TINY.tiers, "hard", n=1)
+    body = SglangEngine().body(prompt, Sampling(9, fixed_length=True))
+    assert body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert body["ignore_eos"] is True
+    assert SglangEngine().body(prompt, Sampling(9))["ignore_eos"] is False
+    assert SglangEngine().greedy_body("?", 9)["ignore_eos"] is True
+    assert SglangEngine().ids_of_prompt({"sglext": {"input_ids": [1, 2]}}) == [1, 2]
+    assert SglangEngine().ids_of_prompt({"choices": []}) is None
