@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,19 +17,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pytest_rllm import EngineConformance
 from pytest_rllm.datasets.prompts import choose
 from pytest_rllm.engines import engine_named
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build
-from pytest_rllm.engines.http import ask
-from pytest_rllm.engines.pool import Pool, Server
 from pytest_rllm.engines.sglang import KV_BYTES, NEUTRAL, SglangEngine, _Package
 from pytest_rllm.engines.sglang.page import SOURCES
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.models import PAIRS, ModelPair
-from pytest_rllm.records.sse import parse
 from pytest_rllm.telemetry.gpu import Gpu
 
 TINY = PAIRS["tiny"]
@@ -281,3 +276,92 @@ def test_requests_ask_for_running_usage_and_a_fixed_length(package: Any) -> None
     assert SglangEngine().greedy_body("?", 9)["ignore_eos"] is True
     assert SglangEngine().ids_of_prompt({"sglext": {"input_ids": [1, 2]}}) == [1, 2]
     assert SglangEngine().ids_of_prompt({"choices": []}) is None
+
+
+# ---- what a server says of itself
+
+
+class ScriptedSglang(BaseHTTPRequestHandler):
+    """A server that is no SGLang: it answers these paths, and every other one with 404."""
+
+    answers: ClassVar[dict[str, Any]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.command} {self.path}")
+        said = self.answers.get(self.path)
+        self.send_response(404 if said is None else 200)
+        self.end_headers()
+        if said is not None:
+            self.wfile.write(json.dumps(said).encode())
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def scripted() -> Iterator[str]:
+    """Base of a :class:`ScriptedSglang`."""
+    ScriptedSglang.answers, ScriptedSglang.asked = {}, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), ScriptedSglang) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+INFO = {"version": "0.1.dev3+gabc", "device": "cpu", "disable_radix_cache": True}
+
+
+@pytest.mark.parametrize("path", ["/server_info", "/get_server_info"])
+def test_a_running_server_says_its_version_whatever_it_is(scripted: str, path: str) -> None:
+    ScriptedSglang.answers = {path: INFO}
+    engine = SglangEngine(Build(scripted, url=scripted))
+    assert (engine.version(), engine.on_cpu) == ("0.1.dev3+gabc", True)
+    assert engine.label == f"sglang 0.1.dev3+gabc at {scripted}"
+
+
+def test_a_running_server_says_what_it_has_on(scripted: str) -> None:
+    def on(**more: Any) -> list[str]:
+        ScriptedSglang.answers = {"/server_info": INFO | more}
+        return SglangEngine(Build(scripted, url=scripted)).switched_on("")
+
+    assert on() == []
+    assert on(kv_cache_dtype="auto", speculative_algorithm=None) == []
+    assert on(disable_radix_cache=False) == ["prefix caching"]
+    assert on(kv_cache_dtype="fp8_e5m2", speculative_algorithm="NGRAM") == [
+        "a KV cache of fp8_e5m2",
+        "speculation",
+    ]
+
+
+def test_a_url_that_is_no_sglang_has_no_version(scripted: str) -> None:
+    with pytest.raises(EngineError, match="9/server_info did not answer as sglang"):
+        SglangEngine(Build("nobody", url="http://127.0.0.1:9")).version()
+    with pytest.raises(EngineError, match=r"get_server_info did not answer as sglang .*404"):
+        SglangEngine(Build("another", url=scripted)).version()
+    ScriptedSglang.answers = {"/server_info": {"device": "cpu"}}
+    with pytest.raises(EngineError, match="it tells no version; is the server SGLang's"):
+        SglangEngine(Build("another", url=scripted)).version()
+
+
+def test_sampling_defaults_are_the_models_where_the_server_follows_it(
+    scripted: str, tmp_path: Path
+) -> None:
+    def resolved(**more: Any) -> dict[str, Any] | None:
+        ScriptedSglang.answers = {"/server_info": INFO | {"model_path": str(tmp_path)} | more}
+        return SglangEngine().sampling_defaults(scripted, 1536)
+
+    said = {"temperature": 0.6, "top_k": 20, "max_length": 9}
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
+    assert resolved(sampling_defaults="openai") == NEUTRAL
+    assert resolved(sampling_defaults="model") == NEUTRAL | {"temperature": 0.6, "top_k": 20}
+    assert resolved(sampling_defaults="model", model_path="some/model") is None
+    assert resolved() is None  # a release that does not tell
+
+
+def test_the_prefix_cache_is_emptied_by_a_request(scripted: str) -> None:
+    ScriptedSglang.answers = {"/flush_cache": "Cache flushed."}
+    assert SglangEngine().empty_cache(scripted)
+    assert ScriptedSglang.asked == ["POST /flush_cache"]

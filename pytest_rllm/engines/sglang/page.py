@@ -97,4 +97,4 @@ def _value(source: Source, found: Mapping[str, Sequence[Sample]]) -> float | Non
         return 0.0 if source.beside in found else None
     if source.modes:
         there = [sample for sample in there if sample.labels.get("mode") in source.modes]
-    return sum(sample.value for sample in there)
+    return sum((sample.value for sample in there), 0.0)
