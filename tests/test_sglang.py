@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,15 +18,19 @@ from typing import Any, ClassVar
 
 import pytest
 
+from pytest_rllm import EngineConformance
 from pytest_rllm.datasets.prompts import choose
 from pytest_rllm.engines import engine_named
+from pytest_rllm.engines.api_snapshot import observe
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.pool import Pool, Server
 from pytest_rllm.engines.sglang import KV_BYTES, NEUTRAL, SglangEngine, _Package
 from pytest_rllm.engines.sglang.page import SOURCES
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.models import PAIRS, ModelPair
+from pytest_rllm.records.sse import parse
 from pytest_rllm.telemetry.gpu import Gpu
 
 TINY = PAIRS["tiny"]
@@ -365,3 +370,170 @@ def test_the_prefix_cache_is_emptied_by_a_request(scripted: str) -> None:
     ScriptedSglang.answers = {"/flush_cache": "Cache flushed."}
     assert SglangEngine().empty_cache(scripted)
     assert ScriptedSglang.asked == ["POST /flush_cache"]
+
+
+# ---- what its metrics page means
+
+RECORDED = Path(__file__).parent / "recorded" / "sglang-0.5.23"
+"""A page and a stream of SGLang 0.5.23 on a CPU; of the page all but its histograms' lines."""
+
+
+def recorded_page() -> str:
+    return (RECORDED / "metrics.txt").read_text(encoding="utf-8")
+
+
+def without(text: str, *names: str) -> str:
+    """A page without the samples of these names."""
+    return "".join(
+        line for line in text.splitlines(keepends=True) if not line.startswith(tuple(names))
+    )
+
+
+def read(text: str, serving: Serving | None = None) -> tuple[dict[str, float], dict[str, str]]:
+    said = SglangEngine().read_metrics(text, serving or Serving())
+    return said.values, said.missing
+
+
+def test_a_recorded_page_is_read() -> None:
+    """Taken while 12 requests for six questions ran, which SGLang was told to preempt at times."""
+    values, missing = read(recorded_page())
+    assert values.keys() == SERIES
+    assert missing == {}
+    assert 0 < values["kv_use"] < 1
+    assert values["kv_capacity_tokens"] == 6400
+    assert values["running"] > 0
+    assert values["preemptions"] > 0
+    assert 0 < values["prefix_hits"] < values["prefix_queries"]
+
+
+def test_a_release_until_0_5_21_counts_lookups_elsewhere() -> None:
+    """By their source: one family is not there yet, the other one has the label ``mode``, too."""
+    page = recorded_page()
+    old, missing = read(without(page, "sglang:prefill_effective_tokens_total"))
+    assert missing == {}
+    assert old["prefix_hits"] >= read(page)[0]["prefix_hits"]
+    assert old["prefix_queries"] > old["prefix_hits"] > 0
+
+
+def test_what_was_never_counted_is_zero_where_the_release_counts_it() -> None:
+    page = without(recorded_page(), "sglang:num_retracted_requests_total")
+    assert read(page)[0]["preemptions"] == 0.0
+    older = without(page, "sglang:realtime_tokens_total")
+    assert "preemptions" not in read(older)[0]
+    assert "sglang:num_retracted_reqs" in read(older)[1]["preemptions"]
+
+
+def test_what_is_counted_at_the_end_of_a_request_is_zero_before_the_first_end() -> None:
+    names = ("sglang:prompt_tokens_total", "sglang:generation_tokens_total")
+    lost = read(without(recorded_page(), *names))[1]
+    assert lost.keys() == {"prompt_tokens", "generation_tokens"}, "requests have ended: renamed?"
+    fresh = without(recorded_page(), *names, "sglang:num_requests_total")
+    values, missing = read(fresh, Serving(speculative="ngram"))
+    assert [values[name] for name in ("prompt_tokens", "generation_tokens", "drafts")] == [0.0] * 3
+    assert missing == {}
+
+
+def test_speculation_must_have_its_counter() -> None:
+    _, missing = read(recorded_page(), Serving(speculative="ngram"))
+    assert missing.keys() == {"drafts"}
+    counted = recorded_page() + 'sglang:spec_verify_calls_total{model_name="under-test"} 7.0\n'
+    assert read(counted, Serving(speculative="ngram"))[0]["drafts"] == 7.0
+    assert "drafts" not in read(counted)[0]
+
+
+def test_replicas_are_added_up_and_parts_by_priority_are_not() -> None:
+    line = 'sglang:%s{dp_rank="1",priority="%s"} %s\n'
+    page = recorded_page()
+    alone = read(page)[0]
+    page += line % ("num_running_reqs", "", "2.0") + line % ("num_running_reqs", "3", "2.0")
+    both = read(page + line % ("token_usage", "", "0.5"))[0]
+    assert both["running"] == alone["running"] + 2
+    assert both["kv_use"] == pytest.approx((alone["kv_use"] + 0.5) / 2), "a share: their mean"
+
+
+def test_a_missing_metric_says_what_was_there_and_costs_no_other() -> None:
+    text = recorded_page().replace("sglang:token_usage", "sglang:token_share")
+    values, missing = read(text)
+    assert values.keys() == SERIES - {"kv_use"}
+    assert "kv_use: sglang:token_usage is not on the metrics page" in missing["kv_use"]
+    assert "sglang:token_share" in missing["kv_use"]
+    values, missing = read("")
+    assert (values, missing.keys()) == ({}, SERIES)
+
+
+def test_the_last_token_of_a_recorded_stream_has_no_text_and_is_counted() -> None:
+    """Its running usage ends before the token that ends the answer."""
+    raw = (RECORDED / "stream.txt").read_bytes()
+    stream = parse([(0.0, raw)])
+    assert (stream.error, stream.finish_reason) == (None, "stop")
+    assert stream.deltas.fields == ("reasoning_content", "content", "")
+    assert stream.deltas.counted
+    assert int(stream.deltas.tokens.sum()) == stream.usage["completion_tokens"]
+    assert max(stream.deltas.tokens) > 1, "one delta may carry several tokens"
+    assert [(d.tokens, d.text) for d in stream.deltas][-1] == (1, "")
+
+
+# ---- the real engine
+
+
+on_cpu = pytest.mark.skipif(
+    not (VENV / "ready").exists(),
+    reason=f"no SGLang for this CPU in {VENV}: make sglang-cpu makes it",
+)
+
+
+@pytest.mark.engine
+@on_cpu
+class TestSglangOnCpu(EngineConformance):
+    """The real engine, with the bundled pair of models, on PyTorch's operators."""
+
+    engine = f"sglang@{VENV}"
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    with Pool(tmp_path_factory.mktemp("servers")) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def server(pool: Pool) -> Server:
+    """A real server of the plain model, which may share prefixes."""
+    return pool.serve(engine_named(f"sglang@{VENV}"), Serving("plain", prefix_caching=True), TINY)
+
+
+@pytest.mark.engine
+@on_cpu
+def test_the_contract_of_the_real_server(server: Server) -> None:
+    """It tells the ids of a prompt, its sampling defaults, and its cache."""
+    snapshot = observe(server)
+    assert re.fullmatch(r"[0-9a-f]{12} of \d+ tokens", snapshot.template)
+    assert snapshot.version == server.engine.version()
+    assert snapshot.sampling.keys() == NEUTRAL.keys()
+    assert "completion_tokens_details.reasoning_tokens" in snapshot.usage_fields or (
+        "reasoning_tokens" in snapshot.usage_fields
+    )
+    assert "prompt_tokens_details.cached_tokens" in snapshot.usage_fields
+    assert any(name.startswith("sglang:token_usage{") for name in snapshot.metrics)
+
+
+@pytest.mark.engine
+@on_cpu
+def test_a_real_server_that_runs_already_says_what_it_is(server: Server, tmp_path: Path) -> None:
+    engine = engine_named(f"sglang@{server.url}")
+    assert engine.version() == server.engine.version()
+    assert engine.on_cpu
+    assert engine.model_name == "under-test"
+    with Pool(tmp_path) as other, pytest.raises(ValueError, match="serves with prefix caching"):
+        other.serve(engine, Serving(), TINY)
+
+
+@pytest.mark.engine
+@on_cpu
+def test_a_model_that_is_no_model_shows_what_sglang_said(pool: Pool, tmp_path: Path) -> None:
+    config = json.loads((Path(TINY.reasoning) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "no_such_model"}))
+    broken = replace(TINY, name="broken", reasoning=str(tmp_path))
+    with pytest.raises(EngineError, match="before it was healthy") as caught:
+        pool.serve(engine_named(f"sglang@{VENV}"), Serving(), broken)
+    assert "no_such_model" in str(caught.value)

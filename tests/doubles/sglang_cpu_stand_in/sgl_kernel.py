@@ -1,4 +1,4 @@
-"""STAND-IN, for tests only: in place of SGLang's compiled kernels, of which PyPI has none for a CPU.
+"""STAND-IN, for tests only: in place of SGLang's compiled kernels; PyPI has none for a CPU.
 
 SGLang imports functions of ``sgl_kernel`` when it starts. On a CPU without these kernels it
 computes a text model with PyTorch's own operators and calls none of them. Here each of them raises:
