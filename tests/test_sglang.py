@@ -31,7 +31,7 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.models import PAIRS, ModelPair
 from pytest_rllm.records.sse import parse
-from pytest_rllm.telemetry.gpu import Gpu
+from pytest_rllm.telemetry.gpu import Device, Gpu
 
 TINY = PAIRS["tiny"]
 VENV = Path(os.environ.get("SGLANG_VENV") or Path(__file__).parent.parent / ".venv-sglang")
@@ -112,10 +112,20 @@ def test_a_smaller_kv_cache_of_one_size_in_bytes_holds_more_tokens(
     assert after(argv, "--max-total-tokens") == str(2 * 6400)
 
 
-def test_a_kv_cache_that_the_engine_sizes_leaves_room_for_another_server(package: Any) -> None:
-    argv = flags(Serving(), replace(TINY, kv_cache_bytes=None, kv_block_tokens=None))
+@pytest.mark.parametrize(("used_gib", "share"), [(0.0, "0.400"), (40.0, "0.800"), (75.0, "0.950")])
+def test_two_servers_on_a_gpu_get_the_same_memory(
+    package: Any, monkeypatch: pytest.MonkeyPatch, used_gib: float, share: str
+) -> None:
+    """SGLang is told a share of the memory that is free when it starts."""
+    h100 = Device(0, "H100", 80.0, (9, 0))
+    monkeypatch.setattr(Gpu, "devices", (h100,))
+    monkeypatch.setattr(Gpu, "read", lambda self: {"gpu0_memory_gib": used_gib})
+    sized_by_engine = replace(TINY, kv_cache_bytes=None, kv_block_tokens=None)
+    argv = flags(Serving(), sized_by_engine)
     assert not {"--max-total-tokens", "--page-size"} & set(argv)
-    assert after(argv, "--mem-fraction-static") == "0.4"
+    assert after(argv, "--mem-fraction-static") == share
+    package(CPU)
+    assert after(flags(Serving(), sized_by_engine), "--mem-fraction-static") == "0.400"
 
 
 def test_a_size_in_bytes_takes_a_checkpoint_that_can_be_read(package: Any) -> None:

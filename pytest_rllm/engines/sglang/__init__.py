@@ -66,6 +66,8 @@ KV_TYPES = {"fp8": "fp8_e4m3"}
 """Our name of a KV cache's type to SGLang's, where they differ."""
 KV_BYTES = {"fp8_e4m3": 1, "fp8_e5m2": 1}
 """Bytes per number of KV caches that are not of 16 bits."""
+SHARE = 0.4
+"""Share of the memory for one server: two of a comparison are up at once."""
 GAUGES_EVERY = 4
 """Decoding steps between two updates of the gauges; 40 would hide how the KV cache moves."""
 _FIND = """
@@ -240,8 +242,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             # More threads than one fight with the server for the cores, and change rounding.
             env |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
         if pair.kv_cache_bytes is None:
-            # Two servers of a comparison are up at once and share the memory.
-            options["--mem-fraction-static"] = "0.4"
+            options["--mem-fraction-static"] = f"{_share(Gpu() if package.gpu else None):.3f}"
         if self._elsewhere:
             binaries = f"{Path(self._python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
             env |= APART | {"PATH": binaries}
@@ -326,6 +327,19 @@ def server_info(url: str) -> dict[str, Any]:
         f"GET {url}{path} did not answer as sglang does ({type(error).__name__}: {error}); does "
         "the server still run, and is it SGLang's?"
     ) from error
+
+
+def _share(gpu: Gpu | None) -> float:
+    """``SHARE`` of a GPU's memory, as SGLang is told it: of the memory that is free at its start.
+
+    So the second server of a comparison gets as much as the first one.
+    """
+    used = gpu.read() if gpu else {}
+    free = [
+        1 - used.get(f"gpu{device.index}_memory_gib", 0) / device.memory_gib
+        for device in (gpu.devices if gpu else ())
+    ]
+    return min(SHARE / max(SHARE, min(free)), 0.95) if free else SHARE
 
 
 def _config(model: str) -> dict[str, Any]:
