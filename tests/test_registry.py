@@ -46,9 +46,10 @@ class Mine(MockEngine):
 
 
 def test_another_package_adds_an_engine(install: Install) -> None:
-    assert "mine" not in engines_known()
+    shipped = engines_known()
+    assert "mine" not in shipped
     install("other-engines", ENGINE, "pytest_rllm.engines", mine="Mine")
-    assert engines_known() == ("vllm", "llamacpp", "openai", "mock", "mine")
+    assert engines_known() == (*shipped, "mine")
     engine = engine_named("mine")
     assert isinstance(engine, Endpoint)
     assert (engine.name, parse_engine("mine")) == ("mine", ("mine", None))
@@ -152,9 +153,7 @@ def test_an_empty_build_is_none() -> None:
 
 
 def test_an_engine_that_is_none_says_which_there_are() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown engine 'wllm'; there are vllm, llamacpp, openai, mock$"
-    ):
+    with pytest.raises(ValueError, match=r"unknown engine 'wllm'; there are vllm, .*mock$"):
         engine_named("wllm")
 
 

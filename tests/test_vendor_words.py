@@ -23,6 +23,10 @@ VENDORS = {
     "engines/dialects.py": (
         r"\btgi_[a-z]|\btrtllm_[a-z]|\bdynamo_[a-z]|\blmdeploy:[a-z]|/prometheus/metrics|/api/version"
     ),
+    "engines/sglang": (
+        r"\bsglang:[a-z]|server_info|flush_cache|disable.radix.cache|max.total.tokens|sgl_kernel"
+        r"|SGLANG_|sglext|torch_native"
+    ),
     "engines/openai.py": r"logprobs?\b|include_usage",
     "engines/mock": r"\bmock:|\"fixed_length\"",
 }
@@ -39,6 +43,10 @@ EXEMPT = {
     ("engines/mock", "records/header.py"): r".*",
     # A budget of a pair, which the field of ``Sampling`` is filled with.
     ("engines/mock", "models/pair_file.py"): r".*",
+    # SGLang took these from vLLM: a field each of a request, and names of flags.
+    ("engines/vllm.py", "engines/sglang"): (
+        r"reasoning.parser|continuous_usage_stats|ignore_eos|served.model.name"
+    ),
     # It imitates a vLLM server, which is what clients are compared on.
     ("engines/vllm.py", "loadgen/reference_server"): r".*",
     # Evidence for a threshold: names that releases did rename.

@@ -23,6 +23,7 @@ ENGINES = Registry(
     "engine",
     {
         "vllm": "pytest_rllm.engines.vllm:VllmEngine",
+        "sglang": "pytest_rllm.engines.sglang:SglangEngine",
         "llamacpp": "pytest_rllm.engines.llamacpp:LlamaCppEngine",
         "openai": "pytest_rllm.engines.openai:OpenAIEndpoint",
         **{
@@ -123,6 +124,8 @@ def engine_named(
     if said is not None:
         from .builds import build_named
 
+        if "==" in said and (reason := made.cannot_install()):
+            raise ValueError(f"{text!r}: {reason}")
         if build is not None:
             raise ValueError(f"{text!r} says a build, and another one is given: {build.said}")
         build = build_named(

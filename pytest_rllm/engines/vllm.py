@@ -20,7 +20,16 @@ from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from ..telemetry.hardware import instruction_set
 from ..telemetry.prometheus import Page, labels, nearest, sample_names, totals
-from .base import COUNTERS, GAUGES, MODEL_NAME, Capabilities, EngineError, Launch, Launcher
+from .base import (
+    COUNTERS,
+    GAUGES,
+    MODEL_NAME,
+    Capabilities,
+    EngineError,
+    Launch,
+    Launcher,
+    parser_of,
+)
 from .environments import APART, clean_environment
 from .http import ask
 from .openai import OpenAIEndpoint
@@ -182,7 +191,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             "--kv-cache-dtype": serving.kv_cache_dtype,
         }
         if serving.model == "reasoning":
-            options["--reasoning-parser"] = _parser(pair)
+            options["--reasoning-parser"] = parser_of(pair, "vLLM", PARSERS, ONE_MODE)
         if serving.speculative:
             options["--speculative-config"] = json.dumps(_speculation(serving, pair))
         switches = [
@@ -290,23 +299,6 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         if totals(page, {name for names in WITH_SPECULATION.values() for name in names}):
             found.append("speculation")
         return found
-
-
-def _parser(pair: ModelPair) -> str:
-    """vLLM's name for how the pair's reasoning model marks its reasoning."""
-    if pair.reasoning_format not in PARSERS:
-        raise ValueError(
-            f"the model pair {pair.name!r} marks its reasoning as {pair.reasoning_format!r}, for "
-            f"which no parser of vLLM is known here; there are {', '.join(PARSERS)}"
-        )
-    if pair.two_modes and pair.reasoning_format in ONE_MODE:
-        known = ", ".join(name for name in PARSERS if name not in ONE_MODE)
-        raise ValueError(
-            f"the model pair {pair.name!r} is one checkpoint with two modes, and vLLM's parser of "
-            f"{pair.reasoning_format!r} takes every answer for reasoning, in both of them: choose "
-            f"another reasoning_format; there are {known}"
-        )
-    return PARSERS[pair.reasoning_format]
 
 
 def _speculation(serving: Serving, pair: ModelPair) -> dict[str, Any]:

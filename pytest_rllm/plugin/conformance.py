@@ -273,6 +273,24 @@ class EngineConformance:
             assert _stream(server, Sampling(TOKENS)).error is None
         assert _page(server).values["prefix_hits"] > 0
 
+    def test_the_prefix_cache_can_be_emptied(
+        self, served: Callable[[Serving], Server], can: Capabilities
+    ) -> None:
+        """Where the engine has a way to: a prompt that was asked before is not found any more."""
+        server = served(OPTIONAL["prefix caching"])
+        if "prefix_hits" not in can.series:
+            pytest.skip("the engine declares prefix caching, and no series 'prefix_hits' of it")
+        if not server.engine.empty_cache(server.url):
+            pytest.skip("the engine has no way to empty its prefix cache")
+        hits = []
+        for empty in (False, False, True):
+            if empty:
+                server.engine.empty_cache(server.url)
+            before = _page(server).values["prefix_hits"]
+            assert _stream(server, Sampling(TOKENS)).error is None
+            hits.append(_page(server).values["prefix_hits"] - before)
+        assert hits[1] > 0 == hits[2]
+
     def test_prefix_caching_is_off_where_it_is_not_asked_for(
         self, server: Server, can: Capabilities
     ) -> None:

@@ -116,6 +116,7 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
             stream.usage.update({k: v for k, v in usage.items() if v is not None})
             choices = event.get("choices") or ()
             if not choices and used is not None and 0 < counted < used <= counted + MOST_SILENT:
+                # Only the final usage tells them.
                 rows.append((at_s, "", used - counted, ""))
                 counted = used
             for choice in choices:

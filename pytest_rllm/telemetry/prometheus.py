@@ -31,6 +31,21 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One line of a page.
+
+    Attributes:
+        name: as it stands on the page (``x_total``).
+        labels: of this line.
+        value: in the unit of its family.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True)
 class Family:
     """One family of a page.
 
@@ -59,8 +74,8 @@ def totals(text: str, names: Collection[str]) -> dict[str, float]:
         ValueError: a line of them is not in Prometheus' format.
     """
     found: dict[str, float] = {}
-    for name, _labels, value in _samples(text, names):
-        found[name] = found.get(name, 0.0) + value
+    for sample in samples(text, names):
+        found[sample.name] = found.get(sample.name, 0.0) + sample.value
     return found
 
 
@@ -70,7 +85,7 @@ def labels(text: str, name: str) -> list[Mapping[str, str]]:
     Raises:
         ValueError: a line of them is not in Prometheus' format.
     """
-    return [labels for _name, labels, _value in _samples(text, (name,))]
+    return [sample.labels for sample in samples(text, (name,))]
 
 
 def nearest(wanted: str, names: Sequence[str], most: int = 5) -> str:
@@ -103,15 +118,20 @@ def families(text: str) -> Sequence[Family]:
     return found
 
 
-def _samples(text: str, names: Collection[str]) -> Iterator[tuple[str, Mapping[str, str], float]]:
-    """Samples of those names. Without the ``# TYPE`` lines the parser keeps names as they are."""
+def samples(text: str, names: Collection[str]) -> Iterator[Sample]:
+    """Samples of those names, in the order of the page.
+
+    Raises:
+        ValueError: a line of them is not in Prometheus' format.
+    """
+    # Without the ``# TYPE`` lines the parser keeps names as they are.
     wanted = tuple(names)
     lines = [
         line for line in text.splitlines() if line.startswith(wanted) and _name_of(line) in names
     ]
     for family in text_string_to_metric_families("\n".join(lines)):
         for sample in family.samples:
-            yield sample.name, sample.labels, float(sample.value)
+            yield Sample(sample.name, sample.labels, float(sample.value))
 
 
 def _name_of(line: str) -> str:

@@ -1,0 +1,394 @@
+"""SGLang, for GPU and CPU from the same code: package ``sglang``, 0.5.7 and later.
+
+Seen running: 0.5.23 on a CPU without SGLang's compiled kernels. Everything else was read in the
+source of 0.5.23 and of releases down to 0.4.6, and has not been tried here: GPUs, speculation,
+quantised weights, KV caches of other types, a CPU build that has its kernels. No version is ever
+compared with another one: flags are common to all these releases, names of metrics and paths are
+taken as the server has them, so that a build called ``dev`` is served as any other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.error import HTTPError
+
+from ...datasets.prompts import Prompt
+from ...experiment.serving import Serving
+from ...experiment.workloads import Sampling
+from ...models import ModelPair
+from ...telemetry.gpu import Gpu
+from ...telemetry.prometheus import Page
+from ..base import MODEL_NAME, Capabilities, EngineError, Launch, Launcher, parser_of
+from ..environments import APART, clean_environment
+from ..http import NO_ANSWER, ask
+from ..openai import OpenAIEndpoint
+from .page import SOURCES, read
+
+if TYPE_CHECKING:
+    from ..builds import Build
+
+RESOLVED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""Sampling parameters that a model's ``generation_config.json`` sets in SGLang."""
+NEUTRAL = {
+    "frequency_penalty": 0.0,
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "temperature": 1.0,
+    "top_k": -1,
+    "top_p": 1.0,
+}
+"""SGLang's own values where neither a request nor the model says another."""
+INFO = ("/server_info", "/get_server_info")
+"""What a server says of itself: the second one is the only one before 0.5.6."""
+OWN_TYPES = ("auto", "bf16", "bfloat16", None)
+"""KV caches of a model's own type."""
+PARSERS = {
+    "deepseek-r1": "deepseek-r1",
+    "qwen3": "qwen3",
+    "granite": "granite_thinking_parser",
+    "glm-4.5": "glm45",
+    "gpt-oss": "gpt-oss",
+    "mistral": "mistral",
+}
+"""How a model marks its reasoning (``ModelPair.reasoning_format``) to SGLang's parser of it."""
+ONE_MODE = ("deepseek-r1",)
+"""Formats whose parser takes all text for reasoning until it is told to end."""
+KV_TYPES = {"fp8": "fp8_e4m3"}
+"""Our name of a KV cache's type to SGLang's, where they differ."""
+KV_BYTES = {"fp8_e4m3": 1, "fp8_e5m2": 1}
+"""Bytes per number of KV caches that are not of 16 bits."""
+SHARE = 0.4
+"""Share of the memory for one server: two of a comparison are up at once."""
+GAUGES_EVERY = 4
+"""Decoding steps between two updates of the gauges; 40 would hide how the KV cache moves."""
+_FIND = """
+import importlib.util, json, pathlib, runpy
+from importlib import metadata
+there = importlib.util.find_spec
+version = None
+if there("sglang"):
+    try:
+        version = metadata.version("sglang")
+    except metadata.PackageNotFoundError:
+        version = "dev"
+gpu = False
+if torch := there("torch"):
+    built = runpy.run_path(str(pathlib.Path(torch.origin).with_name("version.py")))
+    gpu = any(built.get(kind) for kind in ("cuda", "hip", "xpu")) or bool(there("torch_npu"))
+kernels = there("sgl_kernel") is not None
+compiled = "sgl_kernel" in metadata.packages_distributions()
+print(json.dumps([version, gpu, kernels, compiled]))
+"""
+
+
+@dataclass(frozen=True)
+class _Package:
+    """An installed SGLang.
+
+    Attributes:
+        version: of the package; ``dev`` where it is a checkout without metadata.
+        gpu: whether its PyTorch is built for a GPU.
+        kernels: whether ``sgl_kernel`` can be imported, without which SGLang does not start.
+        compiled: whether a package brings it: without compiled kernels PyTorch does all the work.
+    """
+
+    version: str
+    gpu: bool
+    kernels: bool
+    compiled: bool
+
+
+class SglangEngine(OpenAIEndpoint, Launcher):
+    """SGLang's OpenAI server in its own process."""
+
+    name: ClassVar[str] = "sglang"
+    health_path: ClassVar[str] = "/health"
+    metrics_path: ClassVar[str | None] = "/metrics"
+    token_ids: ClassVar[Mapping[str, Any]] = {"return_input_ids_in_sglext": True}
+
+    def __init__(self, build: Build | None = None) -> None:
+        super().__init__(build)
+        self._elsewhere = build is not None and build.python is not None
+        self._python = (build and build.python) or sys.executable
+
+    # ---- which one it is
+
+    def version(self) -> str:
+        return str(self._info["version"]) if self.url else self._package.version
+
+    @property
+    def on_cpu(self) -> bool:
+        """Of a server that runs already: what it says; of a build: what its PyTorch is made for."""
+        return self._info.get("device") == "cpu" if self.url else not self._package.gpu
+
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        """What the server that runs already says of itself."""
+        told = server_info(str(self.url))
+        if "version" not in told:
+            raise EngineError(
+                f"GET {self.url}{INFO[0]} did not answer as sglang does: it tells no version; "
+                "is the server SGLang's?"
+            )
+        return told
+
+    @cached_property
+    def _package(self) -> _Package:
+        env = clean_environment() if self._elsewhere else None
+        command = [self._python, "-c", _FIND]
+        found = subprocess.run(command, capture_output=True, text=True, env=env)
+        if found.returncode:
+            raise EngineError(f"{self._python} does not run:\n{found.stderr.strip()}")
+        version, gpu, kernels, compiled = json.loads(found.stdout.splitlines()[-1])
+        if version is None:
+            raise EngineError(
+                f"SGLang is not installed for {self._python}: install sglang there, or name an "
+                "interpreter that has it, --rllm-engine sglang@PATH (see 'Engines' in the README)"
+            )
+        return _Package(version, gpu, kernels, compiled)
+
+    @classmethod
+    def cannot_install(cls) -> str | None:
+        gpu = Gpu()
+        if gpu.devices:
+            return None
+        return (
+            "PyPI's packages of SGLang serve on NVIDIA GPUs, and this machine has none "
+            f"({gpu.why_not}); name an interpreter that has SGLang for CPU instead, sglang@PATH"
+        )
+
+    # ---- what it can do
+
+    @property
+    def declared(self) -> Capabilities:
+        kernels = not self._bare
+        return Capabilities(
+            models=frozenset({"reasoning", "plain"}),
+            series=frozenset(SOURCES) - (set() if kernels else {"drafts"}),
+            reasoning=True,
+            fixed_length=True,
+            token_counts=True,
+            log_probabilities=True,
+            prefix_caching=True,
+            speculative=frozenset({"ngram", "draft"} if kernels else ()),
+            kv_cache_dtype=kernels,
+            quantization=kernels,
+            tensor_parallel=True,
+            flags=True,
+        )
+
+    @property
+    def _bare(self) -> bool:
+        """Whether it is a CPU build whose kernels are not installed."""
+        return self.url is None and self.on_cpu and not self._package.compiled
+
+    def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
+        if self._bare and (lacking := self.declared.lacking(serving)):
+            return (
+                f"{self.label} cannot serve {' and '.join(lacking)} on this CPU: that takes "
+                "SGLang's compiled kernels (sgl_kernel), and no build of them is installed beside "
+                "it; use a GPU, or build SGLang for CPU from its source"
+            )
+        return super().cannot(serving, sampling)
+
+    # ---- how to start it
+
+    def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
+        package = self._package
+        if not package.kernels:
+            raise EngineError(
+                f"{self.label} of {self._python} does not start without the module sgl_kernel, "
+                "which is not installed there: install sglang with all that it needs"
+            )
+        model = pair.path(serving.model)
+        kv_type = KV_TYPES.get(serving.kv_cache_dtype or "", serving.kv_cache_dtype)
+        options: dict[str, str | int | None] = {
+            "--model-path": model,
+            "--served-model-name": MODEL_NAME,
+            "--host": "127.0.0.1",
+            "--port": port,
+            "--context-length": pair.max_model_len,
+            "--tp-size": serving.tensor_parallel,
+            "--page-size": pair.kv_block_tokens,
+            "--max-total-tokens": _kv_tokens(pair, model, kv_type),
+            "--quantization": serving.quantization,
+            "--kv-cache-dtype": kv_type,
+            "--decode-log-interval": GAUGES_EVERY,
+        }
+        if serving.model == "reasoning":
+            options["--reasoning-parser"] = parser_of(pair, "SGLang", PARSERS, ONE_MODE)
+        options |= _speculation(serving, pair)
+        switches = ["--enable-metrics", "--enable-cache-report"]
+        if not serving.prefix_caching:
+            switches.append("--disable-radix-cache")
+        # Else each question whether it is healthy takes a second, and generates a token.
+        env: dict[str, str | None] = {"SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false"}
+        if Path(model).is_dir():
+            env["HF_HUB_OFFLINE"] = "1"  # nothing to look up for a local checkpoint
+        if not package.gpu:
+            options["--device"] = "cpu"
+            if not package.compiled:
+                options["--attention-backend"] = "torch_native"
+                switches.append("--disable-overlap-schedule")
+            # More threads than one fight with the server for the cores, and change rounding.
+            env |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
+        if pair.kv_cache_bytes is None:
+            options["--mem-fraction-static"] = f"{_share(Gpu() if package.gpu else None):.3f}"
+        if self._elsewhere:
+            binaries = f"{Path(self._python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+            env |= APART | {"PATH": binaries}
+        flags = [text for k, v in options.items() if v is not None for text in (k, str(v))]
+        own = pair.flags.get(self.name, ())
+        server = [self._python, "-m", "sglang.launch_server"]
+        return Launch([*server, *flags, *switches, *own, *serving.flags], env)
+
+    # ---- how to ask it
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body["stream_options"]["continuous_usage_stats"] = True
+        return body | {"ignore_eos": sampling.fixed_length}
+
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        return body | {"ignore_eos": True}
+
+    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
+        return (chunk.get("sglext") or {}).get("input_ids") or None
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
+        """What SGLang takes for what a request leaves out, as its source says it is resolved.
+
+        A server tells whether it follows the model's ``generation_config.json``, and where the
+        model is; the file is read here. None where the model is no folder of this machine.
+        """
+        told = server_info(url)
+        follows, model = told.get("sampling_defaults"), Path(str(told.get("model_path")))
+        if follows == "openai":
+            return dict(NEUTRAL)
+        if follows != "model" or not model.is_dir():
+            return None
+        file = model / "generation_config.json"
+        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return NEUTRAL | {name: said[name] for name in RESOLVED if said.get(name) is not None}
+
+    # ---- what its metrics page means
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        return read(page, speculates=bool(serving.speculative))
+
+    def switched_on(self, page: str) -> list[str]:  # noqa: ARG002
+        """As the server says of itself: its page does not tell."""
+        told, found = self._info, []
+        if not told.get("disable_radix_cache", False):
+            found.append("prefix caching")
+        if told.get("kv_cache_dtype") not in OWN_TYPES:
+            found.append(f"a KV cache of {told['kv_cache_dtype']}")
+        if told.get("speculative_algorithm"):
+            found.append("speculation")
+        return found
+
+    def empty_cache(self, url: str) -> bool:
+        ask(f"{url}/flush_cache", {})
+        return True
+
+
+def server_info(url: str) -> dict[str, Any]:
+    """What a server says of itself: its flags as they were resolved, and its version.
+
+    Raises:
+        EngineError: it does not answer, or not as SGLang does.
+    """
+    for path in INFO:
+        try:
+            told = json.loads(ask(url + path))
+            if isinstance(told, dict):
+                return told
+            error: Exception = TypeError("the answer is no object")
+        except HTTPError as refused:
+            error = refused
+            if refused.code == 404:
+                continue
+        except (*NO_ANSWER, ValueError) as failed:
+            error = failed
+        break
+    raise EngineError(
+        f"GET {url}{path} did not answer as sglang does ({type(error).__name__}: {error}); does "
+        "the server still run, and is it SGLang's?"
+    ) from error
+
+
+def _share(gpu: Gpu | None) -> float:
+    """``SHARE`` of a GPU's memory, as SGLang is told it: of the memory that is free at its start.
+
+    So the second server of a comparison gets as much as the first one.
+    """
+    used = gpu.read() if gpu else {}
+    free = [
+        1 - used.get(f"gpu{device.index}_memory_gib", 0) / device.memory_gib
+        for device in (gpu.devices if gpu else ())
+    ]
+    return min(SHARE / max(SHARE, min(free)), 0.95) if free else SHARE
+
+
+def _config(model: str) -> dict[str, Any]:
+    """The ``config.json`` of a checkpoint's language model; empty for one that is no folder."""
+    file = Path(model) / "config.json"
+    if not file.is_file():
+        return {}
+    config = json.loads(file.read_text(encoding="utf-8"))
+    return dict(config | config.get("text_config", {}))
+
+
+def _kv_tokens(pair: ModelPair, model: str, kv_type: str | None) -> int | None:
+    """How many tokens a KV cache of the pair's size holds: SGLang is told tokens, not bytes."""
+    if pair.kv_cache_bytes is None:
+        return None
+    config = _config(model)
+    try:
+        heads = config["num_attention_heads"]
+        numbers = config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads)
+        numbers *= config.get("head_dim") or config["hidden_size"] // heads
+    except KeyError as error:
+        raise ValueError(
+            f"the model pair {pair.name!r} sets kv_cache_bytes, and SGLang is told tokens: how "
+            f"many these are is not known, because {model}/config.json has no {error}; leave "
+            "kv_cache_bytes out, and say --max-total-tokens among the pair's flags"
+        ) from error
+    return int(pair.kv_cache_bytes // (2 * numbers * KV_BYTES.get(kv_type or "", 2)))
+
+
+def _speculation(serving: Serving, pair: ModelPair) -> dict[str, str | int | None]:
+    """Flags that propose ``speculative_tokens`` in a row, which SGLang counts with the token before
+    them."""
+    if serving.speculative is None:
+        return {}
+    flags: dict[str, str | int | None] = {
+        "--speculative-num-draft-tokens": serving.speculative_tokens + 1
+    }
+    if serving.speculative == "ngram":
+        # A row, not a tree: trees need other attention than a paged KV cache has.
+        return flags | {
+            "--speculative-algorithm": "NGRAM",
+            "--speculative-ngram-max-bfs-breadth": 1,
+        }
+    draft = pair.path("draft")
+    kinds = " ".join(_config(draft).get("architectures") or ()).lower()
+    heads = "EAGLE3" if "eagle3" in kinds else "EAGLE" if "eagle" in kinds else None
+    return flags | {
+        "--speculative-algorithm": heads or "STANDALONE",  # a small model of its own
+        "--speculative-draft-model-path": draft,
+        "--speculative-num-steps": serving.speculative_tokens,
+        "--speculative-eagle-topk": 1,
+    }
