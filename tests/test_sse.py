@@ -172,14 +172,26 @@ def test_running_usage_that_cannot_be_right_counts_nothing(
         (None, "It"),
         (None, " is"),
     ]
-    assert stream.usage["completion_tokens"] == 9
+    assert stream.usage["completion_tokens"] == (final or finish)
+
+
+def test_a_last_token_without_text_comes_with_the_final_usage() -> None:
+    """SGLang and llama.cpp tell the token that ends the answer only at the end."""
+    stream = at_once(
+        choice({"content": "It"}, used=3),
+        choice({}, used=3, finish="stop"),
+        event({"choices": [], "usage": {"completion_tokens": 4}}),
+        DONE,
+    )
+    assert stream.uncounted is None
+    assert [(d.tokens, d.text) for d in stream.deltas] == [(3, "It"), (1, "")]
 
 
 def test_token_ids_that_are_fewer_than_the_final_count_count_nothing() -> None:
-    last = event({"choices": [], "usage": {"completion_tokens": 4}})
+    last = event({"choices": [], "usage": {"completion_tokens": 9}})
     stream = at_once(choice({"content": "a"}, token_ids=[1, 2]), END, last)
     assert [d.tokens for d in stream.deltas] == [None]
-    assert stream.uncounted == "it ended at 2, and the final count is 4"
+    assert stream.uncounted == "it ended at 2, and the final count is 9"
 
 
 def test_what_broke_off_has_no_final_count_and_keeps_its_tokens() -> None:
