@@ -24,7 +24,7 @@ from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run
 from pytest_rllm.session.comparison import Comparison, arm_names, compare, unmeasured
-from pytest_rllm.session.sources import Replay
+from pytest_rllm.session.replay import Replay
 from pytest_rllm.verdicts import intervals as stats
 from pytest_rllm.verdicts import sequential as looks
 from pytest_rllm.verdicts.claims import Claim, Verb, higher, lower, not_lower, pct, pp

@@ -36,7 +36,8 @@ from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session import pairs
-from pytest_rllm.session.sources import Live, Place
+from pytest_rllm.session.live import Live
+from pytest_rllm.session.sources import Place
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.verdicts.really_on import faults_of_quantisation, faults_of_run
 

@@ -34,7 +34,8 @@ from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session.sources import Live, Place
+from pytest_rllm.session.live import Live
+from pytest_rllm.session.sources import Place
 from pytest_rllm.telemetry.gpu import Gpu
 
 TINY = PAIRS["tiny"]

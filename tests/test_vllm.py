@@ -29,7 +29,8 @@ from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session import pairs
-from pytest_rllm.session.sources import EngineDied, Live, Place
+from pytest_rllm.session.live import Live
+from pytest_rllm.session.sources import EngineDied, Place
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.verdicts.void_blocks import busiest
 

@@ -32,8 +32,10 @@ from ..verdicts.judgement import Judgement, engines_of, parts
 from . import upgrade
 from .costs import Costs
 from .folders import link_latest
+from .live import MOCK, Live
 from .memo import Memo
-from .sources import MOCK, Live, Replay, Source
+from .replay import Replay
+from .sources import Source
 from .upgrade import Builds
 
 API_SNAPSHOT = "contract.json"
