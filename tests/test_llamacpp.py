@@ -24,7 +24,8 @@ from pytest_rllm.engines.base import Endpoint, EngineError, Launch
 from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.llamacpp import SERVE, SLOTS, LlamaCppEngine, checkpoint
-from pytest_rllm.engines.pool import Pool, Server
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Server
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed

@@ -24,7 +24,8 @@ from pytest_rllm.engines import engine_named
 from pytest_rllm.engines.api_snapshot import observe
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build
-from pytest_rllm.engines.pool import Pool, Server
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Server
 from pytest_rllm.engines.sglang import KV_BYTES, NEUTRAL, SglangEngine, _Package
 from pytest_rllm.engines.sglang.page import SOURCES
 from pytest_rllm.experiment.serving import Serving

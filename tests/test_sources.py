@@ -20,7 +20,7 @@ from doubles.synthetic import record, run, sample
 
 from pytest_rllm.engines.api_snapshot import ApiSnapshot
 from pytest_rllm.engines.base import Capabilities, Endpoint, EngineError
-from pytest_rllm.engines.pool import Attached, Server
+from pytest_rllm.engines.server import Attached, Server
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import closed
 from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity

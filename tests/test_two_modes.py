@@ -22,7 +22,8 @@ from pytest_rllm.engines.builds import Build
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
-from pytest_rllm.engines.pool import Attached, Pool, Server, key_of, served_as
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Attached, Server, key_of, served_as
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving

@@ -20,8 +20,9 @@ from pytest_rllm.engines.dialects import MARK, DialectEndpoint
 from pytest_rllm.engines.http import Refused, ask
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
-from pytest_rllm.engines.pool import Attached, Pool
+from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.served import model_named, one_server
+from pytest_rllm.engines.server import Attached
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.loadgen.client import Request

@@ -10,16 +10,14 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..experiment.serving import Serving
 from ..models import ModelPair
 from .base import MODEL_NAME, Endpoint, EngineError
 from .http import NO_ANSWER, Refused, ask
-
-if TYPE_CHECKING:
-    from .pool import Server
+from .server import Server
 
 TOKENS = (5, 9)
 """Lengths of the probes by which a server is recognised: unlike ones, because others may use it."""

@@ -13,7 +13,7 @@ from ..baselines.case import Case as StoredCase
 from ..baselines.case import fresh_case
 from ..baselines.compare import Outcome, decide, decide_upgrade
 from ..datasets.prompts import Prompt
-from ..engines.pool import key_of
+from ..engines.server import key_of
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..experiment.turns import turns_of

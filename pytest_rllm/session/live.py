@@ -14,8 +14,9 @@ from ..access import not_let_in
 from ..engines import api_diff
 from ..engines.api_snapshot import ApiSnapshot
 from ..engines.base import Endpoint, EngineError
-from ..engines.pool import Pool, Server
+from ..engines.pool import Pool
 from ..engines.served import one_server
+from ..engines.server import Server
 from ..experiment.arm import Arm
 from ..experiment.serving import Role, Serving
 from ..loadgen import client

@@ -10,7 +10,7 @@ from ..access import not_let_in
 from ..engines.api_snapshot import ApiSnapshot, observe
 from ..engines.base import EngineError
 from ..engines.http import NO_ANSWER, ask
-from ..engines.pool import Server
+from ..engines.server import Server
 from .sources import EngineDied
 
 SIGNATURE_PROMPT = "Work modulo 100. a=47; b=a+35; c=b-18; d=c*3; e=d+b. Find e."

@@ -15,7 +15,8 @@ from ..baselines.store import Baselines
 from ..engines import api_diff, api_snapshot, engine_named
 from ..engines.api_diff import ApiCheck
 from ..engines.base import Endpoint
-from ..engines.pool import Pool, served_as
+from ..engines.pool import Pool
+from ..engines.server import served_as
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..experiment.tiers import TIERS, Tier
