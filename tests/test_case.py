@@ -14,7 +14,7 @@ from doubles.synthetic import MATCH, SHARE, TIME, VALUE
 
 from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
-from pytest_rllm.engines.base import Capabilities
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed, together

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_rllm.engines import engine_named, openai
-from pytest_rllm.engines.base import Capabilities, EngineError
+from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
 from pytest_rllm.engines.pool import Pool

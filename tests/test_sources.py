@@ -19,7 +19,8 @@ from doubles.scripted_server import AnswerScript, Reply, ScriptedServer
 from doubles.synthetic import record, run, sample
 
 from pytest_rllm.engines.api_snapshot import ApiSnapshot
-from pytest_rllm.engines.base import Capabilities, Endpoint, EngineError
+from pytest_rllm.engines.base import Endpoint, EngineError
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.server import Attached, Server
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import closed

@@ -17,8 +17,8 @@ from doubles.mock_source import MockSource, twice
 
 from pytest_rllm.datasets.prompts import load
 from pytest_rllm.engines.api_snapshot import observe
-from pytest_rllm.engines.base import Capabilities
 from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint

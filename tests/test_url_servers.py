@@ -14,8 +14,9 @@ from doubles.gateway import CHAT, Gateway, running
 from doubles.synthetic import run, sample
 
 from pytest_rllm.engines import ENGINES, engine_named, parse_engine
-from pytest_rllm.engines.base import Capabilities, EngineError
+from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build, build_named
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.dialects import MARK, DialectEndpoint
 from pytest_rllm.engines.http import Refused, ask
 from pytest_rllm.engines.mock.engine import MockEngine

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ..experiment.serving import Serving
 from ..telemetry.prometheus import Page, nearest, sample_names, totals
-from .base import Capabilities
+from .capabilities import Capabilities
 from .openai import OpenAIEndpoint
 
 MARK = "by its documents, not yet seen running"

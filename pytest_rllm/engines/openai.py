@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from ..datasets.prompts import Prompt
 from ..experiment.workloads import Sampling
-from .base import Capabilities, Endpoint
+from .base import Endpoint
+from .capabilities import Capabilities
 
 
 class OpenAIEndpoint(Endpoint):

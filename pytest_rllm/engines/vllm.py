@@ -20,16 +20,8 @@ from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from ..telemetry.hardware import instruction_set
 from ..telemetry.prometheus import Page, labels, nearest, sample_names, totals
-from .base import (
-    COUNTERS,
-    GAUGES,
-    MODEL_NAME,
-    Capabilities,
-    EngineError,
-    Launch,
-    Launcher,
-    parser_of,
-)
+from .base import MODEL_NAME, EngineError, Launch, Launcher, parser_of
+from .capabilities import COUNTERS, GAUGES, Capabilities
 from .environments import APART, clean_environment
 from .http import ask
 from .openai import OpenAIEndpoint

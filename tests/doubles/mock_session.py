@@ -11,7 +11,8 @@ import pytest
 from doubles.mock_source import MockSource
 from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
-from pytest_rllm.engines.base import COUNTERS, GAUGES, Capabilities, Launch, Launcher
+from pytest_rllm.engines.base import Launch, Launcher
+from pytest_rllm.engines.capabilities import COUNTERS, GAUGES, Capabilities
 from pytest_rllm.engines.openai import OpenAIEndpoint
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.reports.progress import Progress

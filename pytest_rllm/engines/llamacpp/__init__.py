@@ -24,7 +24,8 @@ from ...experiment.workloads import Sampling
 from ...models import ModelPair
 from ...telemetry.machine import cache_folder
 from ...telemetry.prometheus import Page, nearest, sample_names, totals
-from ..base import MODEL_NAME, Capabilities, Launch, Launcher
+from ..base import MODEL_NAME, Launch, Launcher
+from ..capabilities import Capabilities
 from ..environments import APART
 from ..http import ask
 from ..openai import OpenAIEndpoint

@@ -13,7 +13,8 @@ from ...experiment.serving import Serving
 from ...experiment.workloads import Sampling
 from ...models import ModelPair
 from ...telemetry.prometheus import Page, nearest, sample_names, totals
-from ..base import COUNTERS, GAUGES, SPECULATION, Capabilities, Launch, Launcher
+from ..base import Launch, Launcher
+from ..capabilities import COUNTERS, GAUGES, SPECULATION, Capabilities
 from ..openai import OpenAIEndpoint
 from .server import METRICS
 

@@ -26,7 +26,8 @@ from ...experiment.workloads import Sampling
 from ...models import ModelPair
 from ...telemetry.gpu import Gpu
 from ...telemetry.prometheus import Page
-from ..base import MODEL_NAME, Capabilities, EngineError, Launch, Launcher, parser_of
+from ..base import MODEL_NAME, EngineError, Launch, Launcher, parser_of
+from ..capabilities import Capabilities
 from ..environments import APART, clean_environment
 from ..http import NO_ANSWER, ask
 from ..openai import OpenAIEndpoint
