@@ -111,10 +111,10 @@ def test_whether_a_session_can_measure_both_roles_at_a_url(
     engine = DeclaringEngine("there", Capabilities())
     engine.build = Build("http://x", url="http://x")
     session = measuring(MockSource(twice), tmp_path, engine)
-    session.pair = pair
+    session.engines.pair = pair
     one = arm(engine="there", prompts=prompts(4))
-    assert session.cannot(one) is None
-    reason = session.cannot(replace(one, serving=PLAIN))
+    assert session.engines.cannot(one) is None
+    reason = session.engines.cannot(replace(one, serving=PLAIN))
     assert (reason is None) is can
     assert can or "cannot reconfigure the running server at http://x" in str(reason)
 

@@ -135,7 +135,7 @@ class FindingCase:
         if known:
             raise DecisionKnown(known)
         arm = self._arm(serving, prompts, workload, sampling)
-        new, old = (replace(arm, engine=engine) for engine in self.session.engines_compared())
+        new, old = (replace(arm, engine=engine) for engine in self.session.engines.compared())
         looks = self._fitting(UPGRADE_LOOKS, new, old) if blocks is None else blocks
         return self._compared(new, old, looks, key=key)
 
@@ -165,12 +165,12 @@ class FindingCase:
         self.session.say.later_s = self._later_s(key)
 
         def untold(metric: Metric) -> str | None:
-            whys = (self.session.untold(arm, metric) for arm in (first, second))
+            whys = (self.session.engines.untold(arm, metric) for arm in (first, second))
             return next((why for why in whys if why), None)
 
         def too_few(claim: Claim) -> str | None:
-            if self.session.builds is None:  # two servings may differ enough for few questions
-                return None
+            if self.session.engines.builds is None:
+                return None  # two servings may differ enough for few questions
             return too_few_questions(claim, (first, second), confidences(sizes)[-1])
 
         comparison = compare(
@@ -188,7 +188,7 @@ class FindingCase:
             untold=untold,
             enough=upgrade.refutes if self.session.stops_early else never,
             too_few=too_few,
-            label=self.session.label,
+            label=self.session.engines.label,
             measured=self._seconds.append,
             reused=self.session.count_kept,
         )
@@ -209,7 +209,7 @@ class FindingCase:
         more than there are blocks for."""
         if self.session.replaying:
             return one  # the records have their servers
-        engines = [self.session.engine_of(arm.engine) for arm in (first, second)]
+        engines = [self.session.engines.of(arm.engine) for arm in (first, second)]
         keys = {
             key_of(engine, arm.serving, self.pair)
             for engine, arm in zip(engines, (first, second), strict=True)
@@ -276,7 +276,7 @@ class FindingCase:
 
     def _stored_effects(self, arm: Arm) -> Mapping[str, Sequence[float]]:
         """Of the baseline of this class of machine, else of another one."""
-        engine, baselines = self.session.engine_of(arm.engine), self.session.baselines
+        engine, baselines = self.session.engines.of(arm.engine), self.session.baselines
         where = hardware_id(self.session.gpu, on_cpu=engine.on_cpu), engine.name, self.finding
         stored = baselines.cases(*where).get(self.case)
         others = baselines.elsewhere(*where, self.case) if stored is None else {}
@@ -296,14 +296,14 @@ class FindingCase:
     def _check(self, where: Path, *arms: Arm) -> None:
         """Raises CannotMeasure where an arm's engine cannot do what it asks."""
         left_out = self.session.tier.leaves_out(smoke=self.smoke)
-        reasons = (left_out, *(self.session.cannot(arm) for arm in arms))
+        reasons = (left_out, *(self.session.engines.cannot(arm) for arm in arms))
         why = self.session.not_measured(where, next((why for why in reasons if why), None))
         if why:
             raise CannotMeasure(why)
         if self.session.planning:
             return
         for arm in arms:
-            self.session.remember(arm)
+            self.session.engines.remember(arm)
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
@@ -326,7 +326,7 @@ class FindingCase:
             raise ClaimsNothing("the finding compared nothing: call compare(...).shows(...)")
         if len(judgements) < len(self.comparisons) and not_measured is None:
             raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
-        if self.session.builds is not None:
+        if self.session.engines.builds is not None:
             outcome = decide_upgrade(judgements)
             if any(judgement.broken for judgement in judgements):
                 outcome.ending = "fail"
