@@ -1,4 +1,4 @@
-"""One test case: the comparisons it made, and how it ends when its function has returned."""
+"""One test case: the comparisons that it makes, and the row of what they showed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import cast
 
-from ..baselines.case import Case as StoredCase
-from ..baselines.case import fresh_case
-from ..baselines.compare import Outcome, decide, decide_upgrade
+from ..baselines.compare import Outcome
 from ..datasets.prompts import Prompt
 from ..engines.server import key_of
 from ..experiment.arm import Arm
@@ -29,6 +27,7 @@ from ..verdicts.judgement import Judgement
 from ..verdicts.sequential import confidences
 from . import upgrade
 from .comparison import CannotMeasure, Comparison, compare, never, one
+from .ending import outcome_of
 from .pace import manner
 from .pairs import header_of
 from .plan import Planned
@@ -326,53 +325,8 @@ class FindingCase:
             raise ClaimsNothing("the finding compared nothing: call compare(...).shows(...)")
         if len(judgements) < len(self.comparisons) and not_measured is None:
             raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
-        if self.session.engines.builds is not None:
-            outcome = decide_upgrade(judgements)
-            if any(judgement.broken for judgement in judgements):
-                outcome.ending = "fail"
-        else:
-            outcome = self._beside_baseline(judgements, partly=not_measured is not None)
-        if not_measured is not None:
-            outcome.notes.append(f"only a part was measured: {not_measured}")
-            if outcome.ending in ("pass", "xfail"):
-                outcome.ending = "skip"
-        return self._row(outcome)
-
-    def _beside_baseline(self, judgements: Sequence[Judgement], *, partly: bool) -> Outcome:
-        """Beside the stored case. Of a case of which only a part was measured nothing is stored:
-        what could not be measured here is not gone."""
-        partly = partly or any(judgement.not_measured for judgement in judgements)
-        fresh = fresh_case(judgements)
-        where = (fresh.match["hardware"], fresh.match["engine"], self.finding)
-        baselines = self.session.baselines
-        verdicts = {judged.verdict for each in judgements for judged in each.verdicts}
-        decided = verdicts <= {"holds", "refuted"}
-        why = None
-        if self.session.is_mock(judgements):
-            why = "a mock engine measured it, and its numbers are of no real engine"
-        elif partly:
-            why = "only a part of it was measured"
-        elif self.session.tier.name != "gate":
-            why = (
-                f"it was measured at tier {self.session.tier.name}, and baselines are of tier gate"
-            )
-        if baselines.words and why:
-            self.session.messages.append(
-                f"--rllm-baseline stores nothing of {self.finding} [{self.case}]: {why}"
-            )
-        stored: StoredCase | None
-        if decided and baselines.words and not why:
-            stored = baselines.change(*where, self.case, fresh)
-        else:
-            stored = baselines.cases(*where).get(self.case)
-        more = self.session.tier.times > 1
-        return decide(
-            judgements,
-            fresh,
-            None if more else stored,
-            baselines.sessions(*where, self.case, fresh.machine),
-            elsewhere=baselines.elsewhere(*where, self.case, fresh.match, any_amount=more),
-            partly=partly,
+        return self._row(
+            outcome_of(self.session, self.finding, self.case, judgements, not_measured)
         )
 
     def _arm(
