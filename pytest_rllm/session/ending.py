@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ..baselines.case import Case as StoredCase
 from ..baselines.case import fresh_case
 from ..baselines.compare import Outcome, decide, decide_upgrade
-from ..verdicts.judgement import Judgement
+from ..verdicts.judgement import Judgement, engines_of
+from .live import MOCK
 from .session import Session
 
 
@@ -52,7 +53,7 @@ def _beside_baseline(
     verdicts = {judged.verdict for each in judgements for judged in each.verdicts}
     decided = verdicts <= {"holds", "refuted"}
     why = None
-    if session.is_mock(judgements):
+    if _of_a_mock(judgements):
         why = "a mock engine measured it, and its numbers are of no real engine"
     elif partly:
         why = "only a part of it was measured"
@@ -74,3 +75,9 @@ def _beside_baseline(
         elsewhere=baselines.elsewhere(*where, case, fresh.match, any_amount=more),
         partly=partly,
     )
+
+
+def _of_a_mock(judgements: Sequence[Judgement]) -> bool:
+    """Whether a mock engine measured any of these: such numbers are never stored."""
+    versions = [version for judgement in judgements for _, version in engines_of(judgement.match)]
+    return any(version.startswith(MOCK) for version in versions)

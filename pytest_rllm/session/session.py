@@ -26,12 +26,12 @@ from ..reports.session_report import Decision, SessionReport
 from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
 from ..telemetry.reference import CpuReference, Reference, TorchReference
-from ..verdicts.judgement import Judgement, engines_of, parts
+from ..verdicts.judgement import engines_of, parts
 from . import upgrade
 from .costs import Costs
 from .engines import Engines
 from .folders import link_latest
-from .live import MOCK, Live
+from .live import Live
 from .replay import Replay
 from .sources import Source
 
@@ -140,13 +140,6 @@ class Session:
     def count_kept(self) -> None:
         """Count a block that an earlier session had measured; the report says how many."""
         self.kept += 1
-
-    def is_mock(self, judgements: Sequence[Judgement]) -> bool:
-        """Whether a mock engine measured any of these: such numbers are never stored."""
-        versions = [
-            version for judgement in judgements for _, version in engines_of(judgement.match)
-        ]
-        return any(version.startswith(MOCK) for version in versions)
 
     # ---- the upgrade gate
 
