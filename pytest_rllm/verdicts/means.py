@@ -104,7 +104,7 @@ def _standard_error(x: np.ndarray, groups: np.ndarray) -> float:
 
 
 def degrees(groups: np.ndarray) -> float:
-    """Degrees of freedom of the standard error of a mean (Satterthwaite), if effects were independent;
+    """Degrees of freedom of a mean's standard error (Satterthwaite), if effects were independent;
     clusters - 1 of clusters of one size."""
     sizes = np.bincount(groups).astype(float)
     n = sizes.sum()
