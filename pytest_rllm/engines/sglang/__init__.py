@@ -10,9 +10,6 @@ taken as the server has them, so that a build called ``dev`` is served as any ot
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,10 +23,10 @@ from ...experiment.workloads import Sampling
 from ...models import ModelPair
 from ...telemetry.gpu import Gpu
 from ...telemetry.prometheus import Page
-from ..base import MODEL_NAME, EngineError, Launch, Launcher, parser_of
+from ..base import MODEL_NAME, EngineError, Launch, Launcher
 from ..capabilities import Capabilities
-from ..environments import APART, clean_environment
 from ..http import NO_ANSWER, ask
+from ..launching import ONE_THREAD, Interpreter, flags_of, parser_of, without_look_ups
 from ..openai import OpenAIEndpoint
 from .page import SOURCES, read
 
@@ -118,8 +115,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)
-        self._elsewhere = build is not None and build.python is not None
-        self._python = (build and build.python) or sys.executable
+        self._python = Interpreter.of(build)
 
     # ---- which one it is
 
@@ -144,12 +140,8 @@ class SglangEngine(OpenAIEndpoint, Launcher):
 
     @cached_property
     def _package(self) -> _Package:
-        env = clean_environment() if self._elsewhere else None
-        command = [self._python, "-c", _FIND]
-        found = subprocess.run(command, capture_output=True, text=True, env=env)
-        if found.returncode:
-            raise EngineError(f"{self._python} does not run:\n{found.stderr.strip()}")
-        version, gpu, kernels, compiled = json.loads(found.stdout.splitlines()[-1])
+        said = self._python.said("-c", _FIND)
+        version, gpu, kernels, compiled = json.loads(said.splitlines()[-1])
         if version is None:
             raise EngineError(
                 f"SGLang is not installed for {self._python}: install sglang there, or name an "
@@ -233,24 +225,19 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             switches.append("--disable-radix-cache")
         # Else each question whether it is healthy takes a second, and generates a token.
         env: dict[str, str | None] = {"SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false"}
-        if Path(model).is_dir():
-            env["HF_HUB_OFFLINE"] = "1"  # nothing to look up for a local checkpoint
+        env |= without_look_ups(model)
         if not package.gpu:
             options["--device"] = "cpu"
             if not package.compiled:
                 options["--attention-backend"] = "torch_native"
                 switches.append("--disable-overlap-schedule")
-            # More threads than one fight with the server for the cores, and change rounding.
-            env |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
+            env |= {"SGLANG_USE_CPU_ENGINE": "1", **ONE_THREAD}
         if pair.kv_cache_bytes is None:
             options["--mem-fraction-static"] = f"{_share(Gpu() if package.gpu else None):.3f}"
-        if self._elsewhere:
-            binaries = f"{Path(self._python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-            env |= APART | {"PATH": binaries}
-        flags = [text for k, v in options.items() if v is not None for text in (k, str(v))]
         own = pair.flags.get(self.name, ())
-        server = [self._python, "-m", "sglang.launch_server"]
-        return Launch([*server, *flags, *switches, *own, *serving.flags], env)
+        server = [self._python.path, "-m", "sglang.launch_server"]
+        argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
+        return Launch(argv, env | self._python.variables)
 
     # ---- how to ask it
 
