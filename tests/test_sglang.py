@@ -466,7 +466,7 @@ def test_a_missing_metric_says_what_was_there_and_costs_no_other() -> None:
     text = recorded_page().replace("sglang:token_usage", "sglang:token_share")
     values, missing = read(text)
     assert values.keys() == SERIES - {"kv_use"}
-    assert "kv_use: sglang:token_usage is not on the metrics page" in missing["kv_use"]
+    assert "kv_use: sglang:token_usage is not in /metrics of sglang" in missing["kv_use"]
     assert "sglang:token_share" in missing["kv_use"]
     values, missing = read("")
     assert (values, missing.keys()) == ({}, SERIES)

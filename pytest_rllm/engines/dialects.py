@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from ..experiment.serving import Serving
-from ..telemetry.prometheus import Page, nearest, sample_names, totals
+from ..telemetry.prometheus import Page, read_series
 from .capabilities import Capabilities
 from .openai import OpenAIEndpoint
 
@@ -63,16 +63,9 @@ class DialectEndpoint(OpenAIEndpoint):
         return self.told(self.dialect.version, lambda said: said["version"])
 
     def read_metrics(self, page: str, serving: Serving) -> Page:  # noqa: ARG002
-        wanted = self.dialect.metrics
-        found = totals(page, set(wanted.values()))
-        missing = {}
-        for ours, theirs in wanted.items():
-            if theirs not in found:
-                missing[ours] = (
-                    f"{ours}: {theirs} is not in {self.metrics_path} of {self.name}, {MARK} "
-                    f"({self.dialect.pages[0]}); there are {nearest(theirs, sample_names(page))}"
-                )
-        return Page({o: found[t] for o, t in wanted.items() if t in found}, missing)
+        wanted = {ours: (theirs,) for ours, theirs in self.dialect.metrics.items()}
+        where = f"{self.metrics_path} of {self.name}, {MARK} ({self.dialect.pages[0]})"
+        return read_series(page, wanted, where)
 
 
 class Tgi(DialectEndpoint):

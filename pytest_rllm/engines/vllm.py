@@ -14,7 +14,7 @@ from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from ..telemetry.hardware import instruction_set
-from ..telemetry.prometheus import Page, labels, nearest, sample_names, totals
+from ..telemetry.prometheus import Page, labels, read_series, totals
 from .base import MODEL_NAME, EngineError, Launch, Launcher
 from .capabilities import COUNTERS, GAUGES, Capabilities
 from .http import ask
@@ -240,31 +240,21 @@ class VllmEngine(OpenAIEndpoint, Launcher):
 
     def read_metrics(self, page: str, serving: Serving) -> Page:
         wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
-        found = totals(page, {name for names in wanted.values() for name in names})
-        values, missing = {}, {}
-        for ours, theirs in wanted.items():
-            name = next((name for name in theirs if name in found), None)
-            if name is not None:
-                values[ours] = found[name]
-                continue
-            there = [name for name in sample_names(page) if name.startswith("vllm:")]
-            missing[ours] = (
-                f"{ours}: none of {', '.join(theirs)} is in {self.metrics_path} of {self.name}; "
-                f"there are {nearest(theirs[0], there)}"
-            )
+        where = f"{self.metrics_path} of {self.name}"
+        found = read_series(page, wanted, where, "vllm:")
         configs = labels(page, CONFIG)
         sizes = [
             float(config[CAPACITY]) for config in configs if config.get(CAPACITY, "").isdigit()
         ]
         if sizes:
-            values["kv_capacity_tokens"] = sizes[0]
+            found.values["kv_capacity_tokens"] = sizes[0]
         else:
             there = sorted({label for config in configs for label in config})
-            missing["kv_capacity_tokens"] = (
-                f"kv_capacity_tokens: {CONFIG} in {self.metrics_path} of {self.name} has no label "
-                f"{CAPACITY} with a number; there are {', '.join(there) or 'none'}"
+            found.missing["kv_capacity_tokens"] = (
+                f"kv_capacity_tokens: {CONFIG} in {where} has no label {CAPACITY} with a number; "
+                f"there are {', '.join(there) or 'none'}"
             )
-        return Page(values, missing)
+        return found
 
     def switched_on(self, page: str) -> list[str]:
         found = []

@@ -22,7 +22,7 @@ from ...experiment.serving import Serving
 from ...experiment.workloads import Sampling
 from ...models import ModelPair
 from ...telemetry.machine import cache_folder
-from ...telemetry.prometheus import Page, nearest, sample_names, totals
+from ...telemetry.prometheus import Page, read_series, totals, why_missing
 from ..base import MODEL_NAME, Launch, Launcher
 from ..capabilities import Capabilities
 from ..http import ask
@@ -54,15 +54,15 @@ TOKENS = {
     "cached": "llamacpp:prompt_tokens_cached_total",
 }
 """Tokens of prompts: those that were computed, and those that were in the prompt cache."""
-SERIES = {
-    "running": "llamacpp:requests_processing",
-    "waiting": "llamacpp:requests_deferred",
-    "generation_tokens": "llamacpp:tokens_predicted_total",
+ALWAYS = {
+    "running": ("llamacpp:requests_processing",),
+    "waiting": ("llamacpp:requests_deferred",),
+    "generation_tokens": ("llamacpp:tokens_predicted_total",),
 }
 WITH_SPECULATION = {
-    "drafts": "llamacpp:spec_decode_num_drafts_total",
-    "draft_tokens": "llamacpp:spec_decode_num_draft_tokens_total",
-    "accepted_tokens": "llamacpp:spec_decode_num_accepted_tokens_total",
+    "drafts": ("llamacpp:spec_decode_num_drafts_total",),
+    "draft_tokens": ("llamacpp:spec_decode_num_draft_tokens_total",),
+    "accepted_tokens": ("llamacpp:spec_decode_num_accepted_tokens_total",),
 }
 """Our name to llama.cpp's."""
 OF_PROMPTS = frozenset({"prompt_tokens", "prefix_queries", "prefix_hits"})
@@ -150,7 +150,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
 
     @property
     def declared(self) -> Capabilities:
-        of_all = {*SERIES, *OF_PROMPTS, *WITH_SPECULATION}
+        of_all = {*ALWAYS, *OF_PROMPTS, *WITH_SPECULATION}
         kinds = SPECULATION if self.url else self._speculation
         return Capabilities(
             models=frozenset({"reasoning", "plain"}),
@@ -212,8 +212,8 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         env: dict[str, str | None] = {n: None for n in os.environ if n.startswith(SETTINGS)}
         if self._program:
             return Launch([self._program, *flags], env)
-        variables = env | FOR_SERVE | self._python.variables
-        return Launch([self._python.path, SERVE, *flags], variables)
+        env |= {**FOR_SERVE, **self._python.variables}
+        return Launch([self._python.path, SERVE, *flags], env)
 
     def _flags(self, serving: Serving) -> list[str]:
         """All flags but those that name files, the address and the size of the KV cache."""
@@ -313,46 +313,33 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         A slot counts with all tokens of the request that it answers. Prompt tokens are those that
         were computed and those that were cached, as other engines count them.
         """
-        wanted = SERIES | (WITH_SPECULATION if serving.speculative else {})
-        found = totals(page, {*wanted.values(), *TOKENS.values()})
-        values = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
-        missing = {
-            ours: self._lacks(ours, theirs, page)
-            for ours, theirs in wanted.items()
-            if theirs not in found
-        }
-        absent = [theirs for theirs in TOKENS.values() if theirs not in found]
+        wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
+        where = f"{self.metrics_path} of {self.name}"
+        found = read_series(page, wanted, where, "llamacpp:")
+        prompts = totals(page, set(TOKENS.values()))
+        absent = [theirs for theirs in TOKENS.values() if theirs not in prompts]
         if absent:
-            missing |= {ours: self._lacks(ours, absent[0], page) for ours in OF_PROMPTS}
+            for ours in OF_PROMPTS:
+                found.missing[ours] = why_missing(ours, absent[:1], page, where, "llamacpp:")
         else:
-            read, cached = found[TOKENS["read"]], found[TOKENS["cached"]]
-            values |= {"prompt_tokens": read + cached, "prefix_hits": cached}
-            values["prefix_queries"] = read + cached if serving.prefix_caching else 0.0
+            read, cached = prompts[TOKENS["read"]], prompts[TOKENS["cached"]]
+            found.values.update(prompt_tokens=read + cached, prefix_hits=cached)
+            found.values["prefix_queries"] = read + cached if serving.prefix_caching else 0.0
         if self.url is None:
-            self._read_slots(_slots(page), values, missing)
-        return Page(values, missing)
+            self._read_slots(_slots(page), found)
+        return found
 
-    def _read_slots(
-        self,
-        slots: Sequence[Mapping[str, Any]] | None,
-        values: dict[str, float],
-        missing: dict[str, str],
-    ) -> None:
+    def _read_slots(self, slots: Sequence[Mapping[str, Any]] | None, found: Page) -> None:
         if slots is None:
             for ours in OF_THE_CACHE:
-                missing[ours] = f"{ours}: GET {self.more_pages[0]} of {self.name} told no slots"
+                found.missing[ours] = (
+                    f"{ours}: GET {self.more_pages[0]} of {self.name} told no slots"
+                )
             return
         # Without a size of its own the cache is as long as the longest sequence of a slot.
         room = float(self._cells or max(int(slot["n_ctx"]) for slot in slots))
-        values["kv_capacity_tokens"] = room
-        values["kv_use"] = min(1.0, sum(map(_held, slots)) / room)
-
-    def _lacks(self, ours: str, theirs: str, page: str) -> str:
-        there = [name for name in sample_names(page) if name.startswith("llamacpp:")]
-        return (
-            f"{ours}: {theirs} is not in {self.metrics_path} of {self.name}; "
-            f"there are {nearest(theirs, there)}"
-        )
+        found.values["kv_capacity_tokens"] = room
+        found.values["kv_use"] = min(1.0, sum(map(_held, slots)) / room)
 
     def switched_on(self, page: str) -> list[str]:
         """Speculation, as the slots say; the prompt cache is switched off by each request."""

@@ -12,7 +12,7 @@ from ...datasets.prompts import Prompt
 from ...experiment.serving import Serving
 from ...experiment.workloads import Sampling
 from ...models import ModelPair
-from ...telemetry.prometheus import Page, nearest, sample_names, totals
+from ...telemetry.prometheus import Page, read_series, totals
 from ..base import Launch, Launcher
 from ..capabilities import COUNTERS, GAUGES, SPECULATION, Capabilities
 from ..openai import OpenAIEndpoint
@@ -96,21 +96,11 @@ class MockEngine(OpenAIEndpoint, Launcher):
 
     def read_metrics(self, page: str, serving: Serving) -> Page:
         wanted = {
-            ours: theirs
+            ours: (theirs,)
             for ours, theirs in METRICS.items()
             if serving.speculative or ours not in SPECULATION
         }
-        found = totals(page, set(wanted.values()))
-        there = sample_names(page) if len(found) < len(wanted) else []
-        return Page(
-            {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found},
-            {
-                ours: f"{ours}: {theirs} is not in {self.metrics_path} of the mock engine; "
-                f"there are {nearest(theirs, there)}"
-                for ours, theirs in wanted.items()
-                if theirs not in found
-            },
-        )
+        return read_series(page, wanted, f"{self.metrics_path} of the mock engine")
 
     def switched_on(self, page: str) -> list[str]:
         found = totals(page, {METRICS["drafts"], "mock:prefix_caching"})
