@@ -165,7 +165,7 @@ def test_what_cannot_be_told_is_said() -> None:
     with running(Gateway(pages=page)) as one, running(Gateway(pages=page)) as other:
         servers = [attached(g.url, OpenAIEndpoint) for g in (one, other)]
         for server in servers:
-            server.engine = server.engine.naming("m")
+            server.engine = server.engine.calling("m")
         remark = one_server(*servers)
     assert remark is not None
     assert "could not be checked (neither counters nor the numbers of answers tell)" in remark
@@ -337,7 +337,7 @@ def test_a_sign_that_is_gone_is_no_word_of_the_users() -> None:
 
 
 def stream(url: str, folder: Path) -> Run:
-    engine = OpenAIEndpoint(Build(url, url=url)).naming("under-test")
+    engine = OpenAIEndpoint(Build(url, url=url)).calling("under-test")
     with RunWriter(folder / "run.jsonl", Header()) as writer:
         requests = [Request(p, engine.body(p, Sampling(64))) for p in PROMPTS]
         return drive(url, requests, closed(4), writer, stall_s=10)

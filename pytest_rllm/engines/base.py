@@ -60,17 +60,16 @@ class Endpoint(ABC):
     closes_connections: ClassVar[bool] = False
     """Whether it ends a connection after a streamed answer though its headers say otherwise: the
     next request on it would be lost, so each gets its own."""
-    example_build: ClassVar[str] = "NAME==VERSION"
-    """A build of it, for messages that say what to write."""
-    url_only: ClassVar[bool] = False
-    """Whether the only other builds of it are servers that run already, given by their URL."""
+    example_build: ClassVar[str] = ""
+    """A version of it that can be installed, ``NAME==VERSION``, for messages that say what to
+    write; empty where its only builds are servers that run already, given by their URL."""
     token_ids: ClassVar[Mapping[str, Any]] = {}
     """What a request's body adds to be told the prompt's token ids, where an engine tells them."""
     build: Build | None = None
     serves: Serving = Serving()
     """How a server that runs already serves, as the user says."""
     named: bool = False
-    """Whether the user says what a server that runs already calls its model: then it need not."""
+    """Whether the user says what a server that runs already calls the model: then it need not."""
 
     def __init__(self, build: Build | None = None) -> None:
         self.build = build
@@ -171,18 +170,10 @@ class Endpoint(ABC):
         # A base model comes before its adapters.
         return self.told("/v1/models", lambda said: said["data"][0]["id"])
 
-    def naming(self, model: str | None) -> Self:
-        """This engine, with requests that call the model so; None leaves it as it is."""
-        if model is None:
-            return self
-        named = copy.copy(self)
-        named.model_name, named.named = model, True
-        return named
-
-    def serving_as(self, serving: Serving) -> Self:
-        """This server that runs already, which serves so, as the user says."""
+    def calling(self, model: str) -> Self:
+        """This engine, with requests that call the model so."""
         other = copy.copy(self)
-        other.serves = serving
+        other.model_name = model
         return other
 
     def told(self, path: str, pick: Callable[[Any], Any]) -> str:

@@ -28,7 +28,16 @@ from ..capabilities import Capabilities
 from ..http import ask
 from ..launching import Interpreter
 from ..openai import OpenAIEndpoint
-from .build import FOR_SERVE, PROGRAM, SERVE, Told, has_package, of_package, of_program, version_of
+from .build import (
+    FOR_SERVE,
+    PROGRAM,
+    SERVE,
+    Package,
+    has_package,
+    of_package,
+    of_program,
+    version_of,
+)
 from .checkpoint import TYPES, cache_bytes_per_token, differences, downloaded, gguf_of
 
 if TYPE_CHECKING:
@@ -127,24 +136,24 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     # ---- which one it is
 
     @cached_property
-    def _told(self) -> Told:
+    def _package(self) -> Package:
         if self._program:
             return of_program(self._program)
         return of_package(self._python)
 
     @property
     def distribution(self) -> str:
-        return PROGRAM if self.url else self._told.distribution
+        return PROGRAM if self.url else self._package.distribution
 
     def version(self) -> str:
         """Of ``xllamacpp`` its version, of ``llama-server`` its build, as ``b5549-abc1234``."""
         if self.url:
             return self.told("/props", lambda said: said["build_info"])
-        return self._told.version
+        return self._package.version
 
     @property
     def on_cpu(self) -> bool:
-        return self.url is None and self._told.on_cpu
+        return self.url is None and self._package.on_cpu
 
     # ---- what it can do
 
@@ -168,7 +177,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
 
     @property
     def _speculation(self) -> list[str]:
-        return [ours for ours, theirs in SPECULATION.items() if theirs in self._told.speculation]
+        return [ours for ours, theirs in SPECULATION.items() if theirs in self._package.speculation]
 
     def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
         if self.url is None:
@@ -181,7 +190,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
                         f"llama.cpp has no {what} {asked!r}: there are {', '.join(known)}; serve "
                         "one of these"
                     )
-            lacks = sorted(_long(self._flags(serving)) - self._told.flags)
+            lacks = sorted(_long(self._flags(serving)) - self._package.flags)
             if lacks:
                 return (
                     f"{self.label} lacks {', '.join(lacks)}, which '{serving}' needs: take a newer "

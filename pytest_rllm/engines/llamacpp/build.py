@@ -27,8 +27,8 @@ INSTALL = (
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a build says of itself.
+class Package:
+    """An installed llama.cpp.
 
     Attributes:
         distribution: ``xllamacpp`` or ``llama-server``.
@@ -50,7 +50,7 @@ def has_package() -> bool:
     return find_spec("xllamacpp") is not None
 
 
-def of_package(python: Interpreter) -> Told:
+def of_package(python: Interpreter) -> Package:
     """Asks an interpreter's ``xllamacpp``.
 
     Raises:
@@ -66,7 +66,7 @@ def of_package(python: Interpreter) -> Told:
             "take another version"
         )
     told = json.loads(done.stdout.splitlines()[-1])
-    return Told(
+    return Package(
         "xllamacpp",
         told["version"],
         frozenset(told["flags"]),
@@ -76,7 +76,7 @@ def of_package(python: Interpreter) -> Told:
 
 
 @cache
-def of_program(program: str) -> Told:
+def of_program(program: str) -> Package:
     """Asks a ``llama-server``.
 
     Raises:
@@ -88,7 +88,7 @@ def of_program(program: str) -> Told:
     told = _said(program, "--help") or ""
     kinds = re.search(r"--spec-type\s+([a-z][\w,-]*)", told)
     devices = (_said(program, "--list-devices") or "").partition("Available devices:")[2]
-    return Told(
+    return Package(
         PROGRAM,
         version,
         frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", told)),

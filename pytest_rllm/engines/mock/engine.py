@@ -31,7 +31,6 @@ class MockEngine(OpenAIEndpoint, Launcher):
     """
 
     name: ClassVar[str] = "mock"
-    url_only: ClassVar[bool] = True
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
 

@@ -109,6 +109,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     """SGLang's OpenAI server in its own process."""
 
     name: ClassVar[str] = "sglang"
+    example_build: ClassVar[str] = "sglang==0.5.23"
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_input_ids_in_sglext": True}
