@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tabulate import tabulate
 
-from pytest_rllm.verdicts.intervals import location
+from pytest_rllm.verdicts.location import location
 
 ROUNDS = 100
 GOAL_MS = 5.0

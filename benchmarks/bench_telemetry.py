@@ -28,7 +28,7 @@ from pytest_rllm.records.run import Run
 from pytest_rllm.records.writer import RunWriter
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.telemetry.host import Host
-from pytest_rllm.verdicts.intervals import mean
+from pytest_rllm.verdicts.means import mean
 
 
 def options() -> argparse.Namespace:

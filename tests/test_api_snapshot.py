@@ -28,7 +28,8 @@ from pytest_rllm.engines.api_snapshot import (
 from pytest_rllm.engines.base import Endpoint, EngineError
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.openai import OpenAIEndpoint
-from pytest_rllm.engines.pool import Attached, Pool
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Attached
 from pytest_rllm.engines.vllm import ALWAYS, VllmEngine
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS

@@ -14,7 +14,7 @@ from doubles.synthetic import MATCH, SHARE, TIME, VALUE
 
 from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
-from pytest_rllm.engines.base import Capabilities
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed, together
@@ -44,7 +44,7 @@ def case(tmp_path: Path, source: MockSource) -> FindingCase:
 @pytest.fixture
 def gate(case: FindingCase) -> FindingCase:
     """A test case in a session that compares two builds."""
-    case.session.against = OLD
+    case.session.engines.against = OLD
     return case
 
 
@@ -363,7 +363,7 @@ def test_a_part_is_compared_with_its_part_of_the_baseline_and_nothing_is_stored(
     session.baselines = Baselines(tmp_path, frozenset({"fix", "trim", "create"}))
     one = arm(serving=CACHING)
     part = replace(bare, comparisons=[])
-    session._engines["bare"] = DeclaringEngine("bare", replace(BARE, prefix_caching=True))
+    session.engines.made["bare"] = DeclaringEngine("bare", replace(BARE, prefix_caching=True))
     part.compare(arm(), against=one).shows(lower(SHARE, by=pp(5)), lower(KV, by=pct(5)))
     with pytest.raises(CannotMeasure) as lacking:
         part.compare(arm(), against=arm(serving=FLAGGED))

@@ -24,7 +24,6 @@ from pytest_rllm.metrics import (
     Metric,
 )
 from pytest_rllm.records.run import Run
-from pytest_rllm.verdicts import intervals as stats
 from pytest_rllm.verdicts import sequential as looks
 from pytest_rllm.verdicts.claims import (
     Claim,
@@ -40,6 +39,7 @@ from pytest_rllm.verdicts.claims import (
     unchanged,
 )
 from pytest_rllm.verdicts.judge import Judged, Look, judge, judge_family
+from pytest_rllm.verdicts.location import location
 from pytest_rllm.verdicts.server_spread import NO_SPREAD, ServerSpread
 
 ARMS = ("fp8", "bf16")
@@ -195,7 +195,7 @@ def test_no_worse_is_in_the_direction_that_the_metric_declares(metric: Metric, w
 def test_blocks_are_paired_as_ratios() -> None:
     pairs = [(0.5, 1.0), (4.0, 9.0), (60.0, 100.0), (0.1, 0.25), (1.0, 1.8), (9.0, 20.0)]
     found = judged_on(lower(VALUE, by=pct(10)), *((valued(a), valued(b)) for a, b in pairs))
-    effect = stats.location([math.log(a / b) for a, b in pairs])
+    effect = location([math.log(a / b) for a, b in pairs])
     assert (found.n, found.replicate, found.scale) == (6, "blocks", "percent")
     assert found.estimate == pytest.approx(effect.estimate)
     assert (found.low, found.high) == (math.log(0.4), math.log(0.6))
@@ -379,7 +379,7 @@ def test_times_of_two_servers_are_as_far_apart_as_servers_of_one_build(
     ]
     claim = lower(TIME, by=pct(10))
     (found,) = judge_family([claim], pairs, ARMS, spread=lambda m: ServerSpread(0.04))
-    expected = stats.location([math.log(v) for v in values]).widened(ServerSpread(0.04 * share))
+    expected = location([math.log(v) for v in values]).widened(ServerSpread(0.04 * share))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     builds = [(replace(a, header=replace(a.header, engine="new")), b) for a, b in pairs]
     (other,) = judge_family([claim], builds, ARMS, spread=lambda m: ServerSpread(0.04))
@@ -505,7 +505,7 @@ def test_an_early_look_is_surer_than_the_only_one() -> None:
     assert first.low < last.low < only.low  # type: ignore[operator]
     assert only.high < last.high < first.high  # type: ignore[operator]
     effects = [math.log(a.header.notes["value"]) for a, _ in pairs]
-    at_first = stats.location(effects, looks.confidences((12, 24))[0])
+    at_first = location(effects, looks.confidences((12, 24))[0])
     assert (first.low, first.high) == (at_first.low, at_first.high)
 
 
@@ -567,7 +567,7 @@ def test_what_decides_one_of_several_is_more_than_what_decides_it_alone() -> Non
     assert family(column)[0].verdict == "refuted"
     found = family(*[column] * 6)[0]
     assert found.verdict == "inconclusive"
-    assert found.further == stats.location(column, 1 - 0.05 / 6).further(0.0)
+    assert found.further == location(column, 1 - 0.05 / 6).further(0.0)
     assert found.further is not None
     assert found.further > 1
 
@@ -575,8 +575,8 @@ def test_what_decides_one_of_several_is_more_than_what_decides_it_alone() -> Non
 def test_what_is_detectable_of_one_of_several_claims_is_what_refutes_one_of_several() -> None:
     column = [((7 * i) % 20 - 6.3) / 100 for i in range(20)]
     alone, together = family(column)[0], family(*[column] * 6)[0]
-    assert alone.detectable == stats.location(column).detectable
-    assert together.detectable == stats.location(column, 1 - 0.05 / 6).detectable
+    assert alone.detectable == location(column).detectable
+    assert together.detectable == location(column, 1 - 0.05 / 6).detectable
     assert together.detectable > 1.2 * alone.detectable  # type: ignore[operator]
 
 

@@ -24,10 +24,10 @@ from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import RecordError, Run
 from pytest_rllm.session.comparison import Comparison, arm_names, compare, unmeasured
-from pytest_rllm.session.sources import Replay
-from pytest_rllm.verdicts import intervals as stats
+from pytest_rllm.session.replay import Replay
 from pytest_rllm.verdicts import sequential as looks
 from pytest_rllm.verdicts.claims import Claim, Verb, higher, lower, not_lower, pct, pp
+from pytest_rllm.verdicts.location import location
 
 HEADER = Header(finding="f", case="c", pair="tiny")
 
@@ -203,7 +203,7 @@ def test_the_interval_of_a_look_is_that_of_its_confidence() -> None:
     _, comparison = looked_at(LOOKS, twice, machine=no_spread)
     (found,) = comparison.shows(lower(TIME, by=pct(10))).verdicts
     effects = [math.log(twice(i, "A")) for i in range(10)]
-    expected = stats.location(effects, looks.confidences(LOOKS)[0])
+    expected = location(effects, looks.confidences(LOOKS)[0])
     assert (found.low, found.high) == (expected.low, expected.high)
 
 

@@ -14,8 +14,9 @@ from _pytest.outcomes import Skipped
 
 from pytest_rllm import EngineConformance
 from pytest_rllm.datasets.prompts import Prompt
-from pytest_rllm.engines.base import Capabilities, Endpoint, Launch
+from pytest_rllm.engines.base import Endpoint, Launch
 from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
 from pytest_rllm.engines.pool import Pool

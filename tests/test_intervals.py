@@ -17,17 +17,12 @@ from doubles.tolerances import close, four_errors
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_rllm.verdicts.intervals import (
-    CONFIDENCE,
-    Effects,
-    Interval,
-    Kind,
-    location,
-    mean,
-    no_difference,
-    share,
-)
+from pytest_rllm.verdicts.effects import Effects, Kind
+from pytest_rllm.verdicts.intervals import CONFIDENCE, Interval
+from pytest_rllm.verdicts.location import location
+from pytest_rllm.verdicts.means import mean
 from pytest_rllm.verdicts.server_spread import NO_SPREAD, ServerSpread
+from pytest_rllm.verdicts.shares import no_difference, share
 
 SHARED = ServerSpread(0.1)
 

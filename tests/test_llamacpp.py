@@ -24,7 +24,8 @@ from pytest_rllm.engines.base import Endpoint, EngineError, Launch
 from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.llamacpp import SERVE, SLOTS, LlamaCppEngine, checkpoint
-from pytest_rllm.engines.pool import Pool, Server
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Server
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
@@ -36,7 +37,8 @@ from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
 from pytest_rllm.reports.progress import Progress
 from pytest_rllm.session import pairs
-from pytest_rllm.session.sources import Live, Place
+from pytest_rllm.session.live import Live
+from pytest_rllm.session.sources import Place
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.verdicts.really_on import faults_of_quantisation, faults_of_run
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from doubles.mock_nvml import MockDevice, MockNvml
 
-from pytest_rllm.session.sources import on_this_machine
+from pytest_rllm.session.live import on_this_machine
 from pytest_rllm.telemetry import machine
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.telemetry.machine import fingerprint

@@ -18,7 +18,8 @@ from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.mock.answers import Author, Key
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.mock.server import METRICS
-from pytest_rllm.engines.pool import Pool, Server
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Server
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.models import PAIRS

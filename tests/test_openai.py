@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from pytest_rllm.engines import engine_named, openai
-from pytest_rllm.engines.base import Capabilities, EngineError
+from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
-from pytest_rllm.engines.pool import Attached, Pool, Server
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Attached, Server
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.models import PAIRS

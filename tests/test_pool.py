@@ -13,8 +13,9 @@ import psutil
 import pytest
 from doubles.script_engine import HEALTHY, STUBBORN, ScriptEngine
 
-from pytest_rllm.engines.base import Capabilities, EngineError, Launch
+from pytest_rllm.engines.base import EngineError, Launch
 from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling

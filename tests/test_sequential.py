@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from doubles.tolerances import close, four_errors
 
-from pytest_rllm.verdicts.intervals import location
+from pytest_rllm.verdicts.location import location
 from pytest_rllm.verdicts.sequential import confidences
 
 LOOKS = [(12, 24, 36, 48, 60), (8, 16), (1, 2, 3), (10, 20, 80)]

@@ -24,7 +24,8 @@ from pytest_rllm.engines import engine_named
 from pytest_rllm.engines.api_snapshot import observe
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build
-from pytest_rllm.engines.pool import Pool, Server
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Server
 from pytest_rllm.engines.sglang import KV_BYTES, NEUTRAL, SglangEngine, _Package
 from pytest_rllm.engines.sglang.page import SOURCES
 from pytest_rllm.experiment.serving import Serving
@@ -465,7 +466,7 @@ def test_a_missing_metric_says_what_was_there_and_costs_no_other() -> None:
     text = recorded_page().replace("sglang:token_usage", "sglang:token_share")
     values, missing = read(text)
     assert values.keys() == SERIES - {"kv_use"}
-    assert "kv_use: sglang:token_usage is not on the metrics page" in missing["kv_use"]
+    assert "kv_use: sglang:token_usage is not in /metrics of sglang" in missing["kv_use"]
     assert "sglang:token_share" in missing["kv_use"]
     values, missing = read("")
     assert (values, missing.keys()) == ({}, SERIES)

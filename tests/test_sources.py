@@ -19,25 +19,22 @@ from doubles.scripted_server import AnswerScript, Reply, ScriptedServer
 from doubles.synthetic import record, run, sample
 
 from pytest_rllm.engines.api_snapshot import ApiSnapshot
-from pytest_rllm.engines.base import Capabilities, Endpoint, EngineError
-from pytest_rllm.engines.pool import Attached, Server
+from pytest_rllm.engines.base import Endpoint, EngineError
+from pytest_rllm.engines.capabilities import Capabilities
+from pytest_rllm.engines.server import Attached, Server
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import closed
 from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity
+from pytest_rllm.loadgen.run import drive
 from pytest_rllm.models import PAIRS, ModelPair
 from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import packed, read_run
 from pytest_rllm.records.run import RecordError
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session import sources
-from pytest_rllm.session.sources import (
-    PROBE_TRIES,
-    SIGNATURE_PROMPT,
-    EngineDied,
-    Live,
-    Place,
-    Replay,
-)
+from pytest_rllm.session.live import Live
+from pytest_rllm.session.probes import PROBE_TRIES, SIGNATURE_PROMPT, Probes
+from pytest_rllm.session.replay import Replay
+from pytest_rllm.session.sources import EngineDied, Place
 from pytest_rllm.telemetry.gpu import Gpu
 
 SAID = ApiSnapshot("vllm", "vllm", "1", "tiny: reasoning", (), ("delta.reasoning",), (), {}, "t")
@@ -229,8 +226,8 @@ def test_two_runs_take_turns_and_say_so(live: Live, tmp_path: Path) -> None:
 def test_a_server_that_is_silent_or_locked_is_told_before_anything_is_measured(
     answer: Any, said: str, live: Live, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "drive", partial(sources.drive, stall_s=1.0))
-    monkeypatch.setattr(Live, "_observed", lambda _live, _server: SAID)
+    monkeypatch.setattr("pytest_rllm.session.live.drive", partial(drive, stall_s=1.0))
+    monkeypatch.setattr(Probes, "snapshot", lambda _probes, _server: SAID)
     server.default = answer
     with pytest.raises(EngineError, match=said):
         live.prepare(ARMS[:1])

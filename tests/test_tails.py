@@ -18,7 +18,7 @@ from pytest_rllm.verdicts.claims import (
     pp,
     unchanged,
 )
-from pytest_rllm.verdicts.intervals import Effects
+from pytest_rllm.verdicts.effects import Effects
 from pytest_rllm.verdicts.tails import Lacking, lacking
 
 FIVE = not_higher(TIME, by_more_than=pct(5))

@@ -22,7 +22,7 @@ from pytest_rllm.engines.http import NO_ANSWER, ask
 from pytest_rllm.engines.pool import Pool, free_port
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS
-from pytest_rllm.session import sources
+from pytest_rllm.session import probes
 
 NEEDED = ("transformers", "accelerate", "fastapi", "uvicorn")
 MISSING = [name for name in NEEDED if find_spec(name) is None]
@@ -88,14 +88,13 @@ def test_a_server_that_falls_silent_is_an_error_in_plain_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With continuous batching its streams stop after a token."""
-    monkeypatch.setattr(sources, "observe", patient(sources.observe, monkeypatch))
+    monkeypatch.setattr(probes, "observe", patient(probes.observe, monkeypatch))
     with serving(tmp_path, "--continuous-batching") as url, Pool(tmp_path / "pool") as pool:
         engine = engine_named(f"openai@{url}", named=True)
         pair = replace(PAIRS["tiny"], served_name=NAME)
         server = pool.serve(engine, Serving(), pair)
-        live = sources.Live(lambda _text: engine, pair, pool, None, tmp_path, lambda *_: None)  # type: ignore[arg-type]
         with pytest.raises(EngineError, match=r"was silent for 10 s") as caught:
-            live._observed(server)
+            probes.Probes().snapshot(server)
         assert str(caught.value).count("was silent") == 1, "asked once, not three times"
 
 

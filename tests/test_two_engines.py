@@ -55,7 +55,7 @@ def test_two_builds_of_one_label_are_told_apart_by_how_the_arms_name_them(
 ) -> None:
     other = DeclaringEngine(OURS)
     session = measuring(source, tmp_path, DeclaringEngine(OURS))
-    session._engines["vllm@./other"] = other
+    session.engines.made["vllm@./other"] = other
     case = FindingCase("f", "c", "A sentence.", "x", session, PAIRS["tiny"], Path("f/c"))
     found = case.compare(arm(), against=arm(engine="vllm@./other")).shows(lower(TIME, by=pct(10)))
     assert found.arms == (

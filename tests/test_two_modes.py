@@ -17,12 +17,13 @@ from doubles.mock_source import MockSource, twice
 
 from pytest_rllm.datasets.prompts import load
 from pytest_rllm.engines.api_snapshot import observe
-from pytest_rllm.engines.base import Capabilities
 from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
-from pytest_rllm.engines.pool import Attached, Pool, Server, key_of, served_as
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Attached, Server, key_of, served_as
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
@@ -34,7 +35,8 @@ from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session.sources import Live, Place
+from pytest_rllm.session.live import Live
+from pytest_rllm.session.sources import Place
 from pytest_rllm.telemetry.gpu import Gpu
 
 TINY = PAIRS["tiny"]
@@ -109,10 +111,10 @@ def test_whether_a_session_can_measure_both_roles_at_a_url(
     engine = DeclaringEngine("there", Capabilities())
     engine.build = Build("http://x", url="http://x")
     session = measuring(MockSource(twice), tmp_path, engine)
-    session.pair = pair
+    session.engines.pair = pair
     one = arm(engine="there", prompts=prompts(4))
-    assert session.cannot(one) is None
-    reason = session.cannot(replace(one, serving=PLAIN))
+    assert session.engines.cannot(one) is None
+    reason = session.engines.cannot(replace(one, serving=PLAIN))
     assert (reason is None) is can
     assert can or "cannot reconfigure the running server at http://x" in str(reason)
 

@@ -14,14 +14,16 @@ from doubles.gateway import CHAT, Gateway, running
 from doubles.synthetic import run, sample
 
 from pytest_rllm.engines import ENGINES, engine_named, parse_engine
-from pytest_rllm.engines.base import Capabilities, EngineError
+from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build, build_named
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.dialects import MARK, DialectEndpoint
 from pytest_rllm.engines.http import Refused, ask
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
-from pytest_rllm.engines.pool import Attached, Pool
+from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.served import model_named, one_server
+from pytest_rllm.engines.server import Attached
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.loadgen.client import Request
@@ -163,7 +165,7 @@ def test_what_cannot_be_told_is_said() -> None:
     with running(Gateway(pages=page)) as one, running(Gateway(pages=page)) as other:
         servers = [attached(g.url, OpenAIEndpoint) for g in (one, other)]
         for server in servers:
-            server.engine = server.engine.naming("m")
+            server.engine = server.engine.calling("m")
         remark = one_server(*servers)
     assert remark is not None
     assert "could not be checked (neither counters nor the numbers of answers tell)" in remark
@@ -335,7 +337,7 @@ def test_a_sign_that_is_gone_is_no_word_of_the_users() -> None:
 
 
 def stream(url: str, folder: Path) -> Run:
-    engine = OpenAIEndpoint(Build(url, url=url)).naming("under-test")
+    engine = OpenAIEndpoint(Build(url, url=url)).calling("under-test")
     with RunWriter(folder / "run.jsonl", Header()) as writer:
         requests = [Request(p, engine.body(p, Sampling(64))) for p in PROMPTS]
         return drive(url, requests, closed(4), writer, stall_s=10)

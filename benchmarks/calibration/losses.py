@@ -18,7 +18,8 @@ import numpy as np
 from tabulate import tabulate
 
 from pytest_rllm import ACCURACY, no_worse, pp
-from pytest_rllm.verdicts.intervals import Effects, no_difference
+from pytest_rllm.verdicts.effects import Effects
+from pytest_rllm.verdicts.shares import no_difference
 
 ANSWER_DRAWS = 400
 ACCURACY_MARGIN = pp(3)

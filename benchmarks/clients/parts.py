@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 
 from pytest_rllm.engines.http import ask
-from pytest_rllm.engines.pool import Pool, Started
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Started
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.loadgen.reference_server import Script

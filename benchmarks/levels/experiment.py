@@ -30,7 +30,8 @@ from pathlib import Path
 
 import psutil
 
-from pytest_rllm.engines.pool import Pool, Started
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Started
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS

@@ -2,7 +2,7 @@
 
 Lengths: few answers that become much longer, so that the mean lies exactly on the margin. Clusters:
 questions of one template that change together. Both are judged by the very functions of
-``verdicts.intervals``, beside what these did before. Half a minute.
+``verdicts.means``, beside what these did before. Half a minute.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from tabulate import tabulate
 
 from pytest_rllm import pct, unchanged
 from pytest_rllm.metrics import OUTPUT_TOKENS
-from pytest_rllm.verdicts.intervals import Effects, Interval, mean, unseen
+from pytest_rllm.verdicts.effects import Effects
+from pytest_rllm.verdicts.intervals import Interval
+from pytest_rllm.verdicts.means import mean, unseen
 
 MARGIN = pct(5)
 LONGER = 0.05

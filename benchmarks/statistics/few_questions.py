@@ -21,8 +21,8 @@ from pytest_rllm import ACCURACY, Arm, Sampling, Serving, no_worse, pp
 from pytest_rllm.datasets.prompts import Prompts, choose
 from pytest_rllm.experiment.workloads import Workload
 from pytest_rllm.local_data import LocalData
-from pytest_rllm.verdicts.intervals import share
 from pytest_rllm.verdicts.judge import Look
+from pytest_rllm.verdicts.shares import share
 
 LOOKS = (12, 24, 36, 48, 60)
 BLOCKS = LOOKS[-1]

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from pytest_rllm import ACCURACY, EARLY_AGREEMENT, not_lower, pp
 from pytest_rllm.verdicts.claims import Claim, Verdict
-from pytest_rllm.verdicts.intervals import share
+from pytest_rllm.verdicts.shares import share
 
 QUESTIONS = 160
 START = 125

@@ -18,7 +18,8 @@ from tabulate import tabulate
 
 from pytest_rllm import E2E, no_worse, pct
 from pytest_rllm.session.case import UPGRADE_LOOKS
-from pytest_rllm.verdicts.intervals import Effects, Interval
+from pytest_rllm.verdicts.effects import Effects
+from pytest_rllm.verdicts.intervals import Interval
 from pytest_rllm.verdicts.sequential import confidences
 from pytest_rllm.verdicts.tails import lacking
 

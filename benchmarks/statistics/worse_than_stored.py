@@ -21,7 +21,7 @@ from pytest_rllm import ACCURACY, E2E, TBT, lower, not_lower, pct, pp, unchanged
 from pytest_rllm.baselines.case import fresh_case
 from pytest_rllm.baselines.compare import Outcome, decide
 from pytest_rllm.verdicts.claims import Claim
-from pytest_rllm.verdicts.intervals import Effects
+from pytest_rllm.verdicts.effects import Effects
 from pytest_rllm.verdicts.judge import Judged
 from pytest_rllm.verdicts.judgement import Judgement
 from pytest_rllm.verdicts.server_spread import ServerSpread

@@ -23,7 +23,8 @@ from typing import Any
 from pytest_rllm import E2E, TBT, TPS, TTFT, Sampling, Serving, closed
 from pytest_rllm.datasets.prompts import Prompt, choose
 from pytest_rllm.engines.http import ask
-from pytest_rllm.engines.pool import Pool, Server
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Server
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.loadgen.client import Request
 from pytest_rllm.loadgen.run import drive

@@ -115,7 +115,7 @@ def engine_named(
 
     name, said = parse_engine(text)
     made: type[Endpoint] = ENGINES.load(name)
-    only_url = made.url_only or not issubclass(made, Launcher)
+    only_url = not made.example_build
     if said is not None and only_url and not re.match(r"https?://", said):
         raise ValueError(
             f"the engine {name!r} has no builds: {said!r} is no URL of a running server, "

@@ -19,7 +19,7 @@ from ..records.sse import events
 from ..telemetry.prometheus import families
 from .base import Endpoint, EngineError
 from .http import NO_ANSWER, ask
-from .pool import Server
+from .server import Server
 
 SCHEMA = 1
 NAMES = ("metrics", "delta_fields", "usage_fields")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
-from ..telemetry.prometheus import Page as Page
+from ..telemetry.prometheus import Page
+from .capabilities import Capabilities
 from .http import NO_ANSWER, ask
 
 if TYPE_CHECKING:
@@ -27,96 +28,10 @@ if TYPE_CHECKING:
 
 MODEL_NAME = "under-test"
 """Name under which a server that we start serves the model; part of no verdict."""
-GAUGES = ("kv_use", "running", "waiting", "kv_capacity_tokens")
-SPECULATION = ("drafts", "draft_tokens", "accepted_tokens")
-"""Counters that an engine tells while speculation is on."""
-COUNTERS = (
-    "preemptions",
-    "generation_tokens",
-    "prompt_tokens",
-    "prefix_queries",
-    "prefix_hits",
-    *SPECULATION,
-)
-"""Our names of series: gauges are values, counters only grow; shares of 1, requests, tokens."""
 
 
 class EngineError(RuntimeError):
     """An engine could not be started, or died; the message shows its command and its last words."""
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What an engine can do and tell. What is not declared is never asked for.
-
-    Attributes:
-        models: roles of a pair that it can serve, ``"reasoning"`` and ``"plain"``.
-        series: our names (GAUGES, COUNTERS) of what its metrics page tells.
-        reasoning: it streams the reasoning apart from the answer, in a field of its own.
-        fixed_length: it can run an answer to exactly ``max_tokens``.
-        token_counts: it says how many tokens each streamed delta carried.
-        log_probabilities: it tells the log probability of each token of an answer.
-        prefix_caching: prompts may share cached prefixes.
-        speculative: kinds of speculation, of ``Serving.speculative``.
-        kv_cache_dtype: the KV cache may have another data type than the model.
-        quantization: weights may be quantised when they are loaded.
-        tensor_parallel: one copy of the model may be spread over several GPUs.
-        flags: it takes further flags when it is started.
-        is_mock: it runs no model: nothing that is measured on it may be stored as a baseline.
-    """
-
-    models: frozenset[str] = frozenset({"reasoning"})
-    series: frozenset[str] = frozenset()
-    reasoning: bool = False
-    fixed_length: bool = False
-    token_counts: bool = False
-    log_probabilities: bool = False
-    prefix_caching: bool = False
-    speculative: frozenset[str] = frozenset()
-    kv_cache_dtype: bool = False
-    quantization: bool = False
-    tensor_parallel: bool = False
-    flags: bool = False
-    is_mock: bool = False
-
-    def __post_init__(self) -> None:
-        unknown = sorted(self.series - {*GAUGES, *COUNTERS})
-        if unknown:
-            raise ValueError(
-                f"Capabilities.series: {', '.join(unknown)} is no series of ours; "
-                f"there are {', '.join((*GAUGES, *COUNTERS))}"
-            )
-
-    def as_it_runs(self) -> Capabilities:
-        """What is left of them for a server that runs already and cannot be started otherwise."""
-        return Capabilities(
-            series=self.series,
-            reasoning=self.reasoning,
-            fixed_length=self.fixed_length,
-            token_counts=self.token_counts,
-            log_probabilities=self.log_probabilities,
-            is_mock=self.is_mock,
-        )
-
-    def series_of(self, serving: Serving) -> frozenset[str]:
-        """The series that the page of that serving tells."""
-        return self.series if serving.speculative else self.series - set(SPECULATION)
-
-    def lacking(self, serving: Serving) -> list[str]:
-        """What a serving needs and is not declared, in the words of ``Serving``."""
-        asked = {
-            f"the {serving.model} model": serving.model in self.models,
-            f"{serving.quantization} weights": self.quantization or not serving.quantization,
-            f"a KV cache of {serving.kv_cache_dtype}": self.kv_cache_dtype
-            or not serving.kv_cache_dtype,
-            "prefix caching": self.prefix_caching or not serving.prefix_caching,
-            f"{serving.speculative} speculation": serving.speculative is None
-            or serving.speculative in self.speculative,
-            f"{serving.tensor_parallel} GPUs per copy of the model": self.tensor_parallel
-            or serving.tensor_parallel == 1,
-            f"the flags {' '.join(serving.flags)}": self.flags or not serving.flags,
-        }
-        return [what for what, can in asked.items() if not can]
 
 
 @dataclass(frozen=True)
@@ -145,17 +60,16 @@ class Endpoint(ABC):
     closes_connections: ClassVar[bool] = False
     """Whether it ends a connection after a streamed answer though its headers say otherwise: the
     next request on it would be lost, so each gets its own."""
-    example_build: ClassVar[str] = "NAME==VERSION"
-    """A build of it, for messages that say what to write."""
-    url_only: ClassVar[bool] = False
-    """Whether the only other builds of it are servers that run already, given by their URL."""
+    example_build: ClassVar[str] = ""
+    """A version of it that can be installed, ``NAME==VERSION``, for messages that say what to
+    write; empty where its only builds are servers that run already, given by their URL."""
     token_ids: ClassVar[Mapping[str, Any]] = {}
     """What a request's body adds to be told the prompt's token ids, where an engine tells them."""
     build: Build | None = None
     serves: Serving = Serving()
     """How a server that runs already serves, as the user says."""
     named: bool = False
-    """Whether the user says what a server that runs already calls its model: then it need not."""
+    """Whether the user says what a server that runs already calls the model: then it need not."""
 
     def __init__(self, build: Build | None = None) -> None:
         self.build = build
@@ -256,19 +170,43 @@ class Endpoint(ABC):
         # A base model comes before its adapters.
         return self.told("/v1/models", lambda said: said["data"][0]["id"])
 
-    def naming(self, model: str | None) -> Self:
-        """This engine, with requests that call the model so; None leaves it as it is."""
-        if model is None:
-            return self
-        named = copy.copy(self)
-        named.model_name, named.named = model, True
-        return named
-
-    def serving_as(self, serving: Serving) -> Self:
-        """This server that runs already, which serves so, as the user says."""
+    def calling(self, model: str) -> Self:
+        """This engine, with requests that call the model so."""
         other = copy.copy(self)
-        other.serves = serving
+        other.model_name = model
         return other
+
+    @abstractmethod
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """JSON body of a streamed chat completion that asks ``prompt``."""
+
+    @abstractmethod
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        """JSON body of a chat completion in one piece, for probes.
+
+        Args:
+            text: what is asked.
+            tokens: length of the answer; exact where ``fixed_length`` is declared.
+            log_probabilities: whether the answer has to tell them.
+        """
+
+    def empty_cache(self, url: str) -> bool:  # noqa: ARG002
+        """Empty the prefix cache of a server that answers nobody at the moment.
+
+        Args:
+            url: base of the server's API.
+
+        Returns:
+            True when it is empty; False when this engine has no way to empty it.
+
+        Raises:
+            OSError, HTTPException: it does not answer, or refuses, as while requests run.
+        """
+        return False
+
+    # ---- what it tells
 
     def told(self, path: str, pick: Callable[[Any], Any]) -> str:
         """What a server that runs already says of itself.
@@ -287,22 +225,6 @@ class Endpoint(ABC):
                 f"GET {self.url}{path} did not answer as {self.name} does "
                 f"({type(error).__name__}: {error}); does the server still run, and is it one?"
             ) from error
-
-    @abstractmethod
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        """JSON body of a streamed chat completion that asks ``prompt``."""
-
-    @abstractmethod
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        """JSON body of a chat completion in one piece, for probes.
-
-        Args:
-            text: what is asked.
-            tokens: length of the answer; exact where ``fixed_length`` is declared.
-            log_probabilities: whether the answer has to tell them.
-        """
 
     @abstractmethod
     def log_probabilities(self, answer: Mapping[str, Any]) -> list[float]:
@@ -327,22 +249,6 @@ class Endpoint(ABC):
             Value by parameter; None when this engine does not tell.
         """
         return None
-
-    def empty_cache(self, url: str) -> bool:  # noqa: ARG002
-        """Empty the prefix cache of a server that answers nobody at the moment.
-
-        Args:
-            url: base of the server's API.
-
-        Returns:
-            True when it is empty; False when this engine has no way to empty it.
-
-        Raises:
-            OSError, HTTPException: it does not answer, or refuses, as while requests run.
-        """
-        return False
-
-    # ---- what its metrics page means
 
     def page(self, url: str) -> str:
         """The text of its metrics page and of ``more_pages``, read now; empty where it has none.
@@ -376,11 +282,6 @@ class Endpoint(ABC):
 class Launcher(ABC):
     """The part of an engine that starts its servers."""
 
-    def started(self, serving: Serving, pair: ModelPair) -> Self:  # noqa: ARG002
-        """This engine, as it reads the pages of a server that it started so: itself, unless what a
-        page means depends on how the server was started."""
-        return self
-
     @abstractmethod
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         """The command of a server.
@@ -390,32 +291,7 @@ class Launcher(ABC):
             EngineError: it is not installed.
         """
 
-
-def parser_of(
-    pair: ModelPair, engine: str, parsers: Mapping[str, str], one_mode: Collection[str]
-) -> str:
-    """An engine's name for how a pair's reasoning model marks its reasoning.
-
-    Args:
-        pair: the models.
-        engine: what people call the engine.
-        parsers: ``ModelPair.reasoning_format`` to the engine's name of its parser.
-        one_mode: formats whose parser takes all text for reasoning until it is told to end, also
-            in an answer to a request that wants none.
-
-    Raises:
-        ValueError: there is none, or not one for both modes of the pair's checkpoint.
-    """
-    if pair.reasoning_format not in parsers:
-        raise ValueError(
-            f"the model pair {pair.name!r} marks its reasoning as {pair.reasoning_format!r}, for "
-            f"which no parser of {engine} is known here; there are {', '.join(parsers)}"
-        )
-    if pair.two_modes and pair.reasoning_format in one_mode:
-        known = ", ".join(name for name in parsers if name not in one_mode)
-        raise ValueError(
-            f"the model pair {pair.name!r} is one checkpoint with two modes, and {engine}'s parser "
-            f"of {pair.reasoning_format!r} takes every answer for reasoning, in both of them: "
-            f"choose another reasoning_format; there are {known}"
-        )
-    return parsers[pair.reasoning_format]
+    def started(self, serving: Serving, pair: ModelPair) -> Self:  # noqa: ARG002
+        """This engine, as it reads the pages of a server that it started so: itself, unless what a
+        page means depends on how the server was started."""
+        return self

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import ClassVar
 
 from ..experiment.serving import Serving
-from ..telemetry.prometheus import Page, nearest, sample_names, totals
-from .base import Capabilities
+from ..telemetry.prometheus import Page, read_series
+from .capabilities import Capabilities
 from .openai import OpenAIEndpoint
 
 MARK = "by its documents, not yet seen running"
@@ -44,35 +44,28 @@ class DialectEndpoint(OpenAIEndpoint):
 
     dialect: ClassVar[Dialect]
 
-    @property
-    def declared(self) -> Capabilities:
-        return Capabilities(
-            series=frozenset(self.dialect.metrics), reasoning=self.dialect.reasoning
-        )
+    def version(self) -> str:
+        return super().version() if self.dialect.version is None else self._version
 
     @cached_property
     def label(self) -> str:
         return f"{self.name} ({MARK}) {self.version()} at {self.url}"
-
-    def version(self) -> str:
-        return super().version() if self.dialect.version is None else self._version
 
     @cached_property
     def _version(self) -> str:
         assert self.dialect.version
         return self.told(self.dialect.version, lambda said: said["version"])
 
+    @property
+    def declared(self) -> Capabilities:
+        return Capabilities(
+            series=frozenset(self.dialect.metrics), reasoning=self.dialect.reasoning
+        )
+
     def read_metrics(self, page: str, serving: Serving) -> Page:  # noqa: ARG002
-        wanted = self.dialect.metrics
-        found = totals(page, set(wanted.values()))
-        missing = {}
-        for ours, theirs in wanted.items():
-            if theirs not in found:
-                missing[ours] = (
-                    f"{ours}: {theirs} is not in {self.metrics_path} of {self.name}, {MARK} "
-                    f"({self.dialect.pages[0]}); there are {nearest(theirs, sample_names(page))}"
-                )
-        return Page({o: found[t] for o, t in wanted.items() if t in found}, missing)
+        wanted = {ours: (theirs,) for ours, theirs in self.dialect.metrics.items()}
+        where = f"{self.metrics_path} of {self.name}, {MARK} ({self.dialect.pages[0]})"
+        return read_series(page, wanted, where)
 
 
 class Tgi(DialectEndpoint):

@@ -2,167 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
 import subprocess
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock, RLock
-from typing import Any, Self
+from typing import Self
 from zlib import crc32
 
 import psutil
 
 from .. import access
-from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
-from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from .base import Endpoint, EngineError, Launcher
-from .http import NO_ANSWER, Refused, ask
+from .http import NO_ANSWER
 from .served import model_named
+from .server import Attached, Key, Server, Started, key_of, served_as
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
-LAST_LINES = 30
-GATEWAY = (502, 503, 504)
-"""Statuses of a gateway whose server does not answer."""
 _LOG = re.compile(r"-(\d+)-[0-9a-f]{12}\.log$")
 """Name of a server's log, with its number."""
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
-
-Key = tuple[str, str, str, int]
-"""Engine with its build, pair, serving, and which copy of such a server: one server each."""
-
-
-@dataclass
-class Server(ABC):
-    """One running server and how to reach it and ask it.
-
-    A server of one checkpoint with two modes is both roles of its pair: there is an object for each
-    of them, which asks in its role's way, and both stand for the one process.
-
-    Attributes:
-        engine: what serves.
-        serving, pair: what it serves, how, and in which role.
-        url: base of its API, without ``/v1``.
-        number: counts the servers of a pool, from 1.
-        started_in_s: seconds until it was healthy.
-        copy: which of several servers of one kind, from 0.
-    """
-
-    engine: Endpoint
-    serving: Serving
-    pair: ModelPair
-    url: str
-    number: int
-    started_in_s: float = field(default=0.0, kw_only=True)
-    copy: int = field(default=0, kw_only=True)
-
-    @property
-    def key(self) -> Key:
-        """What it is found by in a pool."""
-        return key_of(self.engine, self.serving, self.pair, self.copy)
-
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        """JSON body of a streamed chat completion that asks ``prompt``, with the role's fields.
-
-        Raises:
-            ValueError: the pair sets a field that the engine's adapter sets itself.
-        """
-        return self.pair.asks(self.engine.body(prompt, sampling), self.serving.model)
-
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        """JSON body of a probe, see ``Endpoint.greedy_body``, with the role's fields.
-
-        Raises:
-            ValueError: the pair sets a field that the engine's adapter sets itself.
-        """
-        body = self.engine.greedy_body(text, tokens, log_probabilities=log_probabilities)
-        return self.pair.asks(body, self.serving.model)
-
-    @property
-    @abstractmethod
-    def alive(self) -> bool: ...
-
-    @property
-    def status(self) -> int | None:
-        """Exit status; None while it runs, and of a server that is not ours."""
-        return None
-
-    def answers(self, path: str) -> bool:
-        """Whether it is alive and says so at ``path``."""
-        return self.alive and _healthy(self.url + path)
-
-    @abstractmethod
-    def last_words(self) -> str:
-        """What is known of its end, for messages."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """End the server and every process of it; returns when they are gone."""
-
-
-@dataclass
-class Started(Server):
-    """A server that the pool started."""
-
-    command: list[str]
-    log: Path
-    process: subprocess.Popen[bytes]
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    @property
-    def status(self) -> int | None:
-        return self.process.poll()
-
-    def last_words(self) -> str:
-        """The command and the last lines of the log."""
-        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-        shown = "\n".join(f"  | {line}" for line in lines) or "  | (it said nothing)"
-        return f"  command: {' '.join(self.command)}\n  log: {self.log}, last lines:\n{shown}"
-
-    def stop(self) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()  # tells the supervisor to end all
-        try:
-            self.process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
-            self.process.kill()
-            self.process.wait()
-
-
-@dataclass
-class Attached(Server):
-    """A server that somebody else started, and that stays up."""
-
-    @property
-    def alive(self) -> bool:
-        return _healthy(self.url + "/v1/models", lenient=self.engine.named)
-
-    def answers(self, path: str) -> bool:
-        return self.alive and _healthy(self.url + path, lenient=self.engine.named)
-
-    def last_words(self) -> str:
-        return f"  the server at {self.url} is not ours: look for its log where it was started"
-
-    def stop(self) -> None:
-        """Leaves it as it is."""
 
 
 @dataclass
@@ -411,30 +278,8 @@ class Pool:
             server.stop()
 
 
-def key_of(engine: Endpoint, serving: Serving, pair: ModelPair, copy: int = 0) -> Key:
-    """Equal for what one server can serve."""
-    return engine.key, pair.name, served_as(serving, pair).key, copy
-
-
-def served_as(serving: Serving, pair: ModelPair) -> Serving:
-    """How the server is started that serves so: one checkpoint with two modes is served as the
-    reasoning model, whichever role is asked."""
-    return replace(serving, model="reasoning") if pair.two_modes else serving
-
-
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on now."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
-
-
-def _healthy(url: str, *, lenient: bool = False) -> bool:
-    """Whether a page answers; ``lenient``: a server without that page is well, too."""
-    try:
-        ask(url, timeout_s=5)
-        return True
-    except Refused as error:
-        return lenient and error.advice is None and error.code not in GATEWAY
-    except NO_ANSWER:
-        return False

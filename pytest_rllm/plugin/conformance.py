@@ -26,9 +26,11 @@ import pytest
 from ..datasets.hub import BOXED
 from ..datasets.prompts import Prompt
 from ..engines import engine_named
-from ..engines.base import COUNTERS, SPECULATION, Capabilities, Endpoint
+from ..engines.base import Endpoint
+from ..engines.capabilities import COUNTERS, SPECULATION, Capabilities
 from ..engines.http import ask
-from ..engines.pool import Attached, Pool, Server, served_as
+from ..engines.pool import Pool
+from ..engines.server import Attached, Server, served_as
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling, closed
 from ..loadgen.client import Request

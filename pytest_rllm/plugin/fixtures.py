@@ -53,16 +53,16 @@ def prepare_builds(config: pytest.Config) -> None:
     option = "replay" if session.replaying else "engine"
     try:
         if session.replaying:
-            session.builds  # noqa: B018 - what the records say of builds
-            session.memo  # noqa: B018 - and of what was not measured
+            session.engines.builds  # noqa: B018 - what the records say of builds
+            session.engines.memo  # noqa: B018 - and of what was not measured
             return
-        if "@" in session.engine_text:
-            session.engine.version()
-        if session.against:
-            session.engine.version()
+        if "@" in session.engines.text:
+            session.engines.own.version()
+        if session.engines.against:
+            session.engines.own.version()
             option = "against"
-            session.engine_of(session.against).version()
-            session.builds  # noqa: B018 - made when first asked for
+            session.engines.of(session.engines.against).version()
+            session.engines.builds  # noqa: B018 - made when first asked for
     except (ValueError, EngineError) as error:
         raise pytest.UsageError(f"--rllm-{option}: {error}") from error
 
@@ -77,7 +77,7 @@ def gpu(request: pytest.FixtureRequest) -> Gpu:
 def engine(request: pytest.FixtureRequest) -> Endpoint:
     """The engine that ``--rllm-engine`` names; it starts servers only for ``compare`` and
     ``measure``."""
-    return session_of(request.config).engine
+    return session_of(request.config).engines.own
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +174,7 @@ def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
     item: Any = request.node
     if CASE not in item.stash:
         session = session_of(request.config)
-        session.pair = model
+        session.engines.pair = model
         workers = getattr(request.config, "workerinput", {}).get("workercount", 1)
         if workers > 1 and not session.replaying:
             raise pytest.UsageError(

@@ -148,7 +148,7 @@ def _error_row(case: FindingCase, error: Exception) -> Row:
         statuses=tuple(judged.verdict for one in judgements for judged in one.verdicts),
         notes=(str(error).splitlines()[0],),
         records=str(case.session.shown_records / case.folder),
-        died=case.session.label(error.engine) if isinstance(error, EngineDied) else "",
+        died=case.session.engines.label(error.engine) if isinstance(error, EngineDied) else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""One test case: the comparisons it made, and how it ends when its function has returned."""
+"""One test case: the comparisons that it makes, and the row of what they showed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import cast
 
-from ..baselines.case import Case as StoredCase
-from ..baselines.case import fresh_case
-from ..baselines.compare import Outcome, decide, decide_upgrade
+from ..baselines.compare import Outcome
 from ..datasets.prompts import Prompt
-from ..engines.pool import key_of
+from ..engines.server import key_of
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..experiment.turns import turns_of
@@ -29,6 +27,7 @@ from ..verdicts.judgement import Judgement
 from ..verdicts.sequential import confidences
 from . import upgrade
 from .comparison import CannotMeasure, Comparison, compare, never, one
+from .ending import outcome_of
 from .pace import manner
 from .pairs import header_of
 from .plan import Planned
@@ -135,7 +134,7 @@ class FindingCase:
         if known:
             raise DecisionKnown(known)
         arm = self._arm(serving, prompts, workload, sampling)
-        new, old = (replace(arm, engine=engine) for engine in self.session.engines_compared())
+        new, old = (replace(arm, engine=engine) for engine in self.session.engines.compared())
         looks = self._fitting(UPGRADE_LOOKS, new, old) if blocks is None else blocks
         return self._compared(new, old, looks, key=key)
 
@@ -165,12 +164,12 @@ class FindingCase:
         self.session.say.later_s = self._later_s(key)
 
         def untold(metric: Metric) -> str | None:
-            whys = (self.session.untold(arm, metric) for arm in (first, second))
+            whys = (self.session.engines.untold(arm, metric) for arm in (first, second))
             return next((why for why in whys if why), None)
 
         def too_few(claim: Claim) -> str | None:
-            if self.session.builds is None:  # two servings may differ enough for few questions
-                return None
+            if self.session.engines.builds is None:
+                return None  # two servings may differ enough for few questions
             return too_few_questions(claim, (first, second), confidences(sizes)[-1])
 
         comparison = compare(
@@ -188,7 +187,7 @@ class FindingCase:
             untold=untold,
             enough=upgrade.refutes if self.session.stops_early else never,
             too_few=too_few,
-            label=self.session.label,
+            label=self.session.engines.label,
             measured=self._seconds.append,
             reused=self.session.count_kept,
         )
@@ -209,7 +208,7 @@ class FindingCase:
         more than there are blocks for."""
         if self.session.replaying:
             return one  # the records have their servers
-        engines = [self.session.engine_of(arm.engine) for arm in (first, second)]
+        engines = [self.session.engines.of(arm.engine) for arm in (first, second)]
         keys = {
             key_of(engine, arm.serving, self.pair)
             for engine, arm in zip(engines, (first, second), strict=True)
@@ -276,7 +275,7 @@ class FindingCase:
 
     def _stored_effects(self, arm: Arm) -> Mapping[str, Sequence[float]]:
         """Of the baseline of this class of machine, else of another one."""
-        engine, baselines = self.session.engine_of(arm.engine), self.session.baselines
+        engine, baselines = self.session.engines.of(arm.engine), self.session.baselines
         where = hardware_id(self.session.gpu, on_cpu=engine.on_cpu), engine.name, self.finding
         stored = baselines.cases(*where).get(self.case)
         others = baselines.elsewhere(*where, self.case) if stored is None else {}
@@ -296,14 +295,14 @@ class FindingCase:
     def _check(self, where: Path, *arms: Arm) -> None:
         """Raises CannotMeasure where an arm's engine cannot do what it asks."""
         left_out = self.session.tier.leaves_out(smoke=self.smoke)
-        reasons = (left_out, *(self.session.cannot(arm) for arm in arms))
+        reasons = (left_out, *(self.session.engines.cannot(arm) for arm in arms))
         why = self.session.not_measured(where, next((why for why in reasons if why), None))
         if why:
             raise CannotMeasure(why)
         if self.session.planning:
             return
         for arm in arms:
-            self.session.remember(arm)
+            self.session.engines.remember(arm)
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
@@ -326,53 +325,8 @@ class FindingCase:
             raise ClaimsNothing("the finding compared nothing: call compare(...).shows(...)")
         if len(judgements) < len(self.comparisons) and not_measured is None:
             raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
-        if self.session.builds is not None:
-            outcome = decide_upgrade(judgements)
-            if any(judgement.broken for judgement in judgements):
-                outcome.ending = "fail"
-        else:
-            outcome = self._beside_baseline(judgements, partly=not_measured is not None)
-        if not_measured is not None:
-            outcome.notes.append(f"only a part was measured: {not_measured}")
-            if outcome.ending in ("pass", "xfail"):
-                outcome.ending = "skip"
-        return self._row(outcome)
-
-    def _beside_baseline(self, judgements: Sequence[Judgement], *, partly: bool) -> Outcome:
-        """Beside the stored case. Of a case of which only a part was measured nothing is stored:
-        what could not be measured here is not gone."""
-        partly = partly or any(judgement.not_measured for judgement in judgements)
-        fresh = fresh_case(judgements)
-        where = (fresh.match["hardware"], fresh.match["engine"], self.finding)
-        baselines = self.session.baselines
-        verdicts = {judged.verdict for each in judgements for judged in each.verdicts}
-        decided = verdicts <= {"holds", "refuted"}
-        why = None
-        if self.session.is_mock(judgements):
-            why = "a mock engine measured it, and its numbers are of no real engine"
-        elif partly:
-            why = "only a part of it was measured"
-        elif self.session.tier.name != "gate":
-            why = (
-                f"it was measured at tier {self.session.tier.name}, and baselines are of tier gate"
-            )
-        if baselines.words and why:
-            self.session.messages.append(
-                f"--rllm-baseline stores nothing of {self.finding} [{self.case}]: {why}"
-            )
-        stored: StoredCase | None
-        if decided and baselines.words and not why:
-            stored = baselines.change(*where, self.case, fresh)
-        else:
-            stored = baselines.cases(*where).get(self.case)
-        more = self.session.tier.times > 1
-        return decide(
-            judgements,
-            fresh,
-            None if more else stored,
-            baselines.sessions(*where, self.case, fresh.machine),
-            elsewhere=baselines.elsewhere(*where, self.case, fresh.match, any_amount=more),
-            partly=partly,
+        return self._row(
+            outcome_of(self.session, self.finding, self.case, judgements, not_measured)
         )
 
     def _arm(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..engines.pool import served_as
+from ..engines.server import served_as
 from ..experiment.arm import Arm
 from ..models import ModelPair
 from ..reports.layout import listing, wrapped

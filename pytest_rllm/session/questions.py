@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..experiment.arm import Arm
 from ..verdicts.claims import Claim
-from ..verdicts.intervals import unseen
+from ..verdicts.means import unseen
 from ..verdicts.tails import NO_HARM
 
 

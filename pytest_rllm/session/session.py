@@ -1,8 +1,8 @@
-"""One session of measuring: its choices, its engines and servers, its records, its results."""
+"""One session of measuring: its choices, its servers, its records, its results."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +12,13 @@ from typing import Any, Literal
 from ..baselines.format import BaselineError
 from ..baselines.machines import Machine, machine
 from ..baselines.store import Baselines
-from ..engines import api_diff, api_snapshot, engine_named
+from ..engines import api_diff, api_snapshot
 from ..engines.api_diff import ApiCheck
 from ..engines.base import Endpoint
-from ..engines.pool import Pool, served_as
-from ..experiment.arm import Arm
+from ..engines.pool import Pool
 from ..experiment.serving import Serving
 from ..experiment.tiers import TIERS, Tier
 from ..loadgen.fidelity import ClientCapacity
-from ..metrics.base import Metric
 from ..models import ModelPair, pair_named
 from ..reports.progress import Progress
 from ..reports.row import Row
@@ -28,13 +26,14 @@ from ..reports.session_report import Decision, SessionReport
 from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
 from ..telemetry.reference import CpuReference, Reference, TorchReference
-from ..verdicts.judgement import Judgement, engines_of, parts
+from ..verdicts.judgement import engines_of, parts
 from . import upgrade
 from .costs import Costs
+from .engines import Engines
 from .folders import link_latest
-from .memo import Memo
-from .sources import MOCK, Live, Replay, Source
-from .upgrade import Builds
+from .live import Live
+from .replay import Replay
+from .sources import Source
 
 API_SNAPSHOT = "contract.json"
 """Where a session's records hold what its engine said of its API."""
@@ -74,7 +73,6 @@ class Session:
         servings: URL of the server that serves so, by serving, as the user says.
         models_named: whether the user says what servers that run already call their models.
         kept: number of blocks that an earlier session in the same folder had measured.
-        pair: the models of the test case that is measured now; None before the first one.
     """
 
     engine_text: str
@@ -102,114 +100,23 @@ class Session:
     decision: Decision | None = None
     interrupted: bool = False
     kept: int = 0
-    pair: ModelPair | None = None
-    _engines: dict[str, Endpoint] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
-    _served: set[Serving] = field(default_factory=set)
-
-    # ---- engines
-
-    @property
-    def engine(self) -> Endpoint:
-        """The engine that is measured.
-
-        Raises:
-            EngineError: its environment cannot be made.
-            ValueError: it is none, or its build is none.
-        """
-        return self.engine_of("")
-
-    def engine_of(self, text: str) -> Endpoint:
-        """The engine that an arm names; the session's own for an empty text.
-
-        Raises:
-            EngineError: its environment cannot be made.
-            ValueError: it is none, or its build is none.
-        """
-        text = text or self.engine_text
-        if text not in self._engines:
-            self._engines[text] = engine_named(text, say=self.say, named=self.models_named)
-        return self._engines[text]
-
-    def engine_for(self, arm: Arm) -> Endpoint:
-        """The engine that serves an arm: where the user named a server for just this serving, that
-        one.
-
-        Raises:
-            EngineError, ValueError: as :meth:`engine_of`.
-        """
-        serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
-        if arm.engine not in ("", self.engine_text) or serving not in self.servings:
-            return self.engine_of(arm.engine)
-        text = f"{self.engine.name}@{self.servings[serving]}"
-        key = f"{serving.slug}={text}"
-        if key not in self._engines:
-            engine = engine_named(text, say=self.say, named=self.models_named)
-            self._engines[key] = engine.serving_as(serving)
-        self._served.add(serving)
-        return self._engines[key]
-
-    def label(self, text: str) -> str:
-        """What people call an arm's engine."""
-        if self.builds is not None and text in (self._new, self._old):
-            return self.builds.new if text == self._new else self.builds.old
-        if self.replaying:
-            return self.memo.labels.get(text, text or self.engine_text)
-        return self.engine_of(text).label
-
-    def cannot(self, arm: Arm) -> str | None:
-        """Why an arm's engine cannot serve or be asked so, by its declared capabilities; None when
-        it can. Records tell by themselves what was measured."""
-        if self.replaying:
-            return None
-        serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
-        engine = self.engine_for(arm)
-        why = engine.cannot(serving, arm.sampling)
-        own = arm.engine in ("", self.engine_text) and self.against is None
-        if why and own and engine.url and serving != engine.serves and serving.slug:
-            why += (
-                f"; start another server that serves so, and name it: --rllm-serving "
-                f'"{serving.slug}=http://HOST:PORT"'
-            )
-        return why
-
-    def untold(self, arm: Arm, metric: Metric) -> str | None:
-        """Why an arm's engine does not tell what a metric takes; None when it does."""
-        told: Collection[str]
-        if self.replaying:
-            told = self.memo.series.get(self._kept_as(arm.engine), metric.series)
-        else:
-            told = self.engine_for(arm).capabilities.series
-        missing = [series for series in metric.series if series not in told]
-        if not missing:
-            return None
-        return f"{self.label(arm.engine)} does not tell {', '.join(missing)}"
-
-    # ---- what a replay has to know
 
     @cached_property
-    def memo(self) -> Memo:
-        """What is kept beside the records.
+    def engines(self) -> Engines:
+        """The engines that arms name, and what is remembered of them."""
+        return Engines(
+            self.engine_text,
+            self.records,
+            self.against,
+            self.replaying,
+            self.planning,
+            self.servings,
+            self.models_named,
+            self.say,
+        )
 
-        Raises:
-            ValueError: the recorded file is broken.
-        """
-        return Memo.read(self.records)  # a session that goes on has one, too
-
-    def remember(self, arm: Arm) -> None:
-        """Keep which engine an arm has."""
-        text = self._kept_as(arm.engine)
-        if self.replaying or text in self.memo.labels:
-            return
-        series = self.engine_of(arm.engine).capabilities.series
-        self.memo.add_engine(text, self.label(arm.engine), series)
-        self.memo.write(self.records)
-
-    def _kept_as(self, text: str) -> str:
-        """Key of an arm's engine in the memo. The gate's arms name engines as the options do, which
-        a replay is not told: their labels are the same."""
-        gate = self.builds is not None and text in (self._new, self._old)
-        return self.label(text) if gate else text
+    # ---- what a replay has to know
 
     def not_measured(self, place: Path, why: str | None) -> str | None:
         """Why something is not measured; kept when it is said, read in a replay.
@@ -218,84 +125,37 @@ class Session:
             place: of its records, relative to the session's.
             why: the reason; None when it can be measured.
         """
-        if self.replaying:
-            return self.memo.not_measured.get(place.as_posix())
         if self.planning:
             return why
+        memo, name = self.engines.memo, place.as_posix()
+        if self.replaying:
+            return memo.not_measured.get(name)
         if why is not None:
-            self.memo.not_measured[place.as_posix()] = why
-            self.memo.write(self.records)
-        elif self.memo.not_measured.pop(place.as_posix(), None):
-            self.memo.write(self.records)  # the session before, which was stopped, left it out
+            memo.not_measured[name] = why
+            memo.write(self.records)
+        elif memo.not_measured.pop(name, None):
+            memo.write(self.records)  # the session before, which was stopped, left it out
         return why
 
     def count_kept(self) -> None:
         """Count a block that an earlier session had measured; the report says how many."""
         self.kept += 1
 
-    def is_mock(self, judgements: Sequence[Judgement]) -> bool:
-        """Whether a mock engine measured any of these: such numbers are never stored."""
-        versions = [
-            version for judgement in judgements for _, version in engines_of(judgement.match)
-        ]
-        return any(version.startswith(MOCK) for version in versions)
-
     # ---- the upgrade gate
-
-    @property
-    def _new(self) -> str:
-        return self.engine_text
-
-    @property
-    def _old(self) -> str:
-        return self.against or "the other build"
-
-    @cached_property
-    def builds(self) -> Builds | None:
-        """The engines that the gate compares; None when findings are measured.
-
-        Raises:
-            EngineError: a build's environment cannot be made.
-            ValueError: the build is none, or both are one.
-        """
-        if self.replaying:
-            return Builds.read(self.records)
-        if self.against is None:
-            return None
-        if self.engine_of(self._new).key == self.engine_of(self._old).key:
-            raise ValueError(
-                f"{self.against} is the engine that is measured: name another build, engine or URL"
-            )
-        new, old = self.engine_of(self._new).label, self.engine_of(self._old).label
-        if new == old:
-            old += f" ({self.against})"
-        builds = Builds(new, old)
-        if not self.planning:
-            builds.write(self.records)
-        return builds
-
-    def engines_compared(self) -> tuple[str, str]:
-        """The new and the old engine, as arms name them.
-
-        Raises:
-            ValueError: this session compares none.
-        """
-        if self.builds is None:
-            raise ValueError("compare_builds needs a build to compare with: --rllm-against BUILD")
-        return self._new, self._old
 
     @property
     def stops_early(self) -> bool:
         """Whether the gate stops measuring once its decision is known; records cost nothing."""
-        return self.builds is not None and not self.complete and not self.replaying
+        return self.engines.builds is not None and not self.complete and not self.replaying
 
     def decided_before(self) -> str | None:
         """Which case has decided already; None while the decision is open, or when all cases are
         wanted."""
-        if not self.stops_early or self.builds is None:
+        builds = self.engines.builds
+        if not self.stops_early or builds is None:
             return None
         for row in self.rows:
-            if next(upgrade.reasons_against(row, self.builds), None) is not None:
+            if next(upgrade.reasons_against(row, builds), None) is not None:
                 return (
                     f"the decision is known from {row.title}: not safe; "
                     "--rllm-complete measures the other cases, too"
@@ -311,8 +171,9 @@ class Session:
             silent: titles of cases that ended without a row.
             left_out: per title of a case that was not measured, the reason.
         """
-        if "builds" in self.__dict__ and self.builds is not None:  # else the session ended before
-            self.decision = upgrade.decide(self.builds, self.rows, silent, left_out)
+        known = self.engines.__dict__.get("builds")  # none: the session ended before
+        if known is not None:
+            self.decision = upgrade.decide(known, self.rows, silent, left_out)
 
     # ---- measuring
 
@@ -340,8 +201,8 @@ class Session:
             found = (self.records / folder).is_dir()
             return None if found else f"a GPU case that is not recorded in {self.shown_records}"
         missing = self.gpu.missing(**need)
-        if missing is None and self.engine.on_cpu:
-            return f"{self.engine.label} is a CPU build: install the GPU build"
+        if missing is None and self.engines.own.on_cpu:
+            return f"{self.engines.own.label} is a CPU build: install the GPU build"
         return missing
 
     def source(self, pair: ModelPair) -> Source:
@@ -360,7 +221,7 @@ class Session:
         if self.replaying:
             fresh = api_snapshot.read(record)
         else:
-            pair = pair_named("tiny" if self.engine.on_cpu else "tiny-gpu")
+            pair = pair_named("tiny" if self.engines.own.on_cpu else "tiny-gpu")
             fresh = self._live(pair).snapshot("")
             api_snapshot.write(fresh, record)
         found = api_diff.decide(fresh, api_snapshot.stored(folder), self.baselines.words)
@@ -374,11 +235,11 @@ class Session:
     @cached_property
     def costs(self) -> Costs:
         """What this session costs."""
-        return Costs(lambda: self.engine, self.gpu, self.tier)
+        return Costs(lambda: self.engines.own, self.gpu, self.tier)
 
     def _live(self, pair: ModelPair) -> Live:
         return Live(
-            self.engine_of,
+            self.engines.of,
             pair,
             self.pool,
             self.gpu,
@@ -388,7 +249,7 @@ class Session:
             self.capacity,
             self.costs.machine,
             self.reference,
-            elsewhere=self.engine_for,
+            elsewhere=self.engines.for_arm,
         )
 
     def reference(self, engine: Endpoint) -> Reference:
@@ -420,37 +281,28 @@ class Session:
 
     # ---- the end
 
-    def _unasked(self) -> list[str]:
-        """Servers that the user named, and that nothing of this session asked for."""
-        return [
-            f'--rllm-serving "{serving.slug}={url}": no test of this session compares that serving'
-            for serving, url in self.servings.items()
-            if serving not in self._served and not self.replaying
-        ]
-
     def close(self, existing: Mapping[str, set[str]] | None = None) -> None:
         """Stop every server; look through what is stored, and trim cases that do not exist where
         that was asked for. A plan starts and changes nothing."""
         if self.planning:
             return
-        self.messages += self._unasked()
+        self.messages += self.engines.unasked()
         if "pool" in self.__dict__:
             self.pool.close()
         if self._sources:
             self.costs.keep()
         if "_gpu_reference" in self.__dict__:
             self._gpu_reference.close()
-        if self._sources and self.builds is not None:
+        if self._sources and (builds := self.engines.builds) is not None:
             for source in self._sources.values():
                 assert isinstance(source, Live)
-                told = self.builds.changes
-                changes = source.changes(self._old, self._new)
-                told.extend(change for change in changes if change not in told)
-            self.builds.write(self.records)
+                changes = source.changes(*reversed(self.engines.compared()))
+                builds.changes.extend(c for c in changes if c not in builds.changes)
+            builds.write(self.records)
         try:
             if existing is not None and "trim" in self.baselines.words:
                 self.baselines.trim(existing)
-            if existing is not None and self.against is None:
+            if existing is not None and self.engines.against is None:
                 self.unused = self.baselines.unused(existing)
             self.drifted = self.baselines.drifted()
             self.outdated = self.baselines.outdated()

@@ -79,6 +79,39 @@ def totals(text: str, names: Collection[str]) -> dict[str, float]:
     return found
 
 
+def read_series(
+    text: str, wanted: Mapping[str, Sequence[str]], where: str, prefix: str = ""
+) -> Page:
+    """Our series from a page, by what it calls them.
+
+    Args:
+        text: the page.
+        wanted: per series of ours the names of samples that tell it, the best first: the first one
+            that is on the page counts, added up over all label sets.
+        where: which page it is, for messages: ``"/metrics of NAME"``.
+        prefix: of the names that may be meant instead of one that is missing.
+
+    Raises:
+        ValueError: a line of them is not in Prometheus' format.
+    """
+    found = totals(text, {name for names in wanted.values() for name in names})
+    values, missing = {}, {}
+    for ours, theirs in wanted.items():
+        there = [name for name in theirs if name in found]
+        if there:
+            values[ours] = found[there[0]]
+        else:
+            missing[ours] = why_missing(ours, theirs, text, where, prefix)
+    return Page(values, missing)
+
+
+def why_missing(ours: str, theirs: Sequence[str], text: str, where: str, prefix: str = "") -> str:
+    """A sentence on a series that is not on a page; arguments as of :func:`read_series`."""
+    there = [name for name in sample_names(text) if name.startswith(prefix)]
+    looked_for = " or ".join(theirs)
+    return f"{ours}: {looked_for} is not in {where}; there are {nearest(theirs[0], there)}"
+
+
 def labels(text: str, name: str) -> list[Mapping[str, str]]:
     """The label sets of the samples of that name: what an ``_info`` family says.
 

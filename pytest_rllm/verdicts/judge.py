@@ -12,9 +12,11 @@ from typing import Any, Self
 from ..metrics.base import Metric, MetricUnavailable
 from ..records.run import Run, ServerId
 from .claims import Claim, Verdict
-from .intervals import CONFIDENCE, Effects, Kind, no_difference
+from .effects import Effects, Kind
+from .intervals import CONFIDENCE
 from .sequential import confidences
 from .server_spread import NO_SPREAD, ServerSpread
+from .shares import no_difference
 from .tails import lacking
 
 DOUBLED = math.log(2)

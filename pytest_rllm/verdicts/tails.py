@@ -25,7 +25,9 @@ import math
 from dataclasses import dataclass, replace
 
 from .claims import Claim
-from .intervals import Effects, Interval, unseen
+from .effects import Effects
+from .intervals import Interval
+from .means import unseen
 
 TOLERATED = 0.15
 """Share of blocks that may be far slower unseen, where the margin does not say more."""

@@ -11,10 +11,12 @@ import pytest
 from doubles.mock_source import MockSource
 from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
-from pytest_rllm.engines.base import COUNTERS, GAUGES, Capabilities, Launch, Launcher
+from pytest_rllm.engines.base import Launch, Launcher
+from pytest_rllm.engines.capabilities import COUNTERS, GAUGES, Capabilities
 from pytest_rllm.engines.openai import OpenAIEndpoint
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.reports.progress import Progress
+from pytest_rllm.session.engines import Engines
 from pytest_rllm.session.session import Session
 
 EVERYTHING = Capabilities(
@@ -94,7 +96,7 @@ def measuring(
         "against": against,
     }
     session = Session(**given | more)
-    session._engines.update({engine.label: engine for engine in engines})
+    session.engines.made.update({engine.label: engine for engine in engines})
     session._sources["tiny"] = source
     session.machine = lambda hardware, _engine: Machine(  # type: ignore[method-assign]
         hardware, {"time": 0.0}, 8
@@ -113,12 +115,12 @@ def mock_engines(
         engines: by what an option, or an arm, calls them.
     """
 
-    def engine_of(self: Session, text: str) -> DeclaringEngine:
-        return engines[text or self.engine_text]
+    def of(self: Engines, text: str) -> DeclaringEngine:
+        return engines[text or self.text]
 
     def machine(self: Session, hardware: str, _engine: str) -> Machine:
         return Machine(hardware, {"time": 0.0, "E2E": 0.002}, 9)
 
     monkeypatch.setattr(Session, "source", lambda self, pair: source)
-    monkeypatch.setattr(Session, "engine_of", engine_of)
+    monkeypatch.setattr(Engines, "of", of)
     monkeypatch.setattr(Session, "machine", machine)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pytest_rllm.engines.base import Capabilities, Launch, Launcher
+from pytest_rllm.engines.base import Launch, Launcher
+from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.openai import OpenAIEndpoint
 from pytest_rllm.experiment.serving import Serving
 

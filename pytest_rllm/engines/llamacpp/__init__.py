@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +22,22 @@ from ...experiment.serving import Serving
 from ...experiment.workloads import Sampling
 from ...models import ModelPair
 from ...telemetry.machine import cache_folder
-from ...telemetry.prometheus import Page, nearest, sample_names, totals
-from ..base import MODEL_NAME, Capabilities, Launch, Launcher
-from ..environments import APART
+from ...telemetry.prometheus import Page, read_series, totals, why_missing
+from ..base import MODEL_NAME, Launch, Launcher
+from ..capabilities import Capabilities
 from ..http import ask
+from ..launching import Interpreter
 from ..openai import OpenAIEndpoint
-from .build import PROGRAM, SERVE, Told, has_package, of_package, of_program, version_of
+from .build import (
+    FOR_SERVE,
+    PROGRAM,
+    SERVE,
+    Package,
+    has_package,
+    of_package,
+    of_program,
+    version_of,
+)
 from .checkpoint import TYPES, cache_bytes_per_token, differences, downloaded, gguf_of
 
 if TYPE_CHECKING:
@@ -54,15 +63,15 @@ TOKENS = {
     "cached": "llamacpp:prompt_tokens_cached_total",
 }
 """Tokens of prompts: those that were computed, and those that were in the prompt cache."""
-SERIES = {
-    "running": "llamacpp:requests_processing",
-    "waiting": "llamacpp:requests_deferred",
-    "generation_tokens": "llamacpp:tokens_predicted_total",
+ALWAYS = {
+    "running": ("llamacpp:requests_processing",),
+    "waiting": ("llamacpp:requests_deferred",),
+    "generation_tokens": ("llamacpp:tokens_predicted_total",),
 }
 WITH_SPECULATION = {
-    "drafts": "llamacpp:spec_decode_num_drafts_total",
-    "draft_tokens": "llamacpp:spec_decode_num_draft_tokens_total",
-    "accepted_tokens": "llamacpp:spec_decode_num_accepted_tokens_total",
+    "drafts": ("llamacpp:spec_decode_num_drafts_total",),
+    "draft_tokens": ("llamacpp:spec_decode_num_draft_tokens_total",),
+    "accepted_tokens": ("llamacpp:spec_decode_num_accepted_tokens_total",),
 }
 """Our name to llama.cpp's."""
 OF_PROMPTS = frozenset({"prompt_tokens", "prefix_queries", "prefix_hits"})
@@ -115,49 +124,43 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         super().__init__(build)
         self._cells: int | None = None
         self._program = build and build.program
-        self._python = None if self._program else (build and build.python) or sys.executable
-        if build is None and not has_package() and (found := shutil.which(PROGRAM)):
-            self._program, self._python = found, None
+        self._python = Interpreter.of(build)
+        if build is None and not has_package():
+            self._program = shutil.which(PROGRAM)
+
+    # ---- which one it is
+
+    @property
+    def distribution(self) -> str:
+        return PROGRAM if self.url else self._package.distribution
+
+    def version(self) -> str:
+        """Of ``xllamacpp`` its version, of ``llama-server`` its build, as ``b5549-abc1234``."""
+        if self.url:
+            return self.told("/props", lambda said: said["build_info"])
+        return self._package.version
 
     @classmethod
     def is_program(cls, path: Path) -> bool:
         """Whether a file says of itself what ``llama-server --version`` does."""
         return version_of(path) is not None
 
-    # ---- which one it is
-
-    @cached_property
-    def _told(self) -> Told:
-        if self._program:
-            return of_program(self._program)
-        return of_package(str(self._python), self._environment)
-
-    @property
-    def _environment(self) -> dict[str, str | None]:
-        """What the interpreter's environment changes."""
-        apart = self._python != sys.executable
-        return {**(APART if apart else {}), "PYTHONSAFEPATH": "1"}
-
-    @property
-    def distribution(self) -> str:
-        return PROGRAM if self.url else self._told.distribution
-
-    def version(self) -> str:
-        """Of ``xllamacpp`` its version, of ``llama-server`` its build, as ``b5549-abc1234``."""
-        if self.url:
-            return self.told("/props", lambda said: said["build_info"])
-        return self._told.version
-
     @property
     def on_cpu(self) -> bool:
-        return self.url is None and self._told.on_cpu
+        return self.url is None and self._package.on_cpu
+
+    @cached_property
+    def _package(self) -> Package:
+        if self._program:
+            return of_program(self._program)
+        return of_package(self._python)
 
     # ---- what it can do
 
     @property
     def declared(self) -> Capabilities:
-        of_all = {*SERIES, *OF_PROMPTS, *WITH_SPECULATION}
-        kinds = SPECULATION if self.url else self._speculation
+        of_all = {*ALWAYS, *OF_PROMPTS, *WITH_SPECULATION}
+        kinds = SPECULATION if self.url else self._speculative
         return Capabilities(
             models=frozenset({"reasoning", "plain"}),
             series=frozenset(of_all if self.url else of_all | OF_THE_CACHE),
@@ -173,8 +176,8 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         )
 
     @property
-    def _speculation(self) -> list[str]:
-        return [ours for ours, theirs in SPECULATION.items() if theirs in self._told.speculation]
+    def _speculative(self) -> list[str]:
+        return [ours for ours, theirs in SPECULATION.items() if theirs in self._package.speculation]
 
     def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
         if self.url is None:
@@ -187,7 +190,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
                         f"llama.cpp has no {what} {asked!r}: there are {', '.join(known)}; serve "
                         "one of these"
                     )
-            lacks = sorted(_long(self._flags(serving)) - self._told.flags)
+            lacks = sorted(_long(self._flags(serving)) - self._package.flags)
             if lacks:
                 return (
                     f"{self.label} lacks {', '.join(lacks)}, which '{serving}' needs: take a newer "
@@ -195,7 +198,74 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
                 )
         return super().cannot(serving, sampling)
 
-    # ---- how it is started
+    # ---- how to ask it
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body |= {"timings_per_token": True, "ignore_eos": sampling.fixed_length}
+        # One that we start is told so when it is started.
+        return body | ({"cache_prompt": False} if self.url else {})
+
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        body |= {"ignore_eos": True, "cache_prompt": False}
+        # Without it each token comes with twenty others.
+        return body | ({"top_logprobs": 1} if log_probabilities else {})
+
+    # ---- what it tells
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
+        """As ``GET /props`` says, under the names that other engines have for them."""
+        told = json.loads(ask(f"{url}/props"))["default_generation_settings"]["params"]
+        found = {ours: _rounded(told[theirs]) for theirs, ours in SAMPLING.items()}
+        for name, off in NEUTRAL.items():
+            if name in told and _rounded(told[name]) != off:
+                found[name] = _rounded(told[name])
+        if told.get("max_tokens", -1) >= 0:
+            found["max_tokens"] = told["max_tokens"]
+        return found
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        """Series of ``/metrics`` and, of the KV cache, of ``/slots``.
+
+        A slot counts with all tokens of the request that it answers. Prompt tokens are those that
+        were computed and those that were cached, as other engines count them.
+        """
+        wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
+        where = f"{self.metrics_path} of {self.name}"
+        found = read_series(page, wanted, where, "llamacpp:")
+        prompts = totals(page, set(TOKENS.values()))
+        absent = [theirs for theirs in TOKENS.values() if theirs not in prompts]
+        if absent:
+            for ours in OF_PROMPTS:
+                found.missing[ours] = why_missing(ours, absent[:1], page, where, "llamacpp:")
+        else:
+            read, cached = prompts[TOKENS["read"]], prompts[TOKENS["cached"]]
+            found.values.update(prompt_tokens=read + cached, prefix_hits=cached)
+            found.values["prefix_queries"] = read + cached if serving.prefix_caching else 0.0
+        if self.url is None:
+            self._read_slots(_slots(page), found)
+        return found
+
+    def _read_slots(self, slots: Sequence[Mapping[str, Any]] | None, found: Page) -> None:
+        if slots is None:
+            for ours in OF_THE_CACHE:
+                found.missing[ours] = (
+                    f"{ours}: GET {self.more_pages[0]} of {self.name} told no slots"
+                )
+            return
+        # Without a size of its own the cache is as long as the longest sequence of a slot.
+        room = float(self._cells or max(int(slot["n_ctx"]) for slot in slots))
+        found.values["kv_capacity_tokens"] = room
+        found.values["kv_use"] = min(1.0, sum(map(_held, slots)) / room)
+
+    def switched_on(self, page: str) -> list[str]:
+        """Speculation, as the slots say; the prompt cache is switched off by each request."""
+        return ["speculation"] * any(slot.get("speculative") for slot in _slots(page) or ())
+
+    # ---- how to start it
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         own = (*pair.flags.get(self.name, ()), *serving.flags)
@@ -218,7 +288,8 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         env: dict[str, str | None] = {n: None for n in os.environ if n.startswith(SETTINGS)}
         if self._program:
             return Launch([self._program, *flags], env)
-        return Launch([str(self._python), SERVE, *flags], env | self._environment)
+        env |= {**FOR_SERVE, **self._python.variables}
+        return Launch([self._python.path, SERVE, *flags], env)
 
     def _flags(self, serving: Serving) -> list[str]:
         """All flags but those that name files, the address and the size of the KV cache."""
@@ -282,86 +353,6 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         knowing = copy.copy(self)
         knowing._cells = self._tokens_of_cache(serving, pair)
         return knowing
-
-    # ---- how it is asked
-
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body = super().body(prompt, sampling)
-        body |= {"timings_per_token": True, "ignore_eos": sampling.fixed_length}
-        # One that we start is told so when it is started.
-        return body | ({"cache_prompt": False} if self.url else {})
-
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
-        body |= {"ignore_eos": True, "cache_prompt": False}
-        # Without it each token comes with twenty others.
-        return body | ({"top_logprobs": 1} if log_probabilities else {})
-
-    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
-        """As ``GET /props`` says, under the names that other engines have for them."""
-        told = json.loads(ask(f"{url}/props"))["default_generation_settings"]["params"]
-        found = {ours: _rounded(told[theirs]) for theirs, ours in SAMPLING.items()}
-        for name, off in NEUTRAL.items():
-            if name in told and _rounded(told[name]) != off:
-                found[name] = _rounded(told[name])
-        if told.get("max_tokens", -1) >= 0:
-            found["max_tokens"] = told["max_tokens"]
-        return found
-
-    # ---- what its pages say
-
-    def read_metrics(self, page: str, serving: Serving) -> Page:
-        """Series of ``/metrics`` and, of the KV cache, of ``/slots``.
-
-        A slot counts with all tokens of the request that it answers. Prompt tokens are those that
-        were computed and those that were cached, as other engines count them.
-        """
-        wanted = SERIES | (WITH_SPECULATION if serving.speculative else {})
-        found = totals(page, {*wanted.values(), *TOKENS.values()})
-        values = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
-        missing = {
-            ours: self._lacks(ours, theirs, page)
-            for ours, theirs in wanted.items()
-            if theirs not in found
-        }
-        absent = [theirs for theirs in TOKENS.values() if theirs not in found]
-        if absent:
-            missing |= {ours: self._lacks(ours, absent[0], page) for ours in OF_PROMPTS}
-        else:
-            read, cached = found[TOKENS["read"]], found[TOKENS["cached"]]
-            values |= {"prompt_tokens": read + cached, "prefix_hits": cached}
-            values["prefix_queries"] = read + cached if serving.prefix_caching else 0.0
-        if self.url is None:
-            self._read_slots(_slots(page), values, missing)
-        return Page(values, missing)
-
-    def _read_slots(
-        self,
-        slots: Sequence[Mapping[str, Any]] | None,
-        values: dict[str, float],
-        missing: dict[str, str],
-    ) -> None:
-        if slots is None:
-            for ours in OF_THE_CACHE:
-                missing[ours] = f"{ours}: GET {self.more_pages[0]} of {self.name} told no slots"
-            return
-        # Without a size of its own the cache is as long as the longest sequence of a slot.
-        room = float(self._cells or max(int(slot["n_ctx"]) for slot in slots))
-        values["kv_capacity_tokens"] = room
-        values["kv_use"] = min(1.0, sum(map(_held, slots)) / room)
-
-    def _lacks(self, ours: str, theirs: str, page: str) -> str:
-        there = [name for name in sample_names(page) if name.startswith("llamacpp:")]
-        return (
-            f"{ours}: {theirs} is not in {self.metrics_path} of {self.name}; "
-            f"there are {nearest(theirs, there)}"
-        )
-
-    def switched_on(self, page: str) -> list[str]:
-        """Speculation, as the slots say; the prompt cache is switched off by each request."""
-        return ["speculation"] * any(slot.get("speculative") for slot in _slots(page) or ())
 
 
 def _slots(page: str) -> list[dict[str, Any]] | None:

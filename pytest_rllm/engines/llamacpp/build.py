@@ -11,15 +11,15 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from ... import access
 from ..base import EngineError
 from ..environments import clean_environment
+from ..launching import ANSWERS_WITHIN_S, Interpreter
 
 SERVE = str(Path(__file__).with_name("serve.py"))
 """Run by the interpreter that has ``xllamacpp``."""
+FOR_SERVE: Mapping[str, str | None] = {"PYTHONSAFEPATH": "1"}
+"""Variables for it: what lies beside it in its folder is none of its modules."""
 PROGRAM = "llama-server"
-PROBE_S = 60
-"""Seconds that a build has to say what it is."""
 INSTALL = (
     "pip install 'pytest-rllm[llamacpp]', or name a llama-server of yours: "
     f"--rllm-engine llamacpp@/folder/{PROGRAM}"
@@ -27,8 +27,8 @@ INSTALL = (
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a build says of itself.
+class Package:
+    """An installed llama.cpp.
 
     Attributes:
         distribution: ``xllamacpp`` or ``llama-server``.
@@ -50,18 +50,13 @@ def has_package() -> bool:
     return find_spec("xllamacpp") is not None
 
 
-def of_package(python: str, changes: Mapping[str, str | None]) -> Told:
+def of_package(python: Interpreter) -> Package:
     """Asks an interpreter's ``xllamacpp``.
 
     Raises:
         EngineError: it has none, or one that does not import.
     """
-    env = access.child_environment(changes)
-    command = [python, SERVE, "--tell"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=PROBE_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"{python} does not run: {error}") from error
+    done = python.run(SERVE, "--tell", variables=FOR_SERVE)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         if "No module named 'xllamacpp'" in last:
@@ -71,7 +66,7 @@ def of_package(python: str, changes: Mapping[str, str | None]) -> Told:
             "take another version"
         )
     told = json.loads(done.stdout.splitlines()[-1])
-    return Told(
+    return Package(
         "xllamacpp",
         told["version"],
         frozenset(told["flags"]),
@@ -81,7 +76,7 @@ def of_package(python: str, changes: Mapping[str, str | None]) -> Told:
 
 
 @cache
-def of_program(program: str) -> Told:
+def of_program(program: str) -> Package:
     """Asks a ``llama-server``.
 
     Raises:
@@ -93,7 +88,7 @@ def of_program(program: str) -> Told:
     told = _said(program, "--help") or ""
     kinds = re.search(r"--spec-type\s+([a-z][\w,-]*)", told)
     devices = (_said(program, "--list-devices") or "").partition("Available devices:")[2]
-    return Told(
+    return Package(
         PROGRAM,
         version,
         frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", told)),
@@ -117,7 +112,7 @@ def _said(program: str, flag: str) -> str | None:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=PROBE_S,
+            timeout=ANSWERS_WITHIN_S,
             env=clean_environment(),
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -10,9 +10,6 @@ taken as the server has them, so that a build called ``dev`` is served as any ot
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,9 +23,10 @@ from ...experiment.workloads import Sampling
 from ...models import ModelPair
 from ...telemetry.gpu import Gpu
 from ...telemetry.prometheus import Page
-from ..base import MODEL_NAME, Capabilities, EngineError, Launch, Launcher, parser_of
-from ..environments import APART, clean_environment
+from ..base import MODEL_NAME, EngineError, Launch, Launcher
+from ..capabilities import Capabilities
 from ..http import NO_ANSWER, ask
+from ..launching import ONE_THREAD, Interpreter, flags_of, parser_of, without_look_ups
 from ..openai import OpenAIEndpoint
 from .page import SOURCES, read
 
@@ -111,14 +109,14 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     """SGLang's OpenAI server in its own process."""
 
     name: ClassVar[str] = "sglang"
+    example_build: ClassVar[str] = "sglang==0.5.23"
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_input_ids_in_sglext": True}
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)
-        self._elsewhere = build is not None and build.python is not None
-        self._python = (build and build.python) or sys.executable
+        self._python = Interpreter.of(build)
 
     # ---- which one it is
 
@@ -130,6 +128,27 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         """Of a server that runs already: what it says; of a build: what its PyTorch is made for."""
         return self._info.get("device") == "cpu" if self.url else not self._package.gpu
 
+    @classmethod
+    def cannot_install(cls) -> str | None:
+        gpu = Gpu()
+        if gpu.devices:
+            return None
+        return (
+            "PyPI's packages of SGLang serve on NVIDIA GPUs, and this machine has none "
+            f"({gpu.why_not}); name an interpreter that has SGLang for CPU instead, sglang@PATH"
+        )
+
+    @cached_property
+    def _package(self) -> _Package:
+        said = self._python.said("-c", _FIND)
+        version, gpu, kernels, compiled = json.loads(said.splitlines()[-1])
+        if version is None:
+            raise EngineError(
+                f"SGLang is not installed for {self._python}: install sglang there, or name an "
+                "interpreter that has it, --rllm-engine sglang@PATH (see 'Engines' in the README)"
+            )
+        return _Package(version, gpu, kernels, compiled)
+
     @cached_property
     def _info(self) -> dict[str, Any]:
         """What the server that runs already says of itself."""
@@ -140,31 +159,6 @@ class SglangEngine(OpenAIEndpoint, Launcher):
                 "is the server SGLang's?"
             )
         return told
-
-    @cached_property
-    def _package(self) -> _Package:
-        env = clean_environment() if self._elsewhere else None
-        command = [self._python, "-c", _FIND]
-        found = subprocess.run(command, capture_output=True, text=True, env=env)
-        if found.returncode:
-            raise EngineError(f"{self._python} does not run:\n{found.stderr.strip()}")
-        version, gpu, kernels, compiled = json.loads(found.stdout.splitlines()[-1])
-        if version is None:
-            raise EngineError(
-                f"SGLang is not installed for {self._python}: install sglang there, or name an "
-                "interpreter that has it, --rllm-engine sglang@PATH (see 'Engines' in the README)"
-            )
-        return _Package(version, gpu, kernels, compiled)
-
-    @classmethod
-    def cannot_install(cls) -> str | None:
-        gpu = Gpu()
-        if gpu.devices:
-            return None
-        return (
-            "PyPI's packages of SGLang serve on NVIDIA GPUs, and this machine has none "
-            f"({gpu.why_not}); name an interpreter that has SGLang for CPU instead, sglang@PATH"
-        )
 
     # ---- what it can do
 
@@ -200,6 +194,58 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             )
         return super().cannot(serving, sampling)
 
+    # ---- how to ask it
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body["stream_options"]["continuous_usage_stats"] = True
+        return body | {"ignore_eos": sampling.fixed_length}
+
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        return body | {"ignore_eos": True}
+
+    def empty_cache(self, url: str) -> bool:
+        ask(f"{url}/flush_cache", {})
+        return True
+
+    # ---- what it tells
+
+    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
+        return (chunk.get("sglext") or {}).get("input_ids") or None
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
+        """What SGLang takes for what a request leaves out, as its source says it is resolved.
+
+        A server tells whether it follows the model's ``generation_config.json``, and where the
+        model is; the file is read here. None where the model is no folder of this machine.
+        """
+        told = server_info(url)
+        follows, model = told.get("sampling_defaults"), Path(str(told.get("model_path")))
+        if follows == "openai":
+            return dict(NEUTRAL)
+        if follows != "model" or not model.is_dir():
+            return None
+        file = model / "generation_config.json"
+        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return NEUTRAL | {name: said[name] for name in RESOLVED if said.get(name) is not None}
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        return read(page, speculates=bool(serving.speculative))
+
+    def switched_on(self, page: str) -> list[str]:  # noqa: ARG002
+        """As the server says of itself: its page does not tell."""
+        told, found = self._info, []
+        if not told.get("disable_radix_cache", False):
+            found.append("prefix caching")
+        if told.get("kv_cache_dtype") not in OWN_TYPES:
+            found.append(f"a KV cache of {told['kv_cache_dtype']}")
+        if told.get("speculative_algorithm"):
+            found.append("speculation")
+        return found
+
     # ---- how to start it
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
@@ -232,76 +278,19 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             switches.append("--disable-radix-cache")
         # Else each question whether it is healthy takes a second, and generates a token.
         env: dict[str, str | None] = {"SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false"}
-        if Path(model).is_dir():
-            env["HF_HUB_OFFLINE"] = "1"  # nothing to look up for a local checkpoint
+        env |= without_look_ups(model)
         if not package.gpu:
             options["--device"] = "cpu"
             if not package.compiled:
                 options["--attention-backend"] = "torch_native"
                 switches.append("--disable-overlap-schedule")
-            # More threads than one fight with the server for the cores, and change rounding.
-            env |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
+            env |= {"SGLANG_USE_CPU_ENGINE": "1", **ONE_THREAD}
         if pair.kv_cache_bytes is None:
             options["--mem-fraction-static"] = f"{_share(Gpu() if package.gpu else None):.3f}"
-        if self._elsewhere:
-            binaries = f"{Path(self._python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-            env |= APART | {"PATH": binaries}
-        flags = [text for k, v in options.items() if v is not None for text in (k, str(v))]
         own = pair.flags.get(self.name, ())
-        server = [self._python, "-m", "sglang.launch_server"]
-        return Launch([*server, *flags, *switches, *own, *serving.flags], env)
-
-    # ---- how to ask it
-
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body = super().body(prompt, sampling)
-        body["stream_options"]["continuous_usage_stats"] = True
-        return body | {"ignore_eos": sampling.fixed_length}
-
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
-        return body | {"ignore_eos": True}
-
-    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
-        return (chunk.get("sglext") or {}).get("input_ids") or None
-
-    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
-        """What SGLang takes for what a request leaves out, as its source says it is resolved.
-
-        A server tells whether it follows the model's ``generation_config.json``, and where the
-        model is; the file is read here. None where the model is no folder of this machine.
-        """
-        told = server_info(url)
-        follows, model = told.get("sampling_defaults"), Path(str(told.get("model_path")))
-        if follows == "openai":
-            return dict(NEUTRAL)
-        if follows != "model" or not model.is_dir():
-            return None
-        file = model / "generation_config.json"
-        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return NEUTRAL | {name: said[name] for name in RESOLVED if said.get(name) is not None}
-
-    # ---- what its metrics page means
-
-    def read_metrics(self, page: str, serving: Serving) -> Page:
-        return read(page, speculates=bool(serving.speculative))
-
-    def switched_on(self, page: str) -> list[str]:  # noqa: ARG002
-        """As the server says of itself: its page does not tell."""
-        told, found = self._info, []
-        if not told.get("disable_radix_cache", False):
-            found.append("prefix caching")
-        if told.get("kv_cache_dtype") not in OWN_TYPES:
-            found.append(f"a KV cache of {told['kv_cache_dtype']}")
-        if told.get("speculative_algorithm"):
-            found.append("speculation")
-        return found
-
-    def empty_cache(self, url: str) -> bool:
-        ask(f"{url}/flush_cache", {})
-        return True
+        server = [self._python.path, "-m", "sglang.launch_server"]
+        argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
+        return Launch(argv, env | self._python.variables)
 
 
 def server_info(url: str) -> dict[str, Any]:

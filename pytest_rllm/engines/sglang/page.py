@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...telemetry.prometheus import Page, Sample, nearest, sample_names, samples
+from ...telemetry.prometheus import Page, Sample, samples, why_missing
 
 HITS = ("device_hit", "host_hit", "storage_hit")
 """Values of the label ``mode``: prompt tokens found in a cache, by where it is."""
@@ -82,11 +82,8 @@ def read(page: str, *, speculates: bool) -> Page:
         elif none_ended and ours in AT_THE_END:
             values[ours] = 0.0
         else:
-            there = [name for name in sample_names(page) if name.startswith("sglang:")]
-            missing[ours] = (
-                f"{ours}: {' or '.join(one.name for one in sources)} is not on the metrics page "
-                f"of sglang; there are {nearest(sources[0].name, there)}"
-            )
+            theirs = [one.name for one in sources]
+            missing[ours] = why_missing(ours, theirs, page, "/metrics of sglang", "sglang:")
     return Page(values, missing)
 
 

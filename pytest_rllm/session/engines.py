@@ -1,0 +1,210 @@
+"""The engines of a session, as its arms name them: what they are called, and can do and tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ..engines import engine_named
+from ..engines.base import Endpoint
+from ..engines.server import served_as
+from ..experiment.arm import Arm
+from ..experiment.serving import Serving
+from ..metrics.base import Metric
+from ..models import ModelPair
+from .memo import Memo
+from .upgrade import Builds
+
+
+@dataclass
+class Engines:
+    """The engines of a session, each made when it is first asked for; of a replay, what its records
+    say of them.
+
+    Attributes:
+        text: which engine is measured, as ``--rllm-engine`` named it.
+        records: folder of the session's records.
+        against: the other engine or build of the upgrade gate, as the user named it; None when
+            findings are measured.
+        replaying: whether runs come from records.
+        planning: whether the session only tells what it would measure.
+        servings: URL of the server that serves so, by serving, as the user says.
+        models_named: whether the user says what servers that run already call their models.
+        say: told what is being waited for.
+        made: those that were asked for, by how arms name them.
+        pair: the models of the test case that is measured now; None before the first one.
+    """
+
+    text: str
+    records: Path
+    against: str | None = None
+    replaying: bool = False
+    planning: bool = False
+    servings: Mapping[Serving, str] = field(default_factory=dict)
+    models_named: bool = False
+    say: Callable[[str], None] = lambda _text: None
+    made: dict[str, Endpoint] = field(default_factory=dict)
+    pair: ModelPair | None = None
+    _served: set[Serving] = field(default_factory=set)
+
+    # ---- which one
+
+    @property
+    def own(self) -> Endpoint:
+        """The engine that is measured.
+
+        Raises:
+            EngineError: its environment cannot be made.
+            ValueError: it is none, or its build is none.
+        """
+        return self.of("")
+
+    def of(self, text: str) -> Endpoint:
+        """The engine that an arm names; the session's own for an empty text.
+
+        Raises:
+            EngineError: its environment cannot be made.
+            ValueError: it is none, or its build is none.
+        """
+        text = text or self.text
+        if text not in self.made:
+            self.made[text] = engine_named(text, say=self.say, named=self.models_named)
+        return self.made[text]
+
+    def for_arm(self, arm: Arm) -> Endpoint:
+        """The engine that serves an arm: where the user named a server for just this serving, that
+        one.
+
+        Raises:
+            EngineError, ValueError: as :meth:`of`.
+        """
+        serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
+        if arm.engine not in ("", self.text) or serving not in self.servings:
+            return self.of(arm.engine)
+        text = f"{self.own.name}@{self.servings[serving]}"
+        key = f"{serving.slug}={text}"
+        if key not in self.made:
+            self.made[key] = engine_named(text, say=self.say, named=self.models_named)
+            self.made[key].serves = serving
+        self._served.add(serving)
+        return self.made[key]
+
+    def unasked(self) -> list[str]:
+        """Sentences on servers that the user named, and that nothing of this session asked for."""
+        return [
+            f'--rllm-serving "{serving.slug}={url}": no test of this session compares that serving'
+            for serving, url in self.servings.items()
+            if serving not in self._served and not self.replaying
+        ]
+
+    # ---- what it is called, and can do and tell
+
+    def label(self, text: str) -> str:
+        """What people call an arm's engine."""
+        if self.builds is not None and text in (self.new, self.old):
+            return self.builds.new if text == self.new else self.builds.old
+        if self.replaying:
+            return self.memo.labels.get(text, text or self.text)
+        return self.of(text).label
+
+    def cannot(self, arm: Arm) -> str | None:
+        """Why an arm's engine cannot serve or be asked so, by its declared capabilities; None when
+        it can. Records tell by themselves what was measured."""
+        if self.replaying:
+            return None
+        serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
+        engine = self.for_arm(arm)
+        why = engine.cannot(serving, arm.sampling)
+        own = arm.engine in ("", self.text) and self.against is None
+        if why and own and engine.url and serving != engine.serves and serving.slug:
+            why += (
+                f"; start another server that serves so, and name it: --rllm-serving "
+                f'"{serving.slug}=http://HOST:PORT"'
+            )
+        return why
+
+    def untold(self, arm: Arm, metric: Metric) -> str | None:
+        """Why an arm's engine does not tell what a metric takes; None when it does."""
+        told: Collection[str]
+        if self.replaying:
+            told = self.memo.series.get(self._kept_as(arm.engine), metric.series)
+        else:
+            told = self.for_arm(arm).capabilities.series
+        missing = [series for series in metric.series if series not in told]
+        if not missing:
+            return None
+        return f"{self.label(arm.engine)} does not tell {', '.join(missing)}"
+
+    # ---- what a replay has to know
+
+    @cached_property
+    def memo(self) -> Memo:
+        """What is kept beside the records.
+
+        Raises:
+            ValueError: the recorded file is broken.
+        """
+        return Memo.read(self.records)  # a session that goes on has one, too
+
+    def remember(self, arm: Arm) -> None:
+        """Keep which engine an arm has."""
+        text = self._kept_as(arm.engine)
+        if self.replaying or text in self.memo.labels:
+            return
+        series = self.of(arm.engine).capabilities.series
+        self.memo.add_engine(text, self.label(arm.engine), series)
+        self.memo.write(self.records)
+
+    def _kept_as(self, text: str) -> str:
+        """Key of an arm's engine in the memo. The gate's arms name engines as the options do, which
+        a replay is not told: their labels are the same."""
+        gate = self.builds is not None and text in (self.new, self.old)
+        return self.label(text) if gate else text
+
+    # ---- the two that the upgrade gate compares
+
+    @property
+    def new(self) -> str:
+        """How arms name the engine that the gate judges."""
+        return self.text
+
+    @property
+    def old(self) -> str:
+        """How arms name the engine that the gate judges by."""
+        return self.against or "the other build"
+
+    @cached_property
+    def builds(self) -> Builds | None:
+        """The engines that the gate compares; None when findings are measured.
+
+        Raises:
+            EngineError: a build's environment cannot be made.
+            ValueError: the build is none, or both are one.
+        """
+        if self.replaying:
+            return Builds.read(self.records)
+        if self.against is None:
+            return None
+        if self.of(self.new).key == self.of(self.old).key:
+            raise ValueError(
+                f"{self.against} is the engine that is measured: name another build, engine or URL"
+            )
+        new, old = self.of(self.new).label, self.of(self.old).label
+        if new == old:
+            old += f" ({self.against})"
+        builds = Builds(new, old)
+        if not self.planning:
+            builds.write(self.records)
+        return builds
+
+    def compared(self) -> tuple[str, str]:
+        """The new and the old engine, as arms name them.
+
+        Raises:
+            ValueError: this session compares none.
+        """
+        if self.builds is None:
+            raise ValueError("compare_builds needs a build to compare with: --rllm-against BUILD")
+        return self.new, self.old
