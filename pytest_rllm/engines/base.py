@@ -45,6 +45,10 @@ class EngineError(RuntimeError):
     """An engine could not be started, or died; the message shows its command and its last words."""
 
 
+class CannotServe(EngineError, ValueError):
+    """An engine cannot serve what it was asked to; the message is a whole sentence."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What an engine can do and tell. What is not declared is never asked for.
@@ -147,6 +151,10 @@ class Endpoint(ABC):
     next request on it would be lost, so each gets its own."""
     example_build: ClassVar[str] = "NAME==VERSION"
     """A build of it, for messages that say what to write."""
+    packages: ClassVar[frozenset[str]] = frozenset()
+    """Names of the packages that it is installed by, as ``pip install`` takes them."""
+    program: ClassVar[str | None] = None
+    """What its own program is called, where it needs no Python; see ``is_program``."""
     url_only: ClassVar[bool] = False
     """Whether the only other builds of it are servers that run already, given by their URL."""
     token_ids: ClassVar[Mapping[str, Any]] = {}
@@ -281,7 +289,10 @@ class Endpoint(ABC):
             EngineError: it does not answer, or something else.
         """
         try:
-            return str(pick(json.loads(ask(f"{self.url}{path}"))))
+            said = pick(json.loads(ask(f"{self.url}{path}")))
+            if said is None or not str(said).strip():
+                raise ValueError("it leaves that empty")
+            return " ".join(str(said).split())
         except (*NO_ANSWER, ValueError, LookupError, TypeError) as error:
             raise EngineError(
                 f"GET {self.url}{path} did not answer as {self.name} does "

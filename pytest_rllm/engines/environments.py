@@ -290,6 +290,11 @@ def _uv_program() -> str:
         ) from error
 
 
+def last_line(output: str) -> str:
+    """The last line of what a program printed: of a traceback the error."""
+    return (output.strip().splitlines() or ["it said nothing"])[-1].strip()
+
+
 def _shown(output: str) -> str:
     lines = [f"  | {text}" for text in output.splitlines()[-LAST_LINES:]]
     return "\n".join(lines or ["  | (no output)"])

@@ -170,7 +170,10 @@ class Client:
 
         sent = self._clock()
         exchange = await self.connections.exchange(
-            self._bodies[number], cut_after=request.cut_after, spill=spill
+            self._bodies[number],
+            cut_after=request.cut_after,
+            spill=spill,
+            closes=request.closes,
         )
         error = exchange.error or _refusal(exchange, self._url)
         if exchange.times:

@@ -56,7 +56,7 @@ def prepare_builds(config: pytest.Config) -> None:
             session.builds  # noqa: B018 - what the records say of builds
             session.memo  # noqa: B018 - and of what was not measured
             return
-        if "@" in session.engine_text:
+        if "@" in session.engine_text or config.getoption("rllm_engine"):
             session.engine.version()
         if session.against:
             session.engine.version()

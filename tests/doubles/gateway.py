@@ -34,6 +34,7 @@ class Gateway:
         redirect: where every request is sent to instead.
         compresses: whether answers are gzip'd, though nobody asks for it.
         protocol: of its answers.
+        words: that pages of the server behind it hold, and what the gateway says instead.
         pages: answers of its own by path: status and body.
         seen: path and headers of every request.
     """
@@ -45,6 +46,7 @@ class Gateway:
     redirect: str = ""
     compresses: bool = False
     protocol: str = "HTTP/1.1"
+    words: dict[str, str] = field(default_factory=dict)
     pages: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     url: str = ""
@@ -100,6 +102,12 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             answer = asked.getresponse()
             kind = answer.headers.get("Content-Type", "text/plain")
             chunked = gateway.protocol == "HTTP/1.1"
+            if gateway.words and self.command == "GET":
+                text = answer.read().decode()
+                for theirs, said in gateway.words.items():
+                    text = text.replace(theirs, said)
+                self._say(answer.status, text.encode(), **{"Content-Type": kind})
+                return
             if gateway.compresses:
                 data = gzip.compress(answer.read())
                 self._say(answer.status, data, **{"Content-Type": kind, "Content-Encoding": "gzip"})

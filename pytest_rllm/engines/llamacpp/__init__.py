@@ -110,6 +110,8 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     more_pages: ClassVar[tuple[str, ...]] = ("/slots",)
     closes_connections: ClassVar[bool] = True
     example_build: ClassVar[str] = "xllamacpp==2026.9.11063"
+    packages: ClassVar[frozenset[str]] = frozenset({"xllamacpp"})
+    program: ClassVar[str | None] = PROGRAM
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)

@@ -27,7 +27,7 @@ from ...models import ModelPair
 from ...telemetry.gpu import Gpu
 from ...telemetry.prometheus import Page
 from ..base import MODEL_NAME, Capabilities, EngineError, Launch, Launcher, parser_of
-from ..environments import APART, clean_environment
+from ..environments import APART, clean_environment, last_line
 from ..http import NO_ANSWER, ask
 from ..openai import OpenAIEndpoint
 from .page import SOURCES, read
@@ -77,7 +77,7 @@ there = importlib.util.find_spec
 version = None
 if there("sglang"):
     try:
-        version = metadata.version("sglang")
+        version = metadata.version("sglang") or "dev"
     except metadata.PackageNotFoundError:
         version = "dev"
 gpu = False
@@ -111,6 +111,8 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     """SGLang's OpenAI server in its own process."""
 
     name: ClassVar[str] = "sglang"
+    packages: ClassVar[frozenset[str]] = frozenset({"sglang"})
+    example_build: ClassVar[str] = "sglang==0.5.23"
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_input_ids_in_sglext": True}
@@ -123,7 +125,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     # ---- which one it is
 
     def version(self) -> str:
-        return str(self._info["version"]) if self.url else self._package.version
+        return " ".join(str(self._info["version"]).split()) if self.url else self._package.version
 
     @property
     def on_cpu(self) -> bool:
@@ -134,7 +136,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     def _info(self) -> dict[str, Any]:
         """What the server that runs already says of itself."""
         told = server_info(str(self.url))
-        if "version" not in told:
+        if not str(told.get("version") or "").strip():
             raise EngineError(
                 f"GET {self.url}{INFO[0]} did not answer as sglang does: it tells no version; "
                 "is the server SGLang's?"
@@ -147,7 +149,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         command = [self._python, "-c", _FIND]
         found = subprocess.run(command, capture_output=True, text=True, env=env)
         if found.returncode:
-            raise EngineError(f"{self._python} does not run:\n{found.stderr.strip()}")
+            raise EngineError(f"{self._python} does not run: {last_line(found.stderr)}")
         version, gpu, kernels, compiled = json.loads(found.stdout.splitlines()[-1])
         if version is None:
             raise EngineError(
