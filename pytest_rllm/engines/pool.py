@@ -296,8 +296,8 @@ class Pool:
             if unsaid := [what for what in on if not _said(what, serving)]:
                 aim = "builds" if serving == Serving() else f"'{serving}' and the rest"
                 raise CannotServe(
-                    f"{url} serves with {' and '.join(unsaid)}: start it without, so that {aim} are "
-                    "compared and nothing else"
+                    f"{url} serves with {' and '.join(unsaid)}: start it without, so that {aim} "
+                    "are compared and nothing else"
                 )
         return server
 

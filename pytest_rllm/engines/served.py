@@ -28,7 +28,7 @@ COUNTED_WITHIN_S = 5.0
 """Seconds in which a server's own counter must show the tokens of an answer."""
 _NUMBER = re.compile(r"\D(\d{1,9})$")
 """A running number at the end of an answer's id."""
-_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104
 
 
 # ---- which model

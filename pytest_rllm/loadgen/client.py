@@ -165,7 +165,7 @@ class Client:
             nonlocal last
             last = times[-1]
             if access.current().headers:  # a server may repeat what it was sent
-                datas = [access.current().without_secret_bytes(data) for data in datas]
+                datas = access.current().without_secret_parts(datas)
             spool.reads(number, times, datas)
 
         sent = self._clock()

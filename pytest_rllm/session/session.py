@@ -14,7 +14,7 @@ from ..baselines.machines import Machine, machine
 from ..baselines.store import Baselines
 from ..engines import api_diff, api_snapshot, engine_named
 from ..engines.api_diff import ApiCheck
-from ..engines.base import Endpoint
+from ..engines.base import CannotServe, Endpoint
 from ..engines.pool import Pool, served_as
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
@@ -124,12 +124,19 @@ class Session:
 
         Raises:
             EngineError: its environment cannot be made.
-            ValueError: it is none, or its build is none.
+            CannotServe: it is none, or its build is none.
         """
         text = text or self.engine_text
         if text not in self._engines:
-            self._engines[text] = engine_named(text, say=self.say, named=self.models_named)
+            self._engines[text] = self._named(text)
         return self._engines[text]
+
+    def _named(self, text: str) -> Endpoint:
+        try:
+            return engine_named(text, say=self.say, named=self.models_named)
+        except ValueError as error:
+            # A traceback would show the text among the locals, and what is secret in it.
+            raise CannotServe(str(error)) from None
 
     def engine_for(self, arm: Arm) -> Endpoint:
         """The engine that serves an arm: where the user named a server for just this serving, that
@@ -144,8 +151,7 @@ class Session:
         text = f"{self.engine.name}@{self.servings[serving]}"
         key = f"{serving.slug}={text}"
         if key not in self._engines:
-            engine = engine_named(text, say=self.say, named=self.models_named)
-            self._engines[key] = engine.serving_as(serving)
+            self._engines[key] = self._named(text).serving_as(serving)
         self._served.add(serving)
         return self._engines[key]
 

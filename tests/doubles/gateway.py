@@ -33,6 +33,8 @@ class Gateway:
         repeats: whether a refusal repeats the headers that it got, as careless servers do.
         redirect: where every request is sent to instead.
         compresses: whether answers are gzip'd, though nobody asks for it.
+        only: the path that is redirected or compressed; empty: every one.
+        status: of the answer to a request without the headers that it must have.
         protocol: of its answers.
         words: that pages of the server behind it hold, and what the gateway says instead.
         pages: answers of its own by path: status and body.
@@ -45,6 +47,8 @@ class Gateway:
     repeats: bool = False
     redirect: str = ""
     compresses: bool = False
+    only: str = ""
+    status: int = 401
     protocol: str = "HTTP/1.1"
     words: dict[str, str] = field(default_factory=dict)
     pages: dict[str, tuple[int, bytes]] = field(default_factory=dict)
@@ -78,11 +82,12 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self, body: bytes | None) -> None:
             got = {name.lower(): value for name, value in self.headers.items()}
-            if gateway.redirect:
+            meant = gateway.only in ("", self.path)
+            if gateway.redirect and meant:
                 self._say(307, b"", Location=gateway.redirect + self.path)
             elif gateway.refuses(self.path, got):
                 said = f"wrong key; got {got}" if gateway.repeats else "wrong key"
-                self._say(401, said.encode())
+                self._say(gateway.status, said.encode())
             elif self.path in gateway.pages:
                 self._say(*gateway.pages[self.path])
             else:
@@ -108,7 +113,7 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
                     text = text.replace(theirs, said)
                 self._say(answer.status, text.encode(), **{"Content-Type": kind})
                 return
-            if gateway.compresses:
+            if gateway.compresses and gateway.only in ("", self.path):
                 data = gzip.compress(answer.read())
                 self._say(answer.status, data, **{"Content-Type": kind, "Content-Encoding": "gzip"})
                 return
