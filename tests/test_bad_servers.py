@@ -167,6 +167,21 @@ def test_a_url_of_another_engine_is_a_usage_error(
     refused(result, re.escape(f"did not answer as {adapter}") + " does")
 
 
+@pytest.mark.parametrize("adapter", [*ADAPTERS, "openai+ollama"])
+@pytest.mark.parametrize("option", ["engine", "against", "serving"])
+def test_a_password_in_a_url_is_refused_and_not_shown(
+    adapter: str, option: str, pytester: pytest.Pytester
+) -> None:
+    url = "http://me:PLANTED@127.0.0.1:9"
+    said = f"prefix-caching={url}" if option == "serving" else f"{adapter}@{url}"
+    engine = () if option == "engine" else (f"--rllm-engine={adapter}@http://127.0.0.1:8",)
+    result = session(pytester, *engine, f"--rllm-{option}={said}", "-vv", "-l")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    shown = result.stdout.str() + result.stderr.str()
+    assert "http://***@127.0.0.1:9: a URL with a user or password would show them" in shown
+    assert "PLANTED" not in shown
+
+
 # ---- one server that looks like two
 
 
@@ -194,14 +209,17 @@ def test_a_gateway_with_counters_of_its_own_is_seen_through(turned: bool, start:
     url = start()
     with running(OwnCounters(url)) as gateway:
         urls = [url, gateway.url][:: -1 if turned else 1]
-        with pytest.raises(EngineError, match="one server .a request to one is counted by the ot"):
+        with pytest.raises(EngineError, match=r"one server .a request to one is counted by the ot"):
             one_server(*map(attached, urls))
 
 
 def test_two_gateways_with_counters_of_their_own_are_seen_by_the_numbers(start: Start) -> None:
-    with running(OwnCounters(start())) as one, running(OwnCounters(start())) as other:
-        with pytest.raises(EngineError, match="one server .their answers are numbered in one row"):
-            one_server(attached(one.url), attached(other.url))
+    with (
+        running(OwnCounters(start())) as one,
+        running(OwnCounters(start())) as other,
+        pytest.raises(EngineError, match=r"one server .their answers are numbered in one row"),
+    ):
+        one_server(attached(one.url), attached(other.url))
 
 
 @pytest.mark.parametrize(
@@ -524,7 +542,9 @@ def test_no_path_installs_what_cannot_serve_here(
     wheel.touch()
     name, said = parse_engine(build.replace("WHEEL", str(wheel)), engine)
     assert name == "sglang"
-    with pytest.raises(ValueError, match="serve on NVIDIA GPUs, and this machine has none .none h"):
+    with pytest.raises(
+        ValueError, match=r"serve on NVIDIA GPUs, and this machine has none .none h"
+    ):
         engine_named(f"{name}@{said}")
     assert not (tmp_path / "cache").exists()
 
@@ -543,7 +563,7 @@ def test_no_path_installs_what_cannot_serve_here(
             "a package of the engine 'llamacpp': write llamacpp",
         ),
         ("mock", "sglang@/x", "no such file or folder; give an interpreter, .* as sglang==0.5"),
-        ("mock", "vllm@vllm-1-2.whl", "names no build|no such file"),
+        ("mock", "vllm@vllm-1-2.whl", "is not pinned to an exact version"),
         ("mock", "xllamacpp", "unknown engine 'xllamacpp'"),
     ],
 )

@@ -152,7 +152,8 @@ def engine_named(
         def before_install(package: str) -> None:
             if (other := _engine_of(f"{package}==", name)) != name:
                 raise ValueError(
-                    f"{text!r}: {package} is a package of the engine {other!r}: write {other}@{said}"
+                    f"{text!r}: {package} is a package of the engine {other!r}: write "
+                    f"{other}@{said}"
                 )
             if reason := made.cannot_install():
                 raise ValueError(f"{text!r}: {reason}")
