@@ -291,7 +291,7 @@ def interpreter(folder: Path, files: dict[str, str], *versions: tuple[str, str])
         (site / file).parent.mkdir(parents=True, exist_ok=True)
         (site / file).write_text(text)
     for name, version in versions:
-        info = site / f"{name}-1.dist-info"
+        info = site / f"{name.replace('-', '_')}-1.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
         (info / "top_level.txt").write_text(name.split("-")[0])
