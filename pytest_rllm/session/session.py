@@ -268,11 +268,12 @@ class Session:
             return Builds.read(self.records)
         if self.against is None:
             return None
-        if self.engine_of(self._new).key == self.engine_of(self._old).key:
+        both = self.engine_of(self._new), self.engine_of(self._old)
+        if both[0].key == both[1].key or (both[0].url and both[0].url == both[1].url):
             raise ValueError(
                 f"{self.against} is the engine that is measured: name another build, engine or URL"
             )
-        new, old = self.engine_of(self._new).label, self.engine_of(self._old).label
+        new, old = (engine.label for engine in both)
         if new == old:
             old += f" ({self.against})"
         builds = Builds(new, old)
