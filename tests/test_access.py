@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
 import re
@@ -243,7 +244,7 @@ class Watcher(threading.Thread):
 
     def __init__(self, pid: int, folder: Path) -> None:
         super().__init__(daemon=True)
-        self.folder, self.spools = folder, 0
+        self.folder, self.spools, self.children = folder, 0, 0
         self.root, self.ends, self.found = psutil.Process(pid), threading.Event(), set[str]()
         self.commands = set[str]()
 
@@ -307,6 +308,7 @@ def measured(folder: Path, *options: str) -> tuple[int, str, Watcher]:
         watcher.join()
     said = {path: path.read_text() for path in children.glob("*.txt")}
     said.pop(children / f"{process.pid}.txt")  # the session itself, which was given the key
+    watcher.children = len(said)
     watcher.found.update(str(path) for path, text in said.items() if "PLANTED" in text)
     watcher.commands.update(text.partition("\n")[0] for text in said.values())
     return status, (folder / "out.txt").read_text(errors="replace"), watcher
@@ -430,6 +432,34 @@ def test_no_adapter_writes_a_secret_anywhere(tmp_path: Path) -> None:
         assert (folder / f"report.{form}").stat().st_size
     assert {path.name for path in folder.rglob("*.json")} >= {"report.json", "session.json"}
     assert planted(folder) == []
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "llamacpp"])
+def test_an_engine_is_asked_for_its_version_without_our_keys(engine: str, tmp_path: Path) -> None:
+    folder = tmp_path / "session"
+    folder.mkdir()
+    (folder / "test_secret.py").write_text(FINDING.partition("class")[0])
+    keys = "--rllm-key-env=127.0.0.1:9=MY_KEY", "--rllm-header-env=127.0.0.1:9=X-Org=MY_ORG"
+    _, output, watcher = measured(folder, f"--rllm-engine={engine}", "--rllm-plan", *keys)
+    assert watcher.children, output
+    assert watcher.found == set()
+    assert planted(folder) == []
+
+
+def test_every_process_that_we_start_is_told_its_environment() -> None:
+    """Without one it would get ours, with the keys in it."""
+    calls = 0
+    for path in (Path(__file__).parents[1] / "pytest_rllm").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in STARTS:
+                calls += 1
+                assert "env" in {keyword.arg for keyword in node.keywords}, f"{path}:{node.lineno}"
+    assert calls > 5
+
+
+STARTS = {
+    f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output")
+} | {f"asyncio.create_subprocess_{kind}" for kind in ("exec", "shell")}
 
 
 def test_a_secret_that_arrives_in_parts_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

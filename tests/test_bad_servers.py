@@ -156,7 +156,7 @@ def test_two_urls_of_one_server_are_refused(
     with running(mock_of(adapter, start())) as one, running(mock_of(adapter, start())) as other:
         options = f"--rllm-engine={adapter}@{one.url}", f"--rllm-serving=prefix-caching={other.url}"
         result = session(pytester, *options, cached=True)
-    ended(result, f"{other.url} .*are one server .*start a second one, and give its own URL")
+    ended(result, "are one server .*start a second one, and give its own URL")
 
 
 @pytest.mark.parametrize("adapter", ["vllm", "sglang", "llamacpp", "openai+tgi"])
@@ -254,10 +254,11 @@ def test_a_server_with_more_on_than_it_is_said_to_have_is_refused(
     engine = engine_named(f"mock@{url}")
     with Pool(tmp_path) as pool:
         for serving in (Serving("plain"), Serving("plain", speculative="ngram")):
-            with pytest.raises(CannotServe, match=f"serves with prefix caching: .*'{serving}' and"):
+            said = f"serves with prefix caching: .*{re.escape(repr(str(serving)))} and the rest"
+            with pytest.raises(CannotServe, match=said):
                 pool.serve(engine.serving_as(serving), serving, TINY)
-        said = Serving("plain", prefix_caching=True)
-        assert pool.serve(engine.serving_as(said), said, TINY).alive
+        on = Serving("plain", prefix_caching=True)
+        assert pool.serve(engine.serving_as(on), on, TINY).alive
 
 
 def test_a_plain_model_that_reasons_is_none() -> None:

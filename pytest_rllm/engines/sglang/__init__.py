@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.error import HTTPError
 
+from ...access import child_environment
 from ...datasets.prompts import Prompt
 from ...experiment.serving import Serving
 from ...experiment.workloads import Sampling
@@ -145,7 +146,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
 
     @cached_property
     def _package(self) -> _Package:
-        env = clean_environment() if self._elsewhere else None
+        env = clean_environment() if self._elsewhere else child_environment()
         command = [self._python, "-c", _FIND]
         found = subprocess.run(command, capture_output=True, text=True, env=env)
         if found.returncode:
