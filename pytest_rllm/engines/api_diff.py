@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from .api_snapshot import ApiSnapshot
 
@@ -231,7 +231,7 @@ def _order(version: str) -> Version:
     """Versions that are none by the rules (``b9012``) are ordered by the numbers in them."""
     try:
         return Version(version)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or more digits than Python reads
         return Version(".".join(re.findall(r"\d{1,18}", version)) or "0")
 
 
@@ -239,5 +239,5 @@ def _is_release(version: str) -> bool:
     """Whether a version has a place in the order: not ``dev``, ``0.1.dev3+gabc`` or ``b0``."""
     try:
         return not Version(version).is_devrelease
-    except InvalidVersion:
-        return re.match(r"[a-z]?[1-9]\d*\b", version) is not None
+    except ValueError:  # InvalidVersion, or more digits than Python reads
+        return re.match(r"[a-z]?[1-9]\d{0,17}\b", version) is not None

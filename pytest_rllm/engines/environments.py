@@ -256,11 +256,11 @@ def _canonical(name: str) -> str:
 
 def _is_version(text: str) -> bool:
     """Whether uv can read it; some old packages have versions that no standard allows."""
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import Version
 
     try:
         Version(text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or more digits than Python reads
         return False
     return True
 
