@@ -145,8 +145,15 @@ def test_a_server_of_another_model_is_refused_with_its_name(
 ) -> None:
     listed = json.dumps({"data": [{"id": "llama-3"}]}).encode()
     with running(mock_of(adapter, start(), pages={"/v1/models": (200, listed)})) as gateway:
-        result = session(pytester, f"--rllm-engine={adapter}@{gateway.url}")
-    ended(result, "serves 'llama-3', and the reasoning model .* say so: --rllm-model-name llama-3")
+        engine = f"--rllm-engine={adapter}@{gateway.url}"
+        said = "serves 'llama-3', and the reasoning model .* say so: --rllm-model-name llama-3"
+        refused(session(pytester, engine), said)
+        said = "serves 'llama-3', and no 'mine', as --rllm-model-name or served_name says"
+        refused(session(pytester, engine, "--rllm-model-name=mine"), said)
+        refused(
+            session(pytester, "--rllm-engine=mock", f"--rllm-against={adapter}@{gateway.url}"),
+            "serves 'llama-3', and the reasoning model",
+        )
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
