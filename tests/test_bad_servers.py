@@ -27,7 +27,9 @@ from pytest_rllm.engines.served import model_named, one_server
 from pytest_rllm.engines.sglang import SglangEngine
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.models import PAIRS
+from pytest_rllm.plugin.conformance import PROMPTS
 from pytest_rllm.records.header import SAID_TO_SERVE
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.verdicts.really_on import faults_of_run, unproven
@@ -266,6 +268,13 @@ def test_a_server_with_more_on_than_it_is_said_to_have_is_refused(
                 pool.serve(engine.serving_as(serving), serving, TINY)
         on = Serving("plain", prefix_caching=True)
         assert pool.serve(engine.serving_as(on), on, TINY).alive
+
+
+@pytest.mark.parametrize("serving", [Serving(), Serving(prefix_caching=True)])
+def test_llamacpps_prompt_cache_is_used_where_it_is_said_to_be(serving: Serving) -> None:
+    engine = LlamaCppEngine(Build("x", url="http://x")).serving_as(serving).naming("m")
+    body = engine.body(PROMPTS[0], Sampling(8))
+    assert body["cache_prompt"] is serving.prefix_caching
 
 
 def test_a_plain_model_that_reasons_is_none() -> None:

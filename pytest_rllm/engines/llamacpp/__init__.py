@@ -291,7 +291,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         body = super().body(prompt, sampling)
         body |= {"timings_per_token": True, "ignore_eos": sampling.fixed_length}
         # One that we start is told so when it is started.
-        return body | ({"cache_prompt": False} if self.url else {})
+        return body | ({"cache_prompt": self.serves.prefix_caching} if self.url else {})
 
     def greedy_body(
         self, text: str, tokens: int, *, log_probabilities: bool = False
@@ -362,7 +362,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         )
 
     def switched_on(self, page: str) -> list[str]:
-        """Speculation, as the slots say; the prompt cache is switched off by each request."""
+        """Speculation, as the slots say; each request says whether it uses the prompt cache."""
         return ["speculation"] * any(slot.get("speculative") for slot in _slots(page) or ())
 
 
