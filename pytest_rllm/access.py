@@ -119,6 +119,27 @@ class Access:
             data = data.replace(form.encode(), HIDDEN.encode())
         return data
 
+    def without_secret_parts(self, parts: Sequence[bytes]) -> list[bytes]:
+        """The same for as many parts of one text: a secret may begin in one and end in another."""
+        if not self._forms:
+            return list(parts)
+        whole, found, begin = b"".join(parts), list[bytes](), 0
+        spans = [m.span() for m in re.finditer(self._pattern, whole)]
+        for part in parts:
+            end, at, kept = begin + len(part), begin, b""
+            for first, last in spans:
+                if begin <= first < end:
+                    kept += whole[at:first] + HIDDEN.encode()
+                if last > at and first < end:
+                    at = min(last, end)
+            found.append(kept + whole[at:end])
+            begin = end
+        return found
+
+    @cached_property
+    def _pattern(self) -> bytes:
+        return b"|".join(re.escape(form.encode()) for form in self._forms)
+
     def __reduce__(self) -> tuple[type[Access], tuple[tuple[Header, ...], str | None]]:
         return Access, (self.headers, self.ca_file)  # without what is cached
 

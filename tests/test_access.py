@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
 import re
@@ -10,13 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import psutil
 import pytest
-from doubles.gateway import Certificate, Gateway, certificate, running
+from doubles.dialects import ADAPTERS, mock_of
+from doubles.gateway import CHAT, Certificate, Gateway, certificate, running
 
 from pytest_rllm import access
 from pytest_rllm.access import HIDDEN, Access, HiddenBytes, Secret, access_from
@@ -236,10 +239,12 @@ class TestConforms(EngineConformance):
 
 
 class Watcher(threading.Thread):
-    """Looks at command lines and environments of all processes that a session starts."""
+    """Looks at command lines and environments of all processes that a session starts, and at the
+    spools that it has while it measures."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, folder: Path) -> None:
         super().__init__(daemon=True)
+        self.folder, self.spools, self.children = folder, 0, 0
         self.root, self.ends, self.found = psutil.Process(pid), threading.Event(), set[str]()
         self.commands = set[str]()
 
@@ -254,6 +259,10 @@ class Watcher(threading.Thread):
                 except (psutil.Error, OSError):
                     continue
                 self.found.update(t for t in said if "PLANTED" in t)
+            for path in self.folder.rglob("*.spool-*"):
+                with suppress(OSError):
+                    self.spools += 1
+                    self.found.update({str(path)} if holds(path.read_bytes()) else ())
             time.sleep(0.1)
 
     def _children(self) -> list[psutil.Process]:
@@ -263,38 +272,66 @@ class Watcher(threading.Thread):
             return []
 
 
-def session(folder: Path, url: str, ca_file: Path, key: str = KEY) -> tuple[int, str, Watcher]:
-    """Exit status and output of a session of pytest that shows all it can, in its own process."""
+def session(folder: Path, url: str, ca_file: Path) -> tuple[int, str, Watcher]:
+    """Exit status and output of a session that attaches to one server, and what it started."""
     (folder / "test_secret.py").write_text(FINDING.replace("URL", url))
+    return measured(
+        folder,
+        *("-k", "in_flight or healthy or usage or page", "--rllm-engine", f"mock@{url}"),
+        *("--rllm-key-env=MY_KEY", "--rllm-header-env", "X-Org=MY_ORG"),
+        *("--rllm-ca-file", str(ca_file)),
+    )
+
+
+def measured(folder: Path, *options: str) -> tuple[int, str, Watcher]:
+    """A session of pytest that shows and writes all it can, in its own process."""
     command = [
         *(sys.executable, "-m", "pytest", "-l", "-vv", "--tb=long", "-rA", "test_secret.py"),
         *("-p", "no:cacheprovider", "--junitxml=junit.xml", "--log-file=log.txt"),
-        *("--log-file-level=DEBUG", "-k", "in_flight or healthy or usage or page"),
-        *("--rllm-engine", f"mock@{url}", "--rllm-model=tiny", "--rllm-record=records"),
-        *("--rllm-report=json:report.json", "--rllm-key-env=MY_KEY"),
-        *("--rllm-header-env", "X-Org=MY_ORG", "--rllm-ca-file", str(ca_file)),
+        *("--log-file-level=DEBUG", "--rllm-model=tiny", "--rllm-record=records"),
+        *("--rllm-report=json:report.json", "--rllm-baseline=create", *options),
     ]
-    root = Path(__file__).parents[1]
-    env = os.environ | {"MY_KEY": key, "MY_ORG": ORG, "PYTHONPATH": str(root)}
-    env |= {"RLLM_CACHE": str(folder / "cache"), "HOME": str(folder), "COLUMNS": "1000"}
-    with open(folder / "out.txt", "wb") as out:
+    root, children = Path(__file__).parents[1], folder.with_name(f"{folder.name}-children")
+    children.mkdir()
+    (children / "sitecustomize.py").write_text(TELLS)
+    env = os.environ | {"MY_KEY": KEY, "MY_ORG": ORG, "CHILDREN": str(children)}
+    env |= {"PYTHONPATH": f"{children}{os.pathsep}{root}", "RLLM_CACHE": str(folder / "cache")}
+    env |= {"HOME": str(folder), "COLUMNS": "1000"}
+    with open(folder / "out.txt", "ab") as out:
         process = subprocess.Popen(
             command, cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT
         )
-        watcher = Watcher(process.pid)
+        watcher = Watcher(process.pid, folder)
         watcher.start()
         status = process.wait(timeout=300)
         watcher.ends.set()
         watcher.join()
+    said = {path: path.read_text() for path in children.glob("*.txt")}
+    said.pop(children / f"{process.pid}.txt")  # the session itself, which was given the key
+    watcher.children = len(said)
+    watcher.found.update(str(path) for path, text in said.items() if "PLANTED" in text)
+    watcher.commands.update(text.partition("\n")[0] for text in said.values())
     return status, (folder / "out.txt").read_text(errors="replace"), watcher
 
 
+TELLS = """
+import os, sys
+with open(os.path.join(os.environ["CHILDREN"], f"{os.getpid()}.txt"), "a") as file:
+    file.write(" ".join(sys.orig_argv) + "\\n" + "\\n".join(os.environ.values()) + "\\n")
+"""
+"""Every Python that a session starts, however short its life, tells its arguments and variables."""
+
+
+def holds(content: bytes) -> bool:
+    """Whether a secret is in it, in any of its forms."""
+    return any(form.encode() in content for form in (KEY, ORG, KEY.replace("/", "%2F"), "PLANTED"))
+
+
 def planted(folder: Path) -> list[str]:
-    """Files that hold a secret, in any of its forms."""
-    forms = [f.encode() for f in (KEY, ORG, KEY.replace("/", "%2F"), "PLANTED")]
+    """Files that hold a secret."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
-    return [str(path) for path in files if any(form in path.read_bytes() for form in forms)]
+    return [str(path) for path in files if holds(path.read_bytes())]
 
 
 @pytest.mark.parametrize(
@@ -332,3 +369,102 @@ def test_a_session_writes_no_secret_anywhere(
         sent = [headers for path, headers in gateway.seen if "x-org" in headers]
         assert len(sent) == len(gateway.seen) > 64
         assert {path for path, _ in gateway.seen} >= {"/health", "/metrics", "/v1/models"}
+
+
+MANY = """
+import pytest
+from pytest_rllm import FAILED, Arm, Sampling, Serving, finding, not_higher, pp
+
+@finding("Two engines fail alike.", cite="this test")
+@pytest.mark.parametrize(("first", "second"), ENGINES, ids=IDS)
+def test_both(compare, dataset, workload, first, second):
+    def arm(engine):
+        return Arm(Serving(), dataset("easy", n=8), workload.closed(4), Sampling(32), engine)
+
+    found = compare(arm(first), against=arm(second), blocks=2)
+    found.shows(not_higher(FAILED, by_more_than=pp(90)))
+    assert "sglang" not in IDS_OF, compare
+"""
+
+
+def test_no_adapter_writes_a_secret_anywhere(tmp_path: Path) -> None:
+    """Servers that repeat their keys in streams and pages, asked by every adapter, and one beside a
+    server that we start; a case fails and shows its locals. Looked through are every file of the
+    session and of its replays, its spools while it measures, and its child processes."""
+    folder, sent = tmp_path / "session", "PLANTED"
+    folder.mkdir()
+    with Pool(tmp_path / "servers") as pool, ExitStack() as running_ones:
+        mocks = [pool.serve(MockEngine(), Serving(), PAIRS["tiny"], copy=i).url for i in (0, 1)]
+        gateways = [
+            running_ones.enter_context(
+                running(mock_of(name, mocks[i % 2], headers=NEEDED, repeats=True, echoes=True))
+            )
+            for i, name in enumerate(ADAPTERS)
+        ]
+        named = [f"{name}@{one.url}" for name, one in zip(ADAPTERS, gateways, strict=True)]
+        pairs = [(named[0], named[1]), (named[2], named[3]), (named[4], "mock")]
+        ids = ["vllm-sglang", "llamacpp-openai", "tgi-mock"]
+        text = MANY.replace("ENGINES", repr(pairs)).replace("IDS_OF", "first + second")
+        (folder / "test_secret.py").write_text(text.replace("IDS", repr(ids)))
+        keys = [
+            option
+            for one in gateways
+            for option in (
+                f"--rllm-key-env={one.url.removeprefix('http://')}=MY_KEY",
+                f"--rllm-header-env={one.url.removeprefix('http://')}=X-Org=MY_ORG",
+            )
+        ]
+        status, output, watcher = measured(folder, "--rllm-engine=mock", *keys)
+    assert (status, "2 passed" in output, "1 failed" in output) == (1, True, True), output[-3000:]
+    assert re.search(r"^compare += <bound method", output, re.MULTILINE), "locals are shown"
+    assert planted(folder) == []
+    assert watcher.found == set()
+    assert watcher.spools
+    assert any("pytest_rllm.engines.mock" in command for command in watcher.commands)
+    for one in gateways:
+        assert all(sent in headers.get("authorization", "") for _, headers in one.seen)
+        assert CHAT in {path for path, _ in one.seen}
+    for form in ("markdown", "table"):
+        options = ("--rllm-replay=records", f"--rllm-report={form}:report.{form}")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+        env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        subprocess.run([*command, "test_secret.py"], cwd=folder, env=env, capture_output=True)
+        assert (folder / f"report.{form}").stat().st_size
+    assert {path.name for path in folder.rglob("*.json")} >= {"report.json", "session.json"}
+    assert planted(folder) == []
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "llamacpp"])
+def test_an_engine_is_asked_for_its_version_without_our_keys(engine: str, tmp_path: Path) -> None:
+    folder = tmp_path / "session"
+    folder.mkdir()
+    (folder / "test_secret.py").write_text(FINDING.partition("class")[0])
+    keys = "--rllm-key-env=127.0.0.1:9=MY_KEY", "--rllm-header-env=127.0.0.1:9=X-Org=MY_ORG"
+    _, output, watcher = measured(folder, f"--rllm-engine={engine}", "--rllm-plan", *keys)
+    assert watcher.children, output
+    assert watcher.found == set()
+    assert planted(folder) == []
+
+
+def test_every_process_that_we_start_is_told_its_environment() -> None:
+    """Without one it would get ours, with the keys in it."""
+    calls = 0
+    for path in (Path(__file__).parents[1] / "pytest_rllm").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in STARTS:
+                calls += 1
+                assert "env" in {keyword.arg for keyword in node.keywords}, f"{path}:{node.lineno}"
+    assert calls > 5
+
+
+STARTS = {
+    f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output")
+} | {f"asyncio.create_subprocess_{kind}" for kind in ("exec", "shell")}
+
+
+def test_a_secret_that_arrives_in_parts_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = key_for(HOST, monkeypatch=monkeypatch)
+    secret = KEY.encode()
+    parts = [b"a " + secret[:3], secret[3:9], secret[9:] + b" b" + secret, b"", b"c"]
+    assert given.without_secret_parts(parts) == [b"a ***", b"", b" b***", b"", b"c"]
+    assert Access().without_secret_parts(parts) == parts

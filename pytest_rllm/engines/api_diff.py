@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from .api_snapshot import ApiSnapshot
 
@@ -202,7 +202,7 @@ def _of_new_version(
         if create:
             return ApiCheck("pass", [f"{why}: {fresh.name} is stored now"], fresh)
         return ApiCheck("fail", [f"{why}: store it with --rllm-baseline=create once reviewed"])
-    near = _nearest(fresh.version, ours)
+    near = _nearest(fresh, ours)
     found = changes(near, fresh)
     stands = "is stored now" if create else "is not stored"
     lines = [
@@ -216,9 +216,13 @@ def _of_new_version(
     return ApiCheck("fail", [*lines, "store it with --rllm-baseline=create once reviewed"])
 
 
-def _nearest(version: str, stored: Sequence[ApiSnapshot]) -> ApiSnapshot:
-    """The newest of those that are older, else the oldest."""
-    ordered = sorted(stored, key=lambda c: _order(c.version))
+def _nearest(fresh: ApiSnapshot, stored: Sequence[ApiSnapshot]) -> ApiSnapshot:
+    """The newest of those that are older, else the oldest; of a version that is no release, which
+    has no place in the order, the one from which it differs least, the newest of equal ones."""
+    version, ordered = fresh.version, sorted(stored, key=lambda c: _order(c.version))
+    if not _is_release(version):
+        return min(reversed(ordered), key=lambda c: len(changes(c, fresh)))
+    ordered = [c for c in ordered if _is_release(c.version)] or ordered
     older = [c for c in ordered if _order(c.version) < _order(version)]
     return older[-1] if older else ordered[0]
 
@@ -227,5 +231,13 @@ def _order(version: str) -> Version:
     """Versions that are none by the rules (``b9012``) are ordered by the numbers in them."""
     try:
         return Version(version)
-    except InvalidVersion:
-        return Version(".".join(re.findall(r"\d+", version)) or "0")
+    except ValueError:  # InvalidVersion, or more digits than Python reads
+        return Version(".".join(re.findall(r"\d{1,18}", version)) or "0")
+
+
+def _is_release(version: str) -> bool:
+    """Whether a version has a place in the order: not ``dev``, ``0.1.dev3+gabc`` or ``b0``."""
+    try:
+        return not Version(version).is_devrelease
+    except ValueError:  # InvalidVersion, or more digits than Python reads
+        return re.match(r"[a-z]?[1-9]\d{0,17}\b", version) is not None

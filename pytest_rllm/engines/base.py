@@ -34,6 +34,10 @@ class EngineError(RuntimeError):
     """An engine could not be started, or died; the message shows its command and its last words."""
 
 
+class CannotServe(EngineError, ValueError):
+    """An engine cannot serve what it was asked to; the message is a whole sentence."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """How to start a server: arguments, and what to add to the environment (None removes)."""
@@ -63,6 +67,10 @@ class Endpoint(ABC):
     example_build: ClassVar[str] = ""
     """A version of it that can be installed, ``NAME==VERSION``, for messages that say what to
     write; empty where its only builds are servers that run already, given by their URL."""
+    packages: ClassVar[frozenset[str]] = frozenset()
+    """Names of the packages that it is installed by, as ``pip install`` takes them."""
+    program: ClassVar[str | None] = None
+    """What its own program is called, where it needs no Python; see ``is_program``."""
     token_ids: ClassVar[Mapping[str, Any]] = {}
     """What a request's body adds to be told the prompt's token ids, where an engine tells them."""
     build: Build | None = None
@@ -219,7 +227,10 @@ class Endpoint(ABC):
             EngineError: it does not answer, or something else.
         """
         try:
-            return str(pick(json.loads(ask(f"{self.url}{path}"))))
+            said = pick(json.loads(ask(f"{self.url}{path}")))
+            if said is None or not str(said).strip():
+                raise ValueError("it leaves that empty")
+            return " ".join(str(said).split())
         except (*NO_ANSWER, ValueError, LookupError, TypeError) as error:
             raise EngineError(
                 f"GET {self.url}{path} did not answer as {self.name} does "

@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..access import checked_url
 from ..telemetry.machine import cache_folder
-from .environments import Venv, clean_environment
+from .environments import Venv, clean_environment, last_line
 from .http import NO_ANSWER, Refused, ask
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def build_named(
     say: Say = lambda _text: None,
     example: str = "vllm==0.31.0",
     is_program: Callable[[Path], bool] = lambda _path: False,
+    program: str | None = None,
+    before_install: Callable[[str], None] = lambda _package: None,
     named: bool = False,
 ) -> Build:
     """The build behind a URL, a path, or a requirement with one version.
@@ -74,6 +76,8 @@ def build_named(
         example: of a pinned requirement, for messages.
         is_program: whether an executable file is a build that runs without Python; a name without
             a folder is looked for on PATH.
+        program: what such a file is called, for messages.
+        before_install: told the package before an environment is made; may raise ValueError.
         named: whether the user says what a server calls its model: then it need not list it.
 
     Raises:
@@ -84,14 +88,18 @@ def build_named(
     if re.match(r"https?://", text):
         return Build(text, url=_answering(text, named=named))
     path = Path(text).expanduser()
+    found = path if path.is_file() else Path(shutil.which(text) or path)
     if path.suffix == ".whl" and path.is_file():
-        return Build(text, python=_environment(_wheel(path), cache or cache_folder(), say))
-    found = path if path.is_file() else Path(shutil.which(text) or text)
-    if found.is_file() and os.access(found, os.X_OK) and is_program(found.absolute()):
-        return Build(text, program=str(found.absolute()))
-    if text and (path.exists() or (os.sep in text and "@" not in text)):
-        return Build(text, python=_interpreter(path, example))
-    return Build(text, python=_environment(_pinned(text, example), cache or cache_folder(), say))
+        requirement = _wheel(path)
+    else:
+        if found.is_file() and os.access(found, os.X_OK) and is_program(found.absolute()):
+            return Build(text, program=str(found.absolute()))
+        if text and (path.exists() or found.exists() or (os.sep in text and "@" not in text)):
+            place = path if path.exists() else found
+            return Build(text, python=_interpreter(place, example, program))
+        requirement = _pinned(text, example)
+    before_install(requirement.name)
+    return Build(text, python=_environment(requirement, cache or cache_folder(), say))
 
 
 def _answering(text: str, *, named: bool = False) -> str:
@@ -117,27 +125,30 @@ def _answering(text: str, *, named: bool = False) -> str:
     return url
 
 
-def _interpreter(path: Path, example: str) -> str:
+def _interpreter(path: Path, example: str, program: str | None) -> str:
     """Absolute path; links are kept, because a virtual environment is its own link to Python."""
+    give = (f"give a {program}, " if program else "give ") + "an interpreter"
     if not path.exists():
         raise ValueError(
-            f"{path}: there is no such file or folder; give an interpreter, the folder of a "
-            f"virtual environment, or a version to install, such as {example}"
+            f"{path}: there is no such file or folder; {give}, the folder of a virtual "
+            f"environment, or a version to install, such as {example}"
         )
     python = path.absolute() / "bin" / "python" if path.is_dir() else path.absolute()
     if not os.access(python, os.X_OK) or python.is_dir():
         what = "holds no executable bin/python" if path.is_dir() else "cannot be executed"
-        raise ValueError(f"{path}: {what}; give an interpreter or a virtual environment's folder")
+        raise ValueError(f"{path}: {what}; {give} or a virtual environment's folder")
+    none = f"{path}: does not run as a Python interpreter" + (
+        f", nor as {program} does" if program else ""
+    )
     try:
         probe = [str(python), "-c", "print('rllm', 6 * 7)"]
         said = subprocess.run(
             probe, capture_output=True, text=True, timeout=PROBE_S, env=clean_environment()
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ValueError(f"{path}: does not run as a Python interpreter: {error}") from error
+        raise ValueError(f"{none}: {error}; {give}") from error
     if said.stdout.strip() != "rllm 42":
-        last = (said.stderr or said.stdout).strip().splitlines()[-1:] or ["it said nothing"]
-        raise ValueError(f"{path}: does not run as a Python interpreter: {last[0]}")
+        raise ValueError(f"{none}: {last_line(said.stderr or said.stdout)}; {give}")
     return str(python)
 
 
@@ -175,13 +186,23 @@ def _file(requirement: Requirement) -> Path | None:
 
 def _wheel(path: Path) -> Requirement:
     from packaging.requirements import Requirement
+
+    name = _of_wheel(path.name, str(path))[0]
+    return Requirement(f"{name} @ {path.absolute().as_uri()}")
+
+
+def _of_wheel(file: str, said: str) -> tuple[str, str]:
+    """Canonical name and version of a wheel, as its file is called."""
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     try:
-        name = parse_wheel_filename(path.name)[0]
+        name, version, *_ = parse_wheel_filename(file)
     except InvalidWheelFilename as error:
-        raise ValueError(f"{path}: {error}") from error
-    return Requirement(f"{name} @ {path.absolute().as_uri()}")
+        raise ValueError(
+            f"{said}: {error}: pip takes no wheel of that name; give it the one that it was built "
+            "with, or install it into a virtual environment and give that environment's folder"
+        ) from error
+    return name, str(version)
 
 
 def _environment(requirement: Requirement, cache: Path, say: Say) -> str:
@@ -215,13 +236,11 @@ def _environment(requirement: Requirement, cache: Path, say: Say) -> str:
 
 def _folder_name(requirement: Requirement) -> str:
     """The same for the same requirement, bytes of a local wheel, and interpreter."""
-    from packaging.utils import parse_wheel_filename
-
     base = Path(sys.executable).resolve()
     said = [str(requirement), str(base), platform.machine(), sys.version]
     if requirement.url:
         file = urlsplit(requirement.url).path.rpartition("/")[2]
-        version = str(parse_wheel_filename(unquote(file))[1])
+        version = _of_wheel(unquote(file), str(requirement))[1]
         if path := _file(requirement):
             said.append(hashlib.sha256(path.read_bytes()).hexdigest())
     else:

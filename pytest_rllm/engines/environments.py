@@ -256,11 +256,11 @@ def _canonical(name: str) -> str:
 
 def _is_version(text: str) -> bool:
     """Whether uv can read it; some old packages have versions that no standard allows."""
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import Version
 
     try:
         Version(text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or more digits than Python reads
         return False
     return True
 
@@ -288,6 +288,11 @@ def _uv_program() -> str:
             f"the package uv is installed, but not its program ({error}); reinstall it with "
             "python -m pip install --force-reinstall uv"
         ) from error
+
+
+def last_line(output: str) -> str:
+    """The last line of what a program printed: of a traceback the error."""
+    return (output.strip().splitlines() or ["it said nothing"])[-1].strip()
 
 
 def _shown(output: str) -> str:

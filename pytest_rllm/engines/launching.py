@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..access import child_environment
 from ..models import ModelPair
 from .base import EngineError
-from .environments import APART
+from .environments import APART, last_line
 
 if TYPE_CHECKING:
     from .builds import Build
@@ -83,8 +83,7 @@ class Interpreter:
         """
         done = self.run(*arguments)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].strip()
-            raise EngineError(f"{self} does not run: {last}")
+            raise EngineError(f"{self} does not run: {last_line(done.stderr)}")
         return done.stdout
 
 

@@ -24,14 +24,18 @@ class OpenAIEndpoint(Endpoint):
     health_path: ClassVar[str] = "/v1/models"
 
     def version(self) -> str:
-        """Not told by this API; who owns the model is the nearest to it."""
+        """Not told by this API; who owns its models is the nearest to it."""
         if self.named:  # it need not list its models
             return "version not told"
         return f"version not told, model owned by {self._owner}"
 
     @cached_property
     def _owner(self) -> str:
-        return self.told("/v1/models", lambda said: said["data"][0].get("owned_by", "not told"))
+        def owners(said: Any) -> str:
+            listed = [str(model.get("owned_by") or "not told") for model in said["data"]]
+            return " or ".join(dict.fromkeys(listed))
+
+        return self.told("/v1/models", owners)
 
     @property
     def declared(self) -> Capabilities:

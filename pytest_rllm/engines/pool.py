@@ -20,8 +20,9 @@ import psutil
 from .. import access
 from ..experiment.serving import Serving
 from ..models import ModelPair
-from .base import Endpoint, EngineError, Launcher
+from .base import CannotServe, Endpoint, EngineError, Launcher
 from .http import NO_ANSWER
+from .last_words import cause
 from .served import model_named
 from .server import Attached, Key, Server, Started, key_of, served_as
 
@@ -84,7 +85,7 @@ class Pool:
 
         Raises:
             EngineError: it did not come up; with its command and last words.
-            ValueError: the engine cannot serve so, or a server that runs already does not.
+            CannotServe: the engine cannot serve so, or a server that runs already does not.
         """
         others = () if beside is None else (beside,) if isinstance(beside, Server) else beside
         kept = {server.key for server in others}
@@ -102,7 +103,7 @@ class Pool:
             copy: which of several servers of one kind.
 
         Raises:
-            EngineError, ValueError: as :meth:`serve` does, of the first that fails.
+            EngineError: as :meth:`serve` does, of the first that fails.
         """
         kept, given_up = {key_of(*one, copy) for one in wanted}, Event()
         with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
@@ -134,7 +135,7 @@ class Pool:
             server = self.servers.get(key)
             if server is None or not server.alive:
                 if reason := engine.cannot(serving):
-                    raise ValueError(reason)
+                    raise CannotServe(reason)
                 if engine.url is not None:
                     server = self._attach(engine, engine.url, serving, pair)
                 else:
@@ -159,10 +160,11 @@ class Pool:
             except NO_ANSWER as error:
                 page = ", ".join(server.url + p for p in (engine.metrics_path, *engine.more_pages))
                 raise EngineError(f"GET {page}, which measures are read from: {error}") from error
-            if on and serving == Serving():
-                raise ValueError(
-                    f"{url} serves with {' and '.join(on)}: start it without, so that builds are "
-                    "compared and nothing else"
+            if unsaid := [what for what in on if not _said(what, serving)]:
+                aim = "builds" if serving == Serving() else f"'{serving}' and the rest"
+                raise CannotServe(
+                    f"{url} serves with {' and '.join(unsaid)}: start it without, so that {aim} "
+                    "are compared and nothing else"
                 )
         return server
 
@@ -176,7 +178,7 @@ class Pool:
         given_up: Event,
     ) -> Started:
         if not isinstance(engine, Launcher):
-            raise ValueError(
+            raise CannotServe(
                 f"the engine {engine.name!r} cannot be started here: give the URL of its server, "
                 f"{engine.name}@http://HOST:PORT"
             )
@@ -185,7 +187,11 @@ class Pool:
                 raise EngineError(f"{engine.name} was not started: another server failed")
             self._make_room(kept)
             port = self._free_port()
-            launch = engine.launch(serving, pair, port)
+            try:
+                launch = engine.launch(serving, pair, port)
+            except ValueError as error:
+                self._ports.discard(port)
+                raise CannotServe(str(error)) from error
             number = self._next_number()
             name = re.sub(r"[^\w.+-]+", "-", engine.label)
             log = self.folder / f"{name}-{number}-{serving.key}.log"
@@ -223,9 +229,10 @@ class Pool:
         while True:
             waited = time.monotonic() - begun
             if not server.alive:
+                why = cause(server.log.read_text(errors="replace").splitlines())
                 raise EngineError(
-                    f"{label} ended with status {server.status} "
-                    f"after {waited:.0f} s, before it was healthy\n{server.last_words()}"
+                    f"{label} ended with status {server.status} after {waited:.0f} s, before it "
+                    f"was healthy{why}\n{server.last_words()}"
                 )
             if server.answers(server.engine.health_path):
                 return
@@ -276,6 +283,15 @@ class Pool:
             self.servers.clear()
         for server in reversed(leaving):
             server.stop()
+
+
+def _said(what: str, serving: Serving) -> bool:
+    """Whether something that a server has on, as ``switched_on`` tells it, is of the serving."""
+    kind, asked = what.removeprefix("a KV cache of "), serving.kv_cache_dtype
+    if kind != what:
+        return asked is not None and (kind.startswith(asked) or asked.startswith(kind))
+    said = {"prefix caching": serving.prefix_caching, "speculation": bool(serving.speculative)}
+    return said.get(what, False)
 
 
 def free_port() -> int:

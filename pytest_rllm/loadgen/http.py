@@ -274,6 +274,7 @@ class Connections:
         *,
         cut_after: int | None = None,
         spill: Spill | None = None,
+        closes: bool = False,
     ) -> Exchange:
         """Send a request and wait until its response has ended or failed.
 
@@ -281,6 +282,8 @@ class Connections:
             request: from :meth:`get` or :meth:`post`.
             cut_after: number of parts of the body after which the request is aborted.
             spill: takes reads while the response goes on, so that memory use stays bounded.
+            closes: whether the request asks for the end of the connection: many a server ends it
+                then without a word in its headers, and the next request would be lost.
         """
         # Streams that run in step must not all spill at once, which would be one long pause.
         self._exchanges += 1
@@ -304,7 +307,7 @@ class Connections:
             self._busy.discard(connection)
             connection.exchange = None
             exchange.release()
-            if exchange.keep_alive and not connection.transport.is_closing():
+            if exchange.keep_alive and not closes and not connection.transport.is_closing():
                 connection.idle_since = self._clock()
                 self._idle.append(connection)
             else:

@@ -56,15 +56,47 @@ def prepare_builds(config: pytest.Config) -> None:
             session.engines.builds  # noqa: B018 - what the records say of builds
             session.engines.memo  # noqa: B018 - and of what was not measured
             return
-        if "@" in session.engines.text:
+        if "@" in session.engines.text or config.getoption("rllm_engine"):
             session.engines.own.version()
+            _check_models(config, session.engines.own)
         if session.engines.against:
             session.engines.own.version()
             option = "against"
             session.engines.of(session.engines.against).version()
             session.engines.builds  # noqa: B018 - made when first asked for
+            _check_models(config, session.engines.of(session.engines.against))
     except (ValueError, EngineError) as error:
         raise pytest.UsageError(f"--rllm-{option}: {error}") from error
+
+
+def _check_models(config: pytest.Config, engine: Endpoint) -> None:
+    """Raises EngineError where a server that runs already serves none of the pairs to measure."""
+    from ..engines.base import EngineError
+    from ..engines.served import model_named
+    from ..experiment.serving import Serving
+    from .options import model_names
+
+    refused = list[EngineError]()
+    for name in model_names(config) if engine.url else ():
+        try:
+            model_named(engine, Serving(), _pair(config, name))
+        except EngineError as error:
+            refused.append(error)
+        else:
+            return
+    if refused:
+        raise refused[0]
+
+
+def _pair(config: pytest.Config, name: str) -> ModelPair:
+    """The pair of that name, with what a server calls its model, where the user says it."""
+    from dataclasses import replace
+
+    from ..models import pair_named
+    from .options import value
+
+    pair, called = pair_named(name), value(config, "model-name")
+    return pair if called is None else replace(pair, served_name=called)
 
 
 @pytest.fixture(scope="session")
@@ -83,14 +115,10 @@ def engine(request: pytest.FixtureRequest) -> Endpoint:
 @pytest.fixture(scope="session")
 def model(request: pytest.FixtureRequest) -> ModelPair:
     """The pair of models that is measured: a case per pair in a finding, else the first one."""
-    from dataclasses import replace
+    from .options import model_names
 
-    from ..models import pair_named
-    from .options import model_names, value
-
-    pair = pair_named(getattr(request, "param", None) or model_names(request.config)[0])
-    called = value(request.config, "model-name")
-    return pair if called is None else replace(pair, served_name=called)
+    named = getattr(request, "param", None) or model_names(request.config)[0]
+    return _pair(request.config, named)
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         measuring.costs.agenda = agenda(session.items, measuring)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    try:
+        _skip_without_gpu(item)
+        return (yield)
+    except Exception as error:
+        if not type(error).__module__.startswith("pytest_rllm"):
+            raise
+        from .results import ERRORS
+
+        if not isinstance(error, ERRORS):
+            raise
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+def _skip_without_gpu(item: pytest.Item) -> None:
     if item.get_closest_marker(MARK) is None:
         return  # other projects mark their own tests with ``gpu``
     for mark in item.iter_markers("gpu"):

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..engines import engine_named
-from ..engines.base import Endpoint
+from ..engines.base import CannotServe, Endpoint
 from ..engines.server import served_as
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
@@ -66,12 +66,19 @@ class Engines:
 
         Raises:
             EngineError: its environment cannot be made.
-            ValueError: it is none, or its build is none.
+            CannotServe: it is none, or its build is none.
         """
         text = text or self.text
         if text not in self.made:
-            self.made[text] = engine_named(text, say=self.say, named=self.models_named)
+            self.made[text] = self._named(text)
         return self.made[text]
+
+    def _named(self, text: str) -> Endpoint:
+        try:
+            return engine_named(text, say=self.say, named=self.models_named)
+        except ValueError as error:
+            # A traceback would show the text among the locals, and what is secret in it.
+            raise CannotServe(str(error)) from None
 
     def for_arm(self, arm: Arm) -> Endpoint:
         """The engine that serves an arm: where the user named a server for just this serving, that
@@ -86,7 +93,7 @@ class Engines:
         text = f"{self.own.name}@{self.servings[serving]}"
         key = f"{serving.slug}={text}"
         if key not in self.made:
-            self.made[key] = engine_named(text, say=self.say, named=self.models_named)
+            self.made[key] = self._named(text)
             self.made[key].serves = serving
         self._served.add(serving)
         return self.made[key]
@@ -187,11 +194,12 @@ class Engines:
             return Builds.read(self.records)
         if self.against is None:
             return None
-        if self.of(self.new).key == self.of(self.old).key:
+        both = self.of(self.new), self.of(self.old)
+        if both[0].key == both[1].key or (both[0].url and both[0].url == both[1].url):
             raise ValueError(
                 f"{self.against} is the engine that is measured: name another build, engine or URL"
             )
-        new, old = self.of(self.new).label, self.of(self.old).label
+        new, old = (engine.label for engine in both)
         if new == old:
             old += f" ({self.against})"
         builds = Builds(new, old)

@@ -42,7 +42,16 @@ def faults_of_run(run: Run, arm: str, side: Side) -> Iterator[Fault]:
                 yield fault(text, f"{what} off", EVERYTHING)
         except MetricUnavailable as error:
             yield fault(f"whether {what} was on is unknown: {error}", f"{what} unknown", EVERYTHING)
-    if serving.model == "reasoning" and not any(s.reasoned for s in run.samples):
+    reasoned = sum(s.reasoned for s in run.samples)
+    if serving.model == "plain" and reasoned > len(run.samples) / 2:
+        yield fault(
+            f"{reasoned} of {len(run.samples)} answers of the plain model have reasoning: its "
+            "server serves the reasoning model, or ignores what a request for an answer without "
+            "reasoning says",
+            "plain reasons",
+            EVERYTHING,
+        )
+    if serving.model == "reasoning" and not reasoned:
         assert run.closing is not None
         yield fault(
             "no reasoning in any answer; fields of the stream's deltas were "
@@ -60,7 +69,11 @@ def unproven(run: Run) -> Iterator[str]:
         return
     signs = {
         "speculation": serving.speculative and _on_word(run, "drafts"),
-        "prefix caching": serving.prefix_caching and _on_word(run, "prefix_hits"),
+        f"that it is {serving.speculative}": serving.speculative and not _on_word(run, "drafts"),
+        # Without repeated prompts there is nothing that a cache could hit.
+        "prefix caching": serving.prefix_caching
+        and (not run.header.repeats or _on_word(run, "prefix_hits")),
+        "on how many GPUs": serving.tensor_parallel > 1,
         "the KV cache's type": serving.kv_cache_dtype and _on_word(run),
         "the weights' type": serving.quantization and _on_word(run),
     }

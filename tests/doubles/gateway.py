@@ -12,6 +12,7 @@ import http.client
 import ipaddress
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,9 +32,13 @@ class Gateway:
         headers: that a request must have; others are answered with 401.
         expires_after: number of chat requests after which no key is taken any more.
         repeats: whether a refusal repeats the headers that it got, as careless servers do.
+        echoes: whether streams and metrics pages repeat them, too, in comments; in two parts.
         redirect: where every request is sent to instead.
         compresses: whether answers are gzip'd, though nobody asks for it.
+        only: the path that is redirected or compressed; empty: every one.
+        status: of the answer to a request without the headers that it must have.
         protocol: of its answers.
+        words: that pages of the server behind it hold, and what the gateway says instead.
         pages: answers of its own by path: status and body.
         seen: path and headers of every request.
     """
@@ -42,9 +47,13 @@ class Gateway:
     headers: dict[str, str] = field(default_factory=dict)
     expires_after: int | None = None
     repeats: bool = False
+    echoes: bool = False
     redirect: str = ""
     compresses: bool = False
+    only: str = ""
+    status: int = 401
     protocol: str = "HTTP/1.1"
+    words: dict[str, str] = field(default_factory=dict)
     pages: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     url: str = ""
@@ -76,11 +85,12 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self, body: bytes | None) -> None:
             got = {name.lower(): value for name, value in self.headers.items()}
-            if gateway.redirect:
+            meant = gateway.only in ("", self.path)
+            if gateway.redirect and meant:
                 self._say(307, b"", Location=gateway.redirect + self.path)
             elif gateway.refuses(self.path, got):
                 said = f"wrong key; got {got}" if gateway.repeats else "wrong key"
-                self._say(401, said.encode())
+                self._say(gateway.status, said.encode())
             elif self.path in gateway.pages:
                 self._say(*gateway.pages[self.path])
             else:
@@ -100,7 +110,16 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             answer = asked.getresponse()
             kind = answer.headers.get("Content-Type", "text/plain")
             chunked = gateway.protocol == "HTTP/1.1"
-            if gateway.compresses:
+            got = " ".join(f"{name}: {value}" for name, value in self.headers.items())
+            if gateway.words and self.command == "GET":
+                text = answer.read().decode()
+                for theirs, said in gateway.words.items():
+                    text = text.replace(theirs, said)
+                if gateway.echoes and "json" not in kind:
+                    text += f"# got {got}\n"
+                self._say(answer.status, text.encode(), **{"Content-Type": kind})
+                return
+            if gateway.compresses and gateway.only in ("", self.path):
                 data = gzip.compress(answer.read())
                 self._say(answer.status, data, **{"Content-Type": kind, "Content-Encoding": "gzip"})
                 return
@@ -109,11 +128,20 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             if chunked:
                 self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            while data := answer.read1(65536):
+            for data in self._parts(answer, got if gateway.echoes and "event" in kind else ""):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
             if chunked:
                 self.wfile.write(b"0\r\n\r\n")
             asked.close()
+
+        def _parts(self, answer: http.client.HTTPResponse, got: str) -> Iterator[bytes]:
+            if got:
+                middle = got.rindex("PLANTED") + 3
+                yield f": got {got[:middle]}".encode()
+                time.sleep(0.01)  # so that they arrive one by one
+                yield f"{got[middle:]}\n\n".encode()
+            while data := answer.read1(65536):
+                yield data
 
     return Handler
 

@@ -119,6 +119,8 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     more_pages: ClassVar[tuple[str, ...]] = ("/slots",)
     closes_connections: ClassVar[bool] = True
     example_build: ClassVar[str] = "xllamacpp==2026.9.11063"
+    packages: ClassVar[frozenset[str]] = frozenset({"xllamacpp"})
+    program: ClassVar[str | None] = PROGRAM
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)
@@ -204,7 +206,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         body = super().body(prompt, sampling)
         body |= {"timings_per_token": True, "ignore_eos": sampling.fixed_length}
         # One that we start is told so when it is started.
-        return body | ({"cache_prompt": False} if self.url else {})
+        return body | ({"cache_prompt": self.serves.prefix_caching} if self.url else {})
 
     def greedy_body(
         self, text: str, tokens: int, *, log_probabilities: bool = False
@@ -262,7 +264,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         found.values["kv_use"] = min(1.0, sum(map(_held, slots)) / room)
 
     def switched_on(self, page: str) -> list[str]:
-        """Speculation, as the slots say; the prompt cache is switched off by each request."""
+        """Speculation, as the slots say; each request says whether it uses the prompt cache."""
         return ["speculation"] * any(slot.get("speculative") for slot in _slots(page) or ())
 
     # ---- how to start it

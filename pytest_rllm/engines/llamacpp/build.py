@@ -58,7 +58,8 @@ def of_package(python: Interpreter) -> Package:
     """
     done = python.run(SERVE, "--tell", variables=FOR_SERVE)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        nothing = f"it ended with status {done.returncode} and said nothing"
+        last = (done.stderr.strip().splitlines() or [nothing])[-1]
         if "No module named 'xllamacpp'" in last:
             raise EngineError(f"llama.cpp is not installed for {python}: {INSTALL}")
         raise EngineError(
@@ -98,10 +99,14 @@ def of_program(program: str) -> Package:
 
 
 def version_of(program: Path) -> str | None:
-    """``b5549-abc1234`` of ``version: 5549 (abc1234)``; None where it says something else."""
+    """``b5549-abc1234`` of ``version: 5549 (abc1234)``, ``dev`` of ``version: dev``; None where it
+    says something else."""
     told = _said(str(program), "--version") or ""
-    found = re.search(r"^version:\s*(\S+)(?:\s+\((\w+)\))?", told, re.MULTILINE)
-    return found and "-".join(filter(None, (f"b{found[1]}", found[2])))
+    found = re.search(r"^version:\s*(\S+)(?:\s+\(([^)\n]+)\))?", told, re.MULTILINE)
+    if found is None:
+        return None
+    number = f"b{found[1]}" if found[1].isdigit() else found[1]
+    return "-".join(filter(None, (number, found[2] and "-".join(found[2].split()))))
 
 
 def _said(program: str, flag: str) -> str | None:

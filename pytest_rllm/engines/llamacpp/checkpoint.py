@@ -78,7 +78,7 @@ def gguf_of(folder: Path, digest: str, kind: str | None) -> Path:
 
 
 def differences(file: Path, folder: Path) -> list[str]:
-    """In what a GGUF file is not of a checkpoint's model: architecture, vocabulary, template.
+    """In what a GGUF file is not of a checkpoint's model: architecture, size, template, weights.
 
     Args:
         file: the GGUF file.
@@ -95,11 +95,30 @@ def differences(file: Path, folder: Path) -> list[str]:
         ("vocabulary size", config.get("vocab_size"), told["vocabulary"]),
         ("chat template", template_of(folder), told.get("tokenizer.chat_template")),
     ]
-    return [
+    apart = [
         f"another {what}" if what == "chat template" else f"{what} {theirs} instead of {ours}"
         for what, ours, theirs in pairs
         if ours != theirs
     ]
+    if not apart and name in ARCHITECTURES and not _same_norm(file, folder):
+        apart = ["other weights (seen in the last norm, which no type of file rounds)"]
+    return apart
+
+
+def _same_norm(file: Path, folder: Path) -> bool:
+    """Whether the last norm's weights are the checkpoint's; True where one of both has none."""
+    gguf = _gguf()
+    theirs = next(
+        (t for t in gguf.GGUFReader(file).tensors if t.name == "output_norm.weight"), None
+    )
+    try:
+        ours = next((v for name, v in _tensors(folder) if name == "model.norm.weight"), None)
+    except ValueError:  # a checkpoint in another format
+        return True
+    if theirs is None or ours is None or theirs.data.dtype.kind != "f":
+        return True
+    wide = _widened(ours) if ours.dtype == np.uint16 else ours.astype(np.float32)
+    return wide.shape == theirs.data.shape and np.allclose(wide, theirs.data, rtol=1e-2, atol=1e-5)
 
 
 def read_fields(file: Path) -> dict[str, Any]:

@@ -157,6 +157,11 @@ SHORT = {
 }
 
 
+def _version(package: Any) -> str:
+    """Of the package; ``dev`` of a build that has none."""
+    return str(getattr(package, "__version__", None) or "dev")
+
+
 class Refused(Exception):
     """A flag that cannot be followed; the message says which one and why."""
 
@@ -226,7 +231,7 @@ def _put(package: Any, params: Any, said: str, paths: tuple[str, ...], value: An
     there = [path for path in paths if _has(params, path)]
     if paths[0] not in there:
         raise Refused(
-            f"xllamacpp {package.__version__} has no parameter {paths[0]} for the flag {said}: "
+            f"xllamacpp {_version(package)} has no parameter {paths[0]} for the flag {said}: "
             "install a newer one"
         )
     for path in there:
@@ -242,7 +247,7 @@ def tell(package: Any) -> dict[str, Any]:
     kinds = getattr(package, "common_speculative_type", ())
     prefix = "COMMON_SPECULATIVE_TYPE_"
     return {
-        "version": package.__version__,
+        "version": _version(package),
         "flags": flags,
         "speculation": [m.name.removeprefix(prefix).lower().replace("_", "-") for m in kinds],
         "devices": [str(device["name"]) for device in package.get_device_info()],

@@ -75,7 +75,7 @@ there = importlib.util.find_spec
 version = None
 if there("sglang"):
     try:
-        version = metadata.version("sglang")
+        version = metadata.version("sglang") or "dev"
     except metadata.PackageNotFoundError:
         version = "dev"
 gpu = False
@@ -109,6 +109,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     """SGLang's OpenAI server in its own process."""
 
     name: ClassVar[str] = "sglang"
+    packages: ClassVar[frozenset[str]] = frozenset({"sglang"})
     example_build: ClassVar[str] = "sglang==0.5.23"
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
@@ -121,7 +122,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     # ---- which one it is
 
     def version(self) -> str:
-        return str(self._info["version"]) if self.url else self._package.version
+        return " ".join(str(self._info["version"]).split()) if self.url else self._package.version
 
     @property
     def on_cpu(self) -> bool:
@@ -153,7 +154,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     def _info(self) -> dict[str, Any]:
         """What the server that runs already says of itself."""
         told = server_info(str(self.url))
-        if "version" not in told:
+        if not str(told.get("version") or "").strip():
             raise EngineError(
                 f"GET {self.url}{INFO[0]} did not answer as sglang does: it tells no version; "
                 "is the server SGLang's?"
