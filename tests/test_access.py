@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from doubles.gateway import CHAT, Certificate, Gateway, certificate, running
 from pytest_rllm import access
 from pytest_rllm.access import HIDDEN, Access, HiddenBytes, Secret, access_from
 from pytest_rllm.engines.http import ask
+from pytest_rllm.engines.llamacpp import LlamaCppEngine
+from pytest_rllm.engines.llamacpp.build import SERVE
 from pytest_rllm.engines.mock.engine import MockEngine
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.experiment.serving import Serving
@@ -376,53 +378,55 @@ import pytest
 from pytest_rllm import FAILED, Arm, Sampling, Serving, finding, not_higher, pp
 
 @finding("Two engines fail alike.", cite="this test")
-@pytest.mark.parametrize(("first", "second"), ENGINES, ids=IDS)
+@pytest.mark.parametrize(("first", "second"), ENGINES, ids=NAMES)
 def test_both(compare, dataset, workload, first, second):
     def arm(engine):
         return Arm(Serving(), dataset("easy", n=8), workload.closed(4), Sampling(32), engine)
 
     found = compare(arm(first), against=arm(second), blocks=2)
     found.shows(not_higher(FAILED, by_more_than=pp(90)))
-    assert "sglang" not in IDS_OF, compare
+    assert "sglang" not in second, compare
 """
+
+
+def of_pairs(
+    folder: Path, pairs: Mapping[str, tuple[str, str]], gateways: Sequence[Gateway]
+) -> tuple[int, str, Watcher]:
+    """A session that compares engines, two by two, and is given the keys of gateways."""
+    folder.mkdir()
+    text = MANY.replace("ENGINES", repr(list(pairs.values()))).replace("NAMES", repr(list(pairs)))
+    (folder / "test_secret.py").write_text(text)
+    places = [one.url.removeprefix("http://") for one in gateways]
+    keys = [f"--rllm-key-env={place}=MY_KEY" for place in places]
+    headers = [f"--rllm-header-env={place}=X-Org=MY_ORG" for place in places]
+    return measured(folder, "--rllm-engine=mock", *keys, *headers)
 
 
 def test_no_adapter_writes_a_secret_anywhere(tmp_path: Path) -> None:
     """Servers that repeat their keys in streams and pages, asked by every adapter, and one beside a
     server that we start; a case fails and shows its locals. Looked through are every file of the
     session and of its replays, its spools while it measures, and its child processes."""
-    folder, sent = tmp_path / "session", "PLANTED"
-    folder.mkdir()
-    with Pool(tmp_path / "servers") as pool, ExitStack() as running_ones:
+    folder = tmp_path / "session"
+    with Pool(tmp_path / "servers") as pool, ExitStack() as stack:
         mocks = [pool.serve(MockEngine(), Serving(), PAIRS["tiny"], copy=i).url for i in (0, 1)]
-        gateways = [
-            running_ones.enter_context(
-                running(mock_of(name, mocks[i % 2], headers=NEEDED, repeats=True, echoes=True))
-            )
+        made = [
+            mock_of(name, mocks[i % 2], headers=NEEDED, repeats=True, echoes=True)
             for i, name in enumerate(ADAPTERS)
         ]
-        named = [f"{name}@{one.url}" for name, one in zip(ADAPTERS, gateways, strict=True)]
-        pairs = [(named[0], named[1]), (named[2], named[3]), (named[4], "mock")]
-        ids = ["vllm-sglang", "llamacpp-openai", "tgi-mock"]
-        text = MANY.replace("ENGINES", repr(pairs)).replace("IDS_OF", "first + second")
-        (folder / "test_secret.py").write_text(text.replace("IDS", repr(ids)))
-        keys = [
-            option
-            for one in gateways
-            for option in (
-                f"--rllm-key-env={one.url.removeprefix('http://')}=MY_KEY",
-                f"--rllm-header-env={one.url.removeprefix('http://')}=X-Org=MY_ORG",
-            )
-        ]
-        status, output, watcher = measured(folder, "--rllm-engine=mock", *keys)
-    assert (status, "2 passed" in output, "1 failed" in output) == (1, True, True), output[-3000:]
+        gateways = [stack.enter_context(running(one)) for one in made]
+        vllm, sglang, llamacpp, plain, tgi = (
+            f"{name}@{one.url}" for name, one in zip(ADAPTERS, gateways, strict=True)
+        )
+        pairs = {"one": (vllm, sglang), "two": (llamacpp, plain), "beside": (tgi, "mock")}
+        status, output, watcher = of_pairs(folder, pairs, gateways)
+    assert (status, "1 failed, 2 passed" in output) == (1, True), output[-3000:]
     assert re.search(r"^compare += <bound method", output, re.MULTILINE), "locals are shown"
     assert planted(folder) == []
     assert watcher.found == set()
     assert watcher.spools
     assert any("pytest_rllm.engines.mock" in command for command in watcher.commands)
     for one in gateways:
-        assert all(sent in headers.get("authorization", "") for _, headers in one.seen)
+        assert all(KEY in headers.get("authorization", "") for _, headers in one.seen)
         assert CHAT in {path for path, _ in one.seen}
     for form in ("markdown", "table"):
         options = ("--rllm-replay=records", f"--rllm-report={form}:report.{form}")
@@ -432,6 +436,20 @@ def test_no_adapter_writes_a_secret_anywhere(tmp_path: Path) -> None:
         assert (folder / f"report.{form}").stat().st_size
     assert {path.name for path in folder.rglob("*.json")} >= {"report.json", "session.json"}
     assert planted(folder) == []
+
+
+@pytest.mark.engine
+def test_a_real_server_and_one_that_we_start_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "session"
+    with Pool(tmp_path / "servers") as pool:
+        real = pool.serve(LlamaCppEngine(), Serving(), PAIRS["tiny"]).url
+        with running(Gateway(real, headers=NEEDED, repeats=True, echoes=True)) as gateway:
+            pairs = {"real": (f"llamacpp@{gateway.url}", "llamacpp")}
+            status, output, watcher = of_pairs(folder, pairs, [gateway])
+    assert (status, "1 passed" in output) == (0, True), output[-3000:]
+    assert planted(folder) == []
+    assert watcher.found == set()
+    assert any(SERVE in command for command in watcher.commands)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang", "llamacpp"])
