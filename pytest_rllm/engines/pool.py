@@ -26,6 +26,7 @@ from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from .base import Endpoint, EngineError, Launcher
 from .http import NO_ANSWER, Refused, ask
+from .ports import taken
 from .served import model_named
 
 NEEDED_BYTES = 3 * 2**30
@@ -126,6 +127,11 @@ class Started(Server):
     @property
     def status(self) -> int | None:
         return self.process.poll()
+
+    @property
+    def port(self) -> int:
+        """Where it was told to listen."""
+        return int(self.url.rpartition(":")[2])
 
     def last_words(self) -> str:
         """The command and the last lines of the log."""
@@ -356,11 +362,14 @@ class Pool:
         while True:
             waited = time.monotonic() - begun
             if not server.alive:
+                why = f" ({found})" if (found := taken(server.port, server.process.pid)) else ""
                 raise EngineError(
                     f"{label} ended with status {server.status} "
-                    f"after {waited:.0f} s, before it was healthy\n{server.last_words()}"
+                    f"after {waited:.0f} s, before it was healthy{why}\n{server.last_words()}"
                 )
             if server.answers(server.engine.health_path):
+                if found := taken(server.port, server.process.pid):
+                    raise EngineError(f"{label}: {found}\n{server.last_words()}")
                 return
             if waited > self.start_s:
                 raise EngineError(

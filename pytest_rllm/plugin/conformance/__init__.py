@@ -30,6 +30,10 @@ class EngineConformance(Ends, Optimisations, Telling, Streams):
         start_s: seconds in which a server must be healthy.
         small_kv_cache: what the engine calls a type of the KV cache that is smaller than its own.
         model_name: what a server that runs already calls the model; None: it is asked.
+        called: name and version, for the table, of a server that runs already and does not tell
+            them.
+        faults: tests that the engine is known to fail, by their names (with ``[...]`` or without),
+            and why; the table says so, and one that passes after all fails.
 
     Options of the command line that name keys, headers and a CA file hold for it, too.
     """

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from ...engines.base import COUNTERS, Capabilities, Endpoint
 from ...engines.pool import Server
-from ...experiment.workloads import Sampling
-from .base import IDLE_WITHIN_S, TOKENS, Chapter, measured, page_of, streamed
+from ...models import ModelPair
+from .base import IDLE_WITHIN_S, IN_FLIGHT, Chapter, Load, page_of
 
 
 class Telling(Chapter):
@@ -29,40 +32,71 @@ class Telling(Chapter):
         assert server.alive
         assert server.answers(adapter.health_path)
 
-    def test_declared_series_are_on_the_page_and_counters_grow(
-        self, server: Server, can: Capabilities, tmp_path_factory: pytest.TempPathFactory
-    ) -> None:
-        """Read beside a run, as when a finding is measured."""
-        wanted = can.series_of(server.serving)
-        if not wanted:
-            pytest.skip("the engine declares no series of a metrics page")
-        run = measured(server, tmp_path_factory)
-        assert run.closing is not None
-        assert run.closing["telemetry_errors"] == {}
-        missing = page_of(server).missing
-        assert not wanted & missing.keys(), "\n".join(missing.values())
-        assert wanted <= run.series.keys()
-        grown = {n: run.series[n][1][-1] - run.series[n][1][0] for n in wanted & set(COUNTERS)}
-        assert all(value >= 0 for value in grown.values()), f"a counter shrank: {grown}"
-        used = [sample.usage for sample in run.samples]
+    def test_declared_series_are_on_the_page(self, server: Server, load: Load) -> None:
+        """Read beside a run, as when a finding is measured; no more and no fewer."""
+        wanted = server.engine.capabilities.series_of(server.serving)
+        assert load.run.closing is not None
+        assert load.run.closing["telemetry_errors"] == {}
+        assert not wanted & load.after.missing.keys(), "\n".join(load.after.missing.values())
+        assert wanted <= load.run.series.keys()
+
+    def test_counters_grow_as_clients_count(self, load: Load, can: Capabilities) -> None:
+        """None shrinks, and tokens are as many as the usage of the answers tells."""
+        counters = can.series & set(COUNTERS) & load.run.series.keys()
+        if not counters:
+            pytest.skip("the engine declares no counters")
+        for name in sorted(counters):
+            values = load.run.series[name][1]
+            assert all(a <= b for a, b in pairwise(values)), f"{name} shrank: {values}"
+        used = [sample.usage for sample in load.run.samples]
         for name, field in (
             ("generation_tokens", "completion_tokens"),
             ("prompt_tokens", "prompt_tokens"),
         ):
-            if name in grown:
-                assert grown[name] == sum(usage[field] for usage in used)
-        if "kv_use" in wanted:
-            assert 0 <= min(run.series["kv_use"][1]) <= max(run.series["kv_use"][1]) <= 1
-        if "running" in wanted:
-            assert max(run.series["running"][1]) >= 1, "no request was seen running"
+            if name in counters:
+                grown = load.after.values[name] - load.before.values[name]
+                assert grown == sum(usage[field] for usage in used), f"{name} grew by {grown}"
 
-    def test_an_idle_server_runs_nothing(self, server: Server, can: Capabilities) -> None:
-        """Requests in flight are gone from the gauges when their answers have ended."""
-        gauges = {"running", "waiting"} & can.series
+    def test_shares_stay_within_0_and_1(self, load: Load, can: Capabilities) -> None:
+        """The use of the KV cache."""
+        if "kv_use" not in can.series:
+            pytest.skip("the engine declares no series 'kv_use'")
+        values = [*load.run.series["kv_use"][1], load.before.values["kv_use"]]
+        assert 0 <= min(values) <= max(values) <= 1
+
+    def test_gauges_move_under_load_and_go_back(
+        self, server: Server, load: Load, can: Capabilities
+    ) -> None:
+        """Requests and their KV cache are seen while they run, and not any more afterwards."""
+        gauges = {"kv_use", "running", "waiting"} & can.series
         if not gauges:
-            pytest.skip("the engine declares no gauges of requests")
-        streamed(server, Sampling(TOKENS))
+            pytest.skip("the engine declares no gauges")
+        if "running" in gauges:
+            running = load.run.series["running"][1]
+            assert 1 <= max(running) <= IN_FLIGHT, f"requests that run, of {IN_FLIGHT}: {running}"
+        if "kv_use" in gauges:
+            assert max(load.run.series["kv_use"][1]) > load.before.values["kv_use"]
         given_up = time.monotonic() + IDLE_WITHIN_S
-        while any(page_of(server).values[name] for name in gauges):
-            assert time.monotonic() < given_up, f"not idle: {page_of(server).values}"
+        while above := {
+            name: value
+            for name, value in page_of(server).values.items()
+            if name in gauges and value > load.before.values[name]
+        }:
+            assert time.monotonic() < given_up, f"idle, and still above what they were: {above}"
             time.sleep(0.1)
+
+    def test_it_tells_what_a_request_without_sampling_parameters_gets(
+        self, server: Server, models: ModelPair
+    ) -> None:
+        """What the model's ``generation_config.json`` sets, else the engine's own values."""
+        told = server.engine.sampling_defaults(server.url, models.max_model_len)
+        if told is None:
+            pytest.skip("the engine does not tell what it resolves")
+        assert {"temperature", "top_p"} <= told.keys(), f"there are {sorted(told)}"
+        assert told["temperature"] >= 0
+        assert 0 < told["top_p"] <= 1
+        assert told == server.engine.sampling_defaults(server.url, models.max_model_len)
+        file = Path(models.path("reasoning")) / "generation_config.json"
+        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        for name in ("temperature", "top_p"):
+            assert told[name] == said.get(name, told[name]), f"{name}: {file} says another value"
