@@ -5,6 +5,8 @@
 #   make sglang-cpu          SGLang for this CPU in .venv-sglang: --rllm-engine sglang@.venv-sglang;
 #                            SGLANG=0.5.22 SGLANG_VENV=.venv-sglang-old for another version of it
 #   make test-sglang         the tests of SGLang's adapter, on that SGLang
+#   make conformance         run the conformance suite on all four real engines, and write what they
+#                            were seen to do into docs/conformance and docs/engines.md
 #   make lint                the linters, the type checker, and which room may import which
 #   make recorded-answers    pin again what the recorded sessions answer
 #   make recorded-sessions   measure the recorded sessions anew (an hour); ARGS=--plan only tells how
@@ -18,9 +20,11 @@ SGLANG ?=
 SGLANG_VENV ?= .venv-sglang
 SGLANG_PIP = $(SGLANG_VENV)/bin/python -m pip --disable-pip-version-check
 STAND_IN = $(CURDIR)/tests/doubles/sglang_cpu_stand_in
+SUITES = tests/test_conformance.py::TestVllm tests/test_llamacpp.py::TestLlamaCpp \
+  tests/test_transformers_serve.py::TestTransformersServe tests/test_sglang.py::TestSglangOnCpu
 ARGS ?=
 
-.PHONY: findings test test-clients sglang-cpu test-sglang lint recorded-answers recorded-sessions
+.PHONY: findings test test-clients sglang-cpu test-sglang conformance lint recorded-answers recorded-sessions
 
 findings: $(VENV)/ready
 	$(BIN)/python -m pytest tests_findings $(ARGS)
@@ -35,6 +39,11 @@ sglang-cpu: $(SGLANG_VENV)/ready
 
 test-sglang: $(VENV)/ready $(SGLANG_VENV)/ready
 	$(BIN)/python -m pytest tests/test_sglang.py $(ARGS)
+
+conformance: $(VENV)/ready $(SGLANG_VENV)/ready
+	SGLANG_VENV=$(SGLANG_VENV) $(BIN)/python -m pytest $(SUITES) \
+	  --rllm-conformance docs/conformance $(ARGS)
+	$(BIN)/python -m pytest_rllm conformance docs/conformance --page docs/engines.md
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

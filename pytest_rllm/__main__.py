@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {
+    "conformance": "pytest_rllm.reports.engine_table",
     "import": "pytest_rllm.importers.command",
 }
 """Name of a command to its module: ``HELP``, ``arguments(parser)`` and ``run(given) -> status``."""

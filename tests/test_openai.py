@@ -125,7 +125,7 @@ def test_it_conforms(running: Server, pytester: pytest.Pytester) -> None:
         f"    engine = 'openai@{running.url}'\n"
     )
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-rs")
-    tests = [name for name in vars(EngineConformance) if name.startswith("test_")]
+    tests = [name for name in dir(EngineConformance) if name.startswith("test_")]
     outcomes = result.parseoutcomes()
     assert outcomes.keys() == {"passed", "skipped"}
     assert sum(outcomes.values()) == len(tests) + 1  # two kinds of speculation

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,67 @@ def test_a_server_that_died_is_started_anew_when_it_is_asked_for_again(in_tmp: P
         again = pool.serve(ScriptEngine(HEALTHY), Serving(), TINY)
         assert again.number == 2
         assert again.answers("/health")
+
+
+# ---- a port that somebody else took
+
+
+@contextmanager
+def listening(script: str, **options: int) -> Iterator[int]:
+    """The port of a process of somebody else's that listens; it is no child of a supervisor."""
+    with socket.socket() as held:
+        for option, value in options.items():
+            held.setsockopt(socket.SOL_SOCKET, getattr(socket, option), value)
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(held.fileno())], pass_fds=[held.fileno()]
+        ) as process:
+            try:
+                yield int(held.getsockname()[1])
+            finally:
+                process.kill()
+
+
+ANSWERS = """
+import http.server, socket, sys
+class Well(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", 0), Well, bind_and_activate=False)
+server.socket = socket.socket(fileno=int(sys.argv[1]))
+server.serve_forever()
+"""
+SHARES_ITS_PORT = """
+import socket, sys, time
+with socket.socket() as mine:
+    mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    mine.bind(("127.0.0.1", int(sys.argv[1])))
+    mine.listen()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "options", "script", "said"),
+    [
+        pytest.param("import time; time.sleep(600)", {}, HEALTHY, "ended with status", id="mute"),
+        pytest.param(ANSWERS, {}, "import time; time.sleep(600)", "script 1: ", id="well"),
+        pytest.param(ANSWERS, {"SO_REUSEPORT": 1}, SHARES_ITS_PORT, "script 1: ", id="shared"),
+    ],
+)
+def test_a_port_that_was_taken_meanwhile_is_said(
+    in_tmp: Path, other: str, options: dict[str, int], script: str, said: str
+) -> None:
+    """Be the other process mute, well, or beside ours on the one port."""
+    engine = ScriptEngine(script)
+    with listening(other, **options) as port, Pool(in_tmp, start_s=60) as pool:
+        pool._free_port = lambda: port  # type: ignore[method-assign]
+        sentence = f"the port {port}, which it was told to take, was taken by another process"
+        with pytest.raises(EngineError, match=f"{said}.*{sentence}"):
+            pool.serve(engine, Serving(), TINY)
+        assert not running(engine)
 
 
 # ---- a server that runs already

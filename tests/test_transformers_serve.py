@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +27,7 @@ from pytest_rllm.session import probes
 
 NEEDED = ("transformers", "accelerate", "fastapi", "uvicorn")
 MISSING = [name for name in NEEDED if find_spec(name) is None]
+VERSION = "" if "transformers" in MISSING else metadata.version("transformers")
 MODEL = str(Path(PAIRS["tiny"].reasoning))
 NAME = MODEL  # it calls it MODEL@main in its answers, and refuses that name in requests
 STARTED_WITHIN_S = 180
@@ -82,6 +84,7 @@ class TestTransformersServe(EngineConformance):
 
     engine: ClassVar[str] = ""
     model_name = NAME
+    called = ("transformers serve", VERSION)
 
 
 def test_a_server_that_falls_silent_is_an_error_in_plain_words(

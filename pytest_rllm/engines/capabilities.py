@@ -31,6 +31,7 @@ class Capabilities:
         fixed_length: it can run an answer to exactly ``max_tokens``.
         token_counts: it says how many tokens each streamed delta carried.
         log_probabilities: it tells the log probability of each token of an answer.
+        seeds: a request's ``seed``, a field of OpenAI's API, decides what is sampled for it.
         prefix_caching: prompts may share cached prefixes.
         speculative: kinds of speculation, of ``Serving.speculative``.
         kv_cache_dtype: the KV cache may have another data type than the model.
@@ -46,6 +47,7 @@ class Capabilities:
     fixed_length: bool = False
     token_counts: bool = False
     log_probabilities: bool = False
+    seeds: bool = False
     prefix_caching: bool = False
     speculative: frozenset[str] = frozenset()
     kv_cache_dtype: bool = False
@@ -70,6 +72,7 @@ class Capabilities:
             fixed_length=self.fixed_length,
             token_counts=self.token_counts,
             log_probabilities=self.log_probabilities,
+            seeds=self.seeds,
             is_mock=self.is_mock,
         )
 

@@ -23,6 +23,7 @@ from ..models import ModelPair
 from .base import CannotServe, Endpoint, EngineError, Launcher
 from .http import NO_ANSWER
 from .last_words import cause
+from .ports import taken
 from .served import model_named
 from .server import Attached, Key, Server, Started, key_of, served_as
 
@@ -229,12 +230,16 @@ class Pool:
         while True:
             waited = time.monotonic() - begun
             if not server.alive:
-                why = cause(server.log.read_text(errors="replace").splitlines())
+                found = taken(server.port, server.process.pid)
+                said = server.log.read_text(errors="replace").splitlines()
+                why = f" ({found})" if found else cause(said)
                 raise EngineError(
                     f"{label} ended with status {server.status} after {waited:.0f} s, before it "
                     f"was healthy{why}\n{server.last_words()}"
                 )
             if server.answers(server.engine.health_path):
+                if found := taken(server.port, server.process.pid):
+                    raise EngineError(f"{label}: {found}\n{server.last_words()}")
                 return
             if waited > self.start_s:
                 raise EngineError(

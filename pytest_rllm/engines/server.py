@@ -112,6 +112,11 @@ class Started(Server):
     def status(self) -> int | None:
         return self.process.poll()
 
+    @property
+    def port(self) -> int:
+        """Where it was told to listen."""
+        return int(self.url.rpartition(":")[2])
+
     def last_words(self) -> str:
         """The command and the last lines of the log."""
         lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]

@@ -169,6 +169,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             fixed_length=True,
             token_counts=True,
             log_probabilities=True,
+            seeds=True,
             prefix_caching=True,
             speculative=frozenset({"ngram", "draft"}),
             kv_cache_dtype=self._no_small_cache is None,

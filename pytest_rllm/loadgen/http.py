@@ -216,6 +216,9 @@ class Connections:
         stall_s: a response fails when nothing arrives for this many seconds.
         clock: monotonic seconds; gives the times of reads.
 
+    Attributes:
+        opened: number of connections so far.
+
     Raises:
         ValueError: the URL has another scheme, no host, or a user.
     """
@@ -232,6 +235,7 @@ class Connections:
         self._stall_s, self._clock = stall_s, clock
         lines = f"Host: {parts.netloc}\r\nUser-Agent: pytest-rllm\r\nAccept-Encoding: identity\r\n"
         self._headers = access.HiddenBytes(lines.encode() + access.header_lines(url))
+        self.opened = 0
         self._exchanges = 0
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
@@ -325,6 +329,7 @@ class Connections:
             _, made = await asyncio.get_running_loop().create_connection(
                 lambda: _Connection(self._clock), self._host, self._port, ssl=self._ssl
             )
+        self.opened += 1
         return made
 
     async def _watch(self) -> None:

@@ -40,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if value(config, "model"):
         model_names(config)
+    if (folder := value(config, "conformance")) and not hasattr(config, "workerinput"):
+        from pathlib import Path
+
+        from .conformance.record import Recorder
+
+        config.pluginmanager.register(Recorder(Path(folder)), "rllm-conformance")
     if getattr(config.option, "numprocesses", None) and upgrading(config):
         raise pytest.UsageError(
             "the upgrade gate takes one decision, and each worker knows only a part of the cases: "

@@ -62,6 +62,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "certificates in PEM form that servers at https:// are checked with (default: those of the "
         "system)",
     ),
+    "conformance": (
+        "DIR",
+        "write what conformance suites (EngineConformance) find there, one NAME.json per engine",
+    ),
     "report": ("FORMAT:PATH", "write a report: json, markdown, table, or a plugin's format"),
 }
 """Name to (metavar, help)."""

@@ -170,6 +170,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
             fixed_length=True,
             token_counts=True,
             log_probabilities=True,
+            seeds=True,
             prefix_caching=True,
             speculative=frozenset(kinds),
             kv_cache_dtype=True,

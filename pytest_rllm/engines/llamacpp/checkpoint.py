@@ -215,7 +215,7 @@ def _write(folder: Path, kind: str, path: Path) -> None:
         raise ValueError(
             f"{folder}: the architecture {name} is not converted here (there are "
             f"{', '.join(ARCHITECTURES)}): make a .gguf file with llama.cpp's "
-            "convert_hf_to_gguf.py, and name it in the pair's TOML file ('Engines' in the README)"
+            "convert_hf_to_gguf.py, and name it in the pair's TOML file (docs/engines.md)"
         )
     writer = gguf.GGUFWriter(path, ARCHITECTURES[name])
     try:

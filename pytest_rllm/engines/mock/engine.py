@@ -59,6 +59,7 @@ class MockEngine(OpenAIEndpoint, Launcher):
             fixed_length=True,
             token_counts=True,
             log_probabilities=True,
+            seeds=True,
             prefix_caching=True,
             speculative=frozenset({"ngram", "draft"}),
             kv_cache_dtype=True,

@@ -66,6 +66,9 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     faults("--fail-share", type=_share, default=0.0, help="streams answered with HTTP status 500")
     faults("--empty-share", type=_share, default=0.0, help="streams that end without any token")
     faults("--reasoning-field", default="reasoning_content", help="name of a delta's reasoning")
+    faults("--finish-reason", help="how every stream ends, whatever ended it")
+    faults("--lenient", action="store_true", help="answer requests that cannot be served")
+    faults("--ignore-seeds", action="store_true", help="sample anew though a request has a seed")
     faults("--without-metric", action="append", default=[], help="leave a name out of /metrics")
     return parser.parse_args(argv)
 
@@ -129,6 +132,7 @@ class Server:
             try:
                 body = json.loads(content)
                 prompt = str(body["messages"][-1]["content"])
+                self._check(body, prompt)
             except (ValueError, LookupError, TypeError) as error:
                 _say(writer, {"error": {"message": f"{type(error).__name__}: {error}"}}, 400)
                 return
@@ -169,14 +173,28 @@ class Server:
             finally:
                 self.active.pop(number, None)
 
+    def _check(self, body: dict[str, Any], prompt: str) -> None:
+        if self.chosen.lenient:
+            return
+        if tokens_of(prompt) > self.chosen.context:
+            raise ValueError(
+                f"a prompt of {tokens_of(prompt)} tokens, context {self.chosen.context}"
+            )
+        if int(body.get("max_tokens") or 0) < 0:
+            raise ValueError(f"max_tokens of {body['max_tokens']}")
+
     def _due(self, share: float) -> bool:
         """Whether the present stream is one of that share."""
         return int(self._streams * share) > int((self._streams - 1) * share)
 
     def _said(self, body: dict[str, Any], prompt: str) -> Said:
-        """Greedy answers are always the same; others are drawn anew each time."""
+        """Greedy answers are always the same, sampled ones are drawn by the request's seed, or anew
+        each time."""
         repeat = 0
-        if body.get("temperature", 1):
+        seeded = body.get("seed") is not None and not self.chosen.ignore_seeds
+        if body.get("temperature", 1) and seeded:
+            repeat = -1 - abs(int(body["seed"]))
+        elif body.get("temperature", 1):
             self._asked[prompt] += 1
             repeat = self._asked[prompt]
         told = body.get("mock") or {}  # our own client tells the mock what is right
@@ -307,6 +325,8 @@ class Answer:
 
     def _reason(self) -> str:
         limit = self.body.get("max_tokens")
+        if self.server.chosen.finish_reason:
+            return str(self.server.chosen.finish_reason)
         return "length" if limit and len(self.said) >= limit else "stop"
 
     def _usage(self, tokens: int, cached: int) -> dict[str, Any]:

@@ -165,6 +165,8 @@ class SglangEngine(OpenAIEndpoint, Launcher):
 
     @property
     def declared(self) -> Capabilities:
+        """Seeds are not among them: without ``--enable-deterministic-inference``, which makes it
+        slower, SGLang takes the ``seed`` of a request and does not follow it."""
         kernels = not self._bare
         return Capabilities(
             models=frozenset({"reasoning", "plain"}),
