@@ -160,7 +160,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     @property
     def declared(self) -> Capabilities:
         of_all = {*ALWAYS, *OF_PROMPTS, *WITH_SPECULATION}
-        kinds = SPECULATION if self.url else self._speculation
+        kinds = SPECULATION if self.url else self._speculative
         return Capabilities(
             models=frozenset({"reasoning", "plain"}),
             series=frozenset(of_all if self.url else of_all | OF_THE_CACHE),
@@ -176,7 +176,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         )
 
     @property
-    def _speculation(self) -> list[str]:
+    def _speculative(self) -> list[str]:
         return [ours for ours, theirs in SPECULATION.items() if theirs in self._package.speculation]
 
     def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
