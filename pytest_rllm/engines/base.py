@@ -19,7 +19,7 @@ from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
-from ..telemetry.prometheus import Page as Page
+from ..telemetry.prometheus import Page
 from .capabilities import Capabilities
 from .http import NO_ANSWER, ask
 

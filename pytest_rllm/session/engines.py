@@ -73,7 +73,7 @@ class Engines:
             self.made[text] = engine_named(text, say=self.say, named=self.models_named)
         return self.made[text]
 
-    def serving(self, arm: Arm) -> Endpoint:
+    def for_arm(self, arm: Arm) -> Endpoint:
         """The engine that serves an arm: where the user named a server for just this serving, that
         one.
 
@@ -115,7 +115,7 @@ class Engines:
         if self.replaying:
             return None
         serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
-        engine = self.serving(arm)
+        engine = self.for_arm(arm)
         why = engine.cannot(serving, arm.sampling)
         own = arm.engine in ("", self.text) and self.against is None
         if why and own and engine.url and serving != engine.serves and serving.slug:
@@ -131,7 +131,7 @@ class Engines:
         if self.replaying:
             told = self.memo.series.get(self._kept_as(arm.engine), metric.series)
         else:
-            told = self.serving(arm).capabilities.series
+            told = self.for_arm(arm).capabilities.series
         missing = [series for series in metric.series if series not in told]
         if not missing:
             return None

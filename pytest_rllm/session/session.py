@@ -249,7 +249,7 @@ class Session:
             self.capacity,
             self.costs.machine,
             self.reference,
-            elsewhere=self.engines.serving,
+            elsewhere=self.engines.for_arm,
         )
 
     def reference(self, engine: Endpoint) -> Reference:
