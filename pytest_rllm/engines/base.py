@@ -176,6 +176,12 @@ class Endpoint(ABC):
         other.model_name = model
         return other
 
+    def serving_as(self, serving: Serving) -> Self:
+        """This server that runs already, which serves so, as the user says."""
+        other = copy.copy(self)
+        other.serves = serving
+        return other
+
     def told(self, path: str, pick: Callable[[Any], Any]) -> str:
         """What a server that runs already says of itself.
 

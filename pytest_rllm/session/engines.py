@@ -86,8 +86,8 @@ class Engines:
         text = f"{self.own.name}@{self.servings[serving]}"
         key = f"{serving.slug}={text}"
         if key not in self.made:
-            self.made[key] = engine_named(text, say=self.say, named=self.models_named)
-            self.made[key].serves = serving
+            engine = engine_named(text, say=self.say, named=self.models_named)
+            self.made[key] = engine.serving_as(serving)
         self._served.add(serving)
         return self.made[key]
 
