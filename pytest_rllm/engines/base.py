@@ -182,6 +182,38 @@ class Endpoint(ABC):
         other.serves = serving
         return other
 
+    @abstractmethod
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """JSON body of a streamed chat completion that asks ``prompt``."""
+
+    @abstractmethod
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        """JSON body of a chat completion in one piece, for probes.
+
+        Args:
+            text: what is asked.
+            tokens: length of the answer; exact where ``fixed_length`` is declared.
+            log_probabilities: whether the answer has to tell them.
+        """
+
+    def empty_cache(self, url: str) -> bool:  # noqa: ARG002
+        """Empty the prefix cache of a server that answers nobody at the moment.
+
+        Args:
+            url: base of the server's API.
+
+        Returns:
+            True when it is empty; False when this engine has no way to empty it.
+
+        Raises:
+            OSError, HTTPException: it does not answer, or refuses, as while requests run.
+        """
+        return False
+
+    # ---- what it tells
+
     def told(self, path: str, pick: Callable[[Any], Any]) -> str:
         """What a server that runs already says of itself.
 
@@ -199,22 +231,6 @@ class Endpoint(ABC):
                 f"GET {self.url}{path} did not answer as {self.name} does "
                 f"({type(error).__name__}: {error}); does the server still run, and is it one?"
             ) from error
-
-    @abstractmethod
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        """JSON body of a streamed chat completion that asks ``prompt``."""
-
-    @abstractmethod
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        """JSON body of a chat completion in one piece, for probes.
-
-        Args:
-            text: what is asked.
-            tokens: length of the answer; exact where ``fixed_length`` is declared.
-            log_probabilities: whether the answer has to tell them.
-        """
 
     @abstractmethod
     def log_probabilities(self, answer: Mapping[str, Any]) -> list[float]:
@@ -239,22 +255,6 @@ class Endpoint(ABC):
             Value by parameter; None when this engine does not tell.
         """
         return None
-
-    def empty_cache(self, url: str) -> bool:  # noqa: ARG002
-        """Empty the prefix cache of a server that answers nobody at the moment.
-
-        Args:
-            url: base of the server's API.
-
-        Returns:
-            True when it is empty; False when this engine has no way to empty it.
-
-        Raises:
-            OSError, HTTPException: it does not answer, or refuses, as while requests run.
-        """
-        return False
-
-    # ---- what its metrics page means
 
     def page(self, url: str) -> str:
         """The text of its metrics page and of ``more_pages``, read now; empty where it has none.
@@ -288,11 +288,6 @@ class Endpoint(ABC):
 class Launcher(ABC):
     """The part of an engine that starts its servers."""
 
-    def started(self, serving: Serving, pair: ModelPair) -> Self:  # noqa: ARG002
-        """This engine, as it reads the pages of a server that it started so: itself, unless what a
-        page means depends on how the server was started."""
-        return self
-
     @abstractmethod
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         """The command of a server.
@@ -301,3 +296,8 @@ class Launcher(ABC):
             ValueError: this engine cannot serve that pair so.
             EngineError: it is not installed.
         """
+
+    def started(self, serving: Serving, pair: ModelPair) -> Self:  # noqa: ARG002
+        """This engine, as it reads the pages of a server that it started so: itself, unless what a
+        page means depends on how the server was started."""
+        return self

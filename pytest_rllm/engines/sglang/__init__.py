@@ -128,16 +128,15 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         """Of a server that runs already: what it says; of a build: what its PyTorch is made for."""
         return self._info.get("device") == "cpu" if self.url else not self._package.gpu
 
-    @cached_property
-    def _info(self) -> dict[str, Any]:
-        """What the server that runs already says of itself."""
-        told = server_info(str(self.url))
-        if "version" not in told:
-            raise EngineError(
-                f"GET {self.url}{INFO[0]} did not answer as sglang does: it tells no version; "
-                "is the server SGLang's?"
-            )
-        return told
+    @classmethod
+    def cannot_install(cls) -> str | None:
+        gpu = Gpu()
+        if gpu.devices:
+            return None
+        return (
+            "PyPI's packages of SGLang serve on NVIDIA GPUs, and this machine has none "
+            f"({gpu.why_not}); name an interpreter that has SGLang for CPU instead, sglang@PATH"
+        )
 
     @cached_property
     def _package(self) -> _Package:
@@ -150,15 +149,16 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             )
         return _Package(version, gpu, kernels, compiled)
 
-    @classmethod
-    def cannot_install(cls) -> str | None:
-        gpu = Gpu()
-        if gpu.devices:
-            return None
-        return (
-            "PyPI's packages of SGLang serve on NVIDIA GPUs, and this machine has none "
-            f"({gpu.why_not}); name an interpreter that has SGLang for CPU instead, sglang@PATH"
-        )
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        """What the server that runs already says of itself."""
+        told = server_info(str(self.url))
+        if "version" not in told:
+            raise EngineError(
+                f"GET {self.url}{INFO[0]} did not answer as sglang does: it tells no version; "
+                "is the server SGLang's?"
+            )
+        return told
 
     # ---- what it can do
 
@@ -193,6 +193,58 @@ class SglangEngine(OpenAIEndpoint, Launcher):
                 "it; use a GPU, or build SGLang for CPU from its source"
             )
         return super().cannot(serving, sampling)
+
+    # ---- how to ask it
+
+    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = super().body(prompt, sampling)
+        body["stream_options"]["continuous_usage_stats"] = True
+        return body | {"ignore_eos": sampling.fixed_length}
+
+    def greedy_body(
+        self, text: str, tokens: int, *, log_probabilities: bool = False
+    ) -> dict[str, Any]:
+        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
+        return body | {"ignore_eos": True}
+
+    def empty_cache(self, url: str) -> bool:
+        ask(f"{url}/flush_cache", {})
+        return True
+
+    # ---- what it tells
+
+    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
+        return (chunk.get("sglext") or {}).get("input_ids") or None
+
+    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
+        """What SGLang takes for what a request leaves out, as its source says it is resolved.
+
+        A server tells whether it follows the model's ``generation_config.json``, and where the
+        model is; the file is read here. None where the model is no folder of this machine.
+        """
+        told = server_info(url)
+        follows, model = told.get("sampling_defaults"), Path(str(told.get("model_path")))
+        if follows == "openai":
+            return dict(NEUTRAL)
+        if follows != "model" or not model.is_dir():
+            return None
+        file = model / "generation_config.json"
+        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return NEUTRAL | {name: said[name] for name in RESOLVED if said.get(name) is not None}
+
+    def read_metrics(self, page: str, serving: Serving) -> Page:
+        return read(page, speculates=bool(serving.speculative))
+
+    def switched_on(self, page: str) -> list[str]:  # noqa: ARG002
+        """As the server says of itself: its page does not tell."""
+        told, found = self._info, []
+        if not told.get("disable_radix_cache", False):
+            found.append("prefix caching")
+        if told.get("kv_cache_dtype") not in OWN_TYPES:
+            found.append(f"a KV cache of {told['kv_cache_dtype']}")
+        if told.get("speculative_algorithm"):
+            found.append("speculation")
+        return found
 
     # ---- how to start it
 
@@ -239,58 +291,6 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         server = [self._python.path, "-m", "sglang.launch_server"]
         argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
         return Launch(argv, env | self._python.variables)
-
-    # ---- how to ask it
-
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body = super().body(prompt, sampling)
-        body["stream_options"]["continuous_usage_stats"] = True
-        return body | {"ignore_eos": sampling.fixed_length}
-
-    def greedy_body(
-        self, text: str, tokens: int, *, log_probabilities: bool = False
-    ) -> dict[str, Any]:
-        body = super().greedy_body(text, tokens, log_probabilities=log_probabilities)
-        return body | {"ignore_eos": True}
-
-    def ids_of_prompt(self, chunk: Mapping[str, Any]) -> list[int] | None:
-        return (chunk.get("sglext") or {}).get("input_ids") or None
-
-    def sampling_defaults(self, url: str, context: int) -> dict[str, Any] | None:  # noqa: ARG002
-        """What SGLang takes for what a request leaves out, as its source says it is resolved.
-
-        A server tells whether it follows the model's ``generation_config.json``, and where the
-        model is; the file is read here. None where the model is no folder of this machine.
-        """
-        told = server_info(url)
-        follows, model = told.get("sampling_defaults"), Path(str(told.get("model_path")))
-        if follows == "openai":
-            return dict(NEUTRAL)
-        if follows != "model" or not model.is_dir():
-            return None
-        file = model / "generation_config.json"
-        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return NEUTRAL | {name: said[name] for name in RESOLVED if said.get(name) is not None}
-
-    # ---- what its metrics page means
-
-    def read_metrics(self, page: str, serving: Serving) -> Page:
-        return read(page, speculates=bool(serving.speculative))
-
-    def switched_on(self, page: str) -> list[str]:  # noqa: ARG002
-        """As the server says of itself: its page does not tell."""
-        told, found = self._info, []
-        if not told.get("disable_radix_cache", False):
-            found.append("prefix caching")
-        if told.get("kv_cache_dtype") not in OWN_TYPES:
-            found.append(f"a KV cache of {told['kv_cache_dtype']}")
-        if told.get("speculative_algorithm"):
-            found.append("speculation")
-        return found
-
-    def empty_cache(self, url: str) -> bool:
-        ask(f"{url}/flush_cache", {})
-        return True
 
 
 def server_info(url: str) -> dict[str, Any]:
