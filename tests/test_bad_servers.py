@@ -264,17 +264,15 @@ def test_a_server_with_more_on_than_it_is_said_to_have_is_refused(
     with Pool(tmp_path) as pool:
         for serving in (Serving("plain"), Serving("plain", speculative="ngram")):
             said = f"serves with prefix caching: .*{re.escape(repr(str(serving)))} and the rest"
-            engine.serves = serving
             with pytest.raises(CannotServe, match=said):
-                pool.serve(engine, serving, TINY)
-        engine.serves = Serving("plain", prefix_caching=True)
-        assert pool.serve(engine, engine.serves, TINY).alive
+                pool.serve(engine.serving_as(serving), serving, TINY)
+        on = Serving("plain", prefix_caching=True)
+        assert pool.serve(engine.serving_as(on), on, TINY).alive
 
 
 @pytest.mark.parametrize("serving", [Serving(), Serving(prefix_caching=True)])
 def test_llamacpps_prompt_cache_is_used_where_it_is_said_to_be(serving: Serving) -> None:
-    engine = LlamaCppEngine(Build("x", url="http://x")).calling("m")
-    engine.serves = serving
+    engine = LlamaCppEngine(Build("x", url="http://x")).serving_as(serving).calling("m")
     body = engine.body(PROMPTS[0], Sampling(8))
     assert body["cache_prompt"] is serving.prefix_caching
 

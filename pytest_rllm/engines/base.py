@@ -184,6 +184,12 @@ class Endpoint(ABC):
         other.model_name = model
         return other
 
+    def serving_as(self, serving: Serving) -> Self:
+        """This server that runs already, which serves so, as the user says."""
+        other = copy.copy(self)
+        other.serves = serving
+        return other
+
     @abstractmethod
     def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         """JSON body of a streamed chat completion that asks ``prompt``."""

@@ -93,8 +93,7 @@ class Engines:
         text = f"{self.own.name}@{self.servings[serving]}"
         key = f"{serving.slug}={text}"
         if key not in self.made:
-            self.made[key] = self._named(text)
-            self.made[key].serves = serving
+            self.made[key] = self._named(text).serving_as(serving)
         self._served.add(serving)
         return self.made[key]
 
