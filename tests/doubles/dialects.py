@@ -32,7 +32,8 @@ def mock_of(adapter: str, upstream: str, **more: Any) -> Gateway:
         told["/server_info"] = {"version": "0.5.23", "disable_radix_cache": True, "device": "cpu"}
     elif adapter == "llamacpp":
         names = llamacpp.TOKENS
-        words = llamacpp.SERIES | {"prompt_tokens": names["read"], "prefix_hits": names["cached"]}
+        words = {ours: found[0] for ours, found in llamacpp.ALWAYS.items()}
+        words |= {"prompt_tokens": names["read"], "prefix_hits": names["cached"]}
         params = dict.fromkeys(llamacpp.SAMPLING, 0)
         told["/props"] = {
             "build_info": "b5549-abc1234",
