@@ -88,7 +88,7 @@ def ended(result: pytest.RunResult, said: str) -> None:
     lines = result.stdout.str().splitlines()
     head = next(i for i, line in enumerate(lines) if "ERROR at call of test_cached" in line)
     assert re.search(said, lines[head + 1]), result.stdout.str()
-    assert any(re.search(said, line) for line in lines if line.startswith("cached [cached-"))
+    assert any(re.search(said, line) for line in lines if line.startswith("cached ["))
 
 
 # ---- servers at a URL, for every adapter
