@@ -111,6 +111,10 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             kind = answer.headers.get("Content-Type", "text/plain")
             chunked = gateway.protocol == "HTTP/1.1"
             got = " ".join(f"{name}: {value}" for name, value in self.headers.items())
+            if gateway.compresses and gateway.only in ("", self.path):
+                data = gzip.compress(answer.read())
+                self._say(answer.status, data, **{"Content-Type": kind, "Content-Encoding": "gzip"})
+                return
             if gateway.words and self.command == "GET":
                 text = answer.read().decode()
                 for theirs, said in gateway.words.items():
@@ -118,10 +122,6 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
                 if gateway.echoes and "json" not in kind:
                     text += f"# got {got}\n"
                 self._say(answer.status, text.encode(), **{"Content-Type": kind})
-                return
-            if gateway.compresses and gateway.only in ("", self.path):
-                data = gzip.compress(answer.read())
-                self._say(answer.status, data, **{"Content-Type": kind, "Content-Encoding": "gzip"})
                 return
             self.send_response(answer.status)
             self.send_header("Content-Type", kind)
