@@ -36,7 +36,7 @@ from .base import (
 )
 
 TOO_LONG = 1.25
-"""So many times the context in pairs of words, of four tokens with the bundled models: such a prompt
+"""So many times the context in pairs of words, of four tokens with the bundled models: that prompt
 does not fit, and a server that takes it all the same is not busy for minutes."""
 
 
