@@ -233,6 +233,10 @@ def test_connections_that_are_declared_to_end_and_are_kept_fail(suite: Suite) ->
 
         closes_connections = True
 
+        @property
+        def key(self) -> str:
+            return "keeping"
+
     suite.run(MockEngine(), "test_the_connection_is_kept_as_declared")
     with pytest.raises(AssertionError, match="closes_connections is declared, and it keeps them"):
         suite.run(Keeping(), "test_the_connection_is_kept_as_declared")

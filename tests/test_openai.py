@@ -128,6 +128,6 @@ def test_it_conforms(running: Server, pytester: pytest.Pytester) -> None:
     tests = [name for name in dir(EngineConformance) if name.startswith("test_")]
     outcomes = result.parseoutcomes()
     assert outcomes.keys() == {"passed", "skipped"}
-    assert sum(outcomes.values()) == len(tests) + 1  # two kinds of speculation
+    assert sum(outcomes.values()) == len(tests) + 3  # two kinds of speculation, three of requests
     assert outcomes["passed"] >= 7
     result.stdout.fnmatch_lines(["*the engine declares no log probabilities*"])

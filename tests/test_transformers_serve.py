@@ -85,6 +85,12 @@ class TestTransformersServe(EngineConformance):
     engine: ClassVar[str] = ""
     model_name = NAME
     called = ("transformers serve", VERSION)
+    faults: ClassVar = {
+        "test_a_request_that_cannot_be_served_is_refused[no messages]": "it answers HTTP 500",
+        "test_a_request_that_cannot_be_served_is_refused[too long a prompt]": (
+            "it does not compare the length of a prompt with the model's context"
+        ),
+    }
 
 
 def test_a_server_that_falls_silent_is_an_error_in_plain_words(

@@ -22,9 +22,9 @@ def taken(port: int, supervisor: int) -> str | None:
     """
     try:
         listening = [
-            one
+            (one.laddr.ip, one.pid)
             for one in psutil.net_connections("tcp")
-            if one.status == psutil.CONN_LISTEN and one.laddr.port == port
+            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port
         ]
     except psutil.Error:
         return None
@@ -32,7 +32,7 @@ def taken(port: int, supervisor: int) -> str | None:
         ours = {child.pid for child in psutil.Process(supervisor).children(recursive=True)}
     except psutil.NoSuchProcess:
         ours = set()
-    others = [one.pid for one in listening if one.laddr.ip in _LOCAL and one.pid not in ours]
+    others = [pid for address, pid in listening if address in _LOCAL and pid not in ours]
     if not others:
         return None
     who = "another process" if others[0] is None else f"another process, {others[0]},"

@@ -104,7 +104,7 @@ def result_of(report: pytest.TestReport, url: str | None = None) -> dict[str, st
     crash = getattr(report.longrepr, "reprcrash", None)
     return {
         "outcome": "failed",
-        "reason": _line(crash.message if crash else report.longreprtext, url),
+        "reason": _line(str(crash.message if crash else report.longrepr), url),
     }
 
 
