@@ -18,6 +18,7 @@ from pytest_rllm.engines import engine_named, parse_engine
 from pytest_rllm.engines.base import CannotServe, EngineError
 from pytest_rllm.engines.builds import Build
 from pytest_rllm.engines.last_words import cause
+from pytest_rllm.engines.launching import Interpreter
 from pytest_rllm.engines.llamacpp import LlamaCppEngine, checkpoint
 from pytest_rllm.engines.llamacpp.build import of_package, version_of
 from pytest_rllm.engines.mock.engine import MockEngine
@@ -490,7 +491,7 @@ def test_any_version_of_xllamacpp_is_served(version: str, tmp_path: Path) -> Non
     python = interpreter(tmp_path, {"xllamacpp.py": module})
     assert LlamaCppEngine(Build("x", python=str(python))).version() == version
     bare = interpreter(tmp_path / "bare", {"xllamacpp.py": module.partition("\n")[2]})
-    assert of_package(str(bare), {}).version == "dev"
+    assert of_package(Interpreter(str(bare), apart=True)).version == "dev"
 
 
 @pytest.mark.parametrize(
