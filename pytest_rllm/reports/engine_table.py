@@ -111,7 +111,10 @@ class Found:
     @property
     def title(self) -> str:
         """Heading of its column."""
-        return f"{self.distribution} {self.version}, {self.on}"
+        build = f"{self.distribution} {self.version}"
+        return (
+            f"{build if self.engine == self.distribution else f'{self.engine}: {build}'}, {self.on}"
+        )
 
     def of(self, tests: Sequence[str]) -> tuple[str, str]:
         """``yes``, ``no``, ``failed`` or ``not run``, and the reason."""
