@@ -48,6 +48,28 @@ def version(text: str, **values: Any) -> ApiSnapshot:
 
 
 @pytest.mark.parametrize(
+    ("template", "changed"),
+    [
+        ("64 tokens, ids not told", []),
+        ("not told", []),
+        (BASE.template, []),
+        ("70 tokens, ids not told", ["2645d3a70667 of 64 tokens -> 70 tokens, ids not told"]),
+        ("0123456789ab of 64 tokens", ["2645d3a70667 of 64 tokens -> 0123456789ab of 64 tokens"]),
+    ],
+)
+def test_of_two_engines_only_what_both_tell_is_compared(template: str, changed: list[str]) -> None:
+    other = replace(
+        with_metrics("sglang:token_usage{} gauge"),
+        engine="sglang",
+        delta_fields=("delta.reasoning_content",),
+        sampling={"top_p": 0.8, "top_k": -1},
+        template=template,
+    )
+    templates = [f"chat template changed: {one}" for one in changed]
+    assert told(BASE, other) == ["sampling default changed: top_p 0.95 -> top_p 0.8", *templates]
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc"),

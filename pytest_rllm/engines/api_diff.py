@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from packaging.version import Version
 
-from .api_snapshot import ApiSnapshot
+from .api_snapshot import NOT_TOLD, ApiSnapshot
 
 ALIKE = 0.6
 """Two names are one that was renamed when they share so much of their words. Renames that were:
@@ -29,6 +29,7 @@ Part = Literal["metric", "delta field", "usage field", "sampling", "template"]
 _SAID = {"sampling": "sampling default", "template": "chat template"}
 _FAMILY = re.compile(r"(.*)\{(.*)\} (\w+)")
 _HEAD = re.compile(r".*[:.{]")
+_LENGTH = re.compile(r"(\d+) tokens")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,13 @@ class Change:
 
 
 def changes(old: ApiSnapshot, new: ApiSnapshot) -> list[Change]:
-    """Every difference of two contracts, each once and by part; what is only new comes last."""
+    """Every difference of two contracts, each once and by part; what is only new comes last.
+
+    Of two engines: defaults of the parameters that both tell, and the chat template, as far as both
+    tell it. The names of metrics and fields are each engine's own.
+    """
+    if old.engine != new.engine:
+        return _of_two_engines(old, new)
     found = _of_metrics(_families(old), _families(new))
     parts: tuple[tuple[Part, Sequence[str], Sequence[str]], ...] = (
         ("delta field", old.delta_fields, new.delta_fields),
@@ -58,6 +65,24 @@ def changes(old: ApiSnapshot, new: ApiSnapshot) -> list[Change]:
     if old.template != new.template:
         found.append(Change("changed", "template", old.template, new.template))
     return sorted(found, key=lambda change: change.kind == "new")
+
+
+def _of_two_engines(old: ApiSnapshot, new: ApiSnapshot) -> list[Change]:
+    both = sorted(old.sampling.keys() & new.sampling.keys())
+    was, now = ({name: one.sampling[name] for name in both} for one in (old, new))
+    found = _of_names("sampling", was, now)
+    if _two_templates(old.template, new.template):
+        found.append(Change("changed", "template", old.template, new.template))
+    return found
+
+
+def _two_templates(old: str, new: str) -> bool:
+    """Whether the templates are known to differ: by the tokens' ids, or by their number alone."""
+    if NOT_TOLD in (old, new):
+        return False
+    if NOT_TOLD in old or NOT_TOLD in new:
+        return _LENGTH.findall(old) != _LENGTH.findall(new)
+    return old != new
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,11 @@ class Engines:
             builds.write(self.records)
         return builds
 
+    @property
+    def of_two_kinds(self) -> bool:
+        """Whether the gate compares two engines, not two builds of one."""
+        return self.builds is not None and self.of(self.new).name != self.of(self.old).name
+
     def compared(self) -> tuple[str, str]:
         """The new and the old engine, as arms name them.
 

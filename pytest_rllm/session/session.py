@@ -150,9 +150,9 @@ class Session:
 
     def decided_before(self) -> str | None:
         """Which case has decided already; None while the decision is open, or when all cases are
-        wanted."""
+        wanted. Two engines are compared in everything: each is better at something."""
         builds = self.engines.builds
-        if not self.stops_early or builds is None:
+        if not self.stops_early or builds is None or self.engines.of_two_kinds:
             return None
         for row in self.rows:
             if next(upgrade.reasons_against(row, builds), None) is not None:
