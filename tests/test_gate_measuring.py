@@ -164,6 +164,18 @@ def test_later_cases_are_skipped_with_the_reason_and_named_in_the_decision(
     assert skipped.endswith(f": {KNOWN}")
 
 
+def test_of_two_engines_every_case_is_measured_until_it_is_decided(
+    gate: Callable[..., pytest.RunResult], source: GateSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = {text: DeclaringEngine(label) for text, label in SAID.items()}
+    engines["old"].name = "another"  # type: ignore[misc]
+    mock_engines(monkeypatch, source, engines)
+    result = gate()
+    assert blocks(source) == [16, 16, 16]
+    assert result.ret == 1
+    result.assert_outcomes(failed=2, passed=1)
+
+
 @pytest.mark.parametrize("how", ["option", "ini"])
 def test_the_whole_table_is_measured_when_it_is_asked_for(
     gate: Callable[..., pytest.RunResult],
