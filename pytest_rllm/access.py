@@ -1,9 +1,9 @@
 """How we may ask servers that somebody else runs: keys, further headers, and whom TLS trusts.
 
 Everything that talks to an engine (the client, probes, metrics pages, health checks) takes its
-headers and its TLS settings from here, and shows what failed in sentences from here. What is
-secret is kept in objects that never show it, is sent to the servers it is meant for and to nobody
-else, and is taken out of whatever a server says before that is kept.
+headers and its TLS settings from here; what it means when a server lets us not in is in
+``refusals``. What is secret is kept in objects that never show it, is sent to the servers it is
+meant for and to nobody else, and is taken out of whatever a server says before that is kept.
 """
 
 from __future__ import annotations
@@ -346,71 +346,3 @@ def shown_url(text: str) -> str:
     """A text with URLs, without users, passwords and queries in them."""
     text = _USER.sub(f"{HIDDEN}@", text)
     return re.sub(r"(https?://[^\s?#]*)[?#]\S*", rf"\1?{HIDDEN}", text)
-
-
-# ---- what went wrong, and what to do
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An answer that is no answer of an engine's.
-
-    Attributes:
-        status: of HTTP.
-        location: where it redirects to; empty where it does not.
-        encoding: how the body is compressed; empty when it is not.
-    """
-
-    status: int
-    location: str = ""
-    encoding: str = ""
-
-    def advice(self, url: str) -> str | None:
-        """What it means and what to do, in a sentence; None where the answer speaks for itself."""
-        sent = [one for one in _now.of(url) if one.name.lower() == "authorization"]
-        if self.status in (401, 403):
-            if sent:
-                return (
-                    f"the server refuses the key in {sent[0].variable}: it may have expired, or "
-                    "not be for this model; put a valid one into that variable"
-                )
-            return (
-                "the server wants a key, and none is meant for it: name the environment variable "
-                f"that holds one, {KEY} VARIABLE"
-            )
-        if self.status == 407:
-            return "a proxy wants a password, and no proxy is used: give the server's own URL"
-        if 300 <= self.status < 400:
-            to = f" to {shown_url(_now.without_secrets(self.location))}" if self.location else ""
-            return (
-                f"the server redirects{to}, which is not followed, because a key would travel on "
-                "and times would count both: give the final URL"
-            )
-        if self.encoding not in ("", "identity"):
-            return (
-                f"the server compresses its answers ({self.encoding}) though none is asked for: "
-                "compression holds back what was generated, so switch it off in the server or in "
-                "the gateway before it"
-            )
-        return None
-
-
-NOT_LET_IN = ("the server refuses the key", "the server wants a key", "the server redirects")
-"""How sentences begin that tell of our access, and not of the engine."""
-
-
-def not_let_in(error: str | None) -> bool:
-    """Whether a request's error is of our access to the server, and tells nothing of the engine."""
-    return error is not None and any(words in error for words in NOT_LET_IN)
-
-
-def about_tls(error: BaseException) -> str:
-    """What to do about a failed TLS connection, to append to its message; empty for others."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"; the server's certificate is not trusted: give the file of the authority that "
-            f"signed it, {CA_FILE} FILE, or the name that it was made for"
-        )
-    if isinstance(error, ssl.SSLError):
-        return "; the server does not speak TLS there: is it http:// and not https://?"
-    return ""

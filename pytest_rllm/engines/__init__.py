@@ -1,4 +1,4 @@
-"""Serving engines: one file each, and one line in the table below.
+"""Serving engines: a file or a folder each, and one line in the table below.
 
 Another package adds an engine by an entry point of the group ``pytest_rllm.engines``: a subclass of
 ``engines.base.Endpoint`` (and of ``Launcher``, where it can be started) that takes a ``Build``.

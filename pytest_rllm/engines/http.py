@@ -11,6 +11,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from .. import access
+from ..refusals import Refusal, about_tls
 
 NO_ANSWER = (OSError, HTTPException)
 """What :func:`ask` raises when no server answers, or not as one does over HTTP."""
@@ -53,11 +54,11 @@ def ask(url: str, body: dict[str, Any] | None = None, timeout_s: float = 60) -> 
         error.__cause__ = error.__context__ = None
         if isinstance(error, TimeoutError):
             raise TimeoutError(f"{url} was silent for {timeout_s:g} s") from None
-        if hint := access.about_tls(error):
+        if hint := about_tls(error):
             raise OSError(f"{type(error).__name__}: {error}{hint}") from None
         raise error.with_traceback(None) from None
     data = access.current().without_secret_bytes(data)
-    refusal = access.Refusal(
+    refusal = Refusal(
         status, headers.get("location", ""), headers.get("content-encoding", "").lower()
     )
     advice = refusal.advice(url)

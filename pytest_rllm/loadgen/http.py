@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from .. import access
+from ..refusals import Refusal, about_tls
 
 Spill = Callable[[list[float], list[bytes]], None]
 """Takes reads of a response's body: arrival times on the clock of the connections, and bytes."""
@@ -93,13 +94,13 @@ class Exchange:
         return access.current().without_secrets(text)
 
     @property
-    def refusal(self) -> access.Refusal:
+    def refusal(self) -> Refusal:
         """What the status and headers say of a response that is none of an engine's."""
         location, encoding = (
             self.headers.get(name, b"").decode("latin-1")
             for name in (b"location", b"content-encoding")
         )
-        return access.Refusal(self.status, location, encoding.strip().lower())
+        return Refusal(self.status, location, encoding.strip().lower())
 
     @property
     def framed(self) -> bool:
@@ -298,7 +299,7 @@ class Connections:
             why = str(error) or f"no connection within {CONNECT_WITHIN_S:g} s"
             exchange.end(
                 f"cannot connect to {self._host}:{self._port}: {type(error).__name__}: {why}"
-                f"{access.about_tls(error)}"
+                f"{about_tls(error)}"
             )
             return exchange
         connection.exchange = exchange

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from ..access import not_let_in
 from ..engines import api_diff
 from ..engines.api_snapshot import ApiSnapshot
 from ..engines.base import Endpoint, EngineError
@@ -30,6 +29,7 @@ from ..records.header import REMARKS, SAID_TO_SERVE, Header
 from ..records.reader import read_run, recorded
 from ..records.run import RecordError, Run
 from ..records.writer import RunWriter
+from ..refusals import not_let_in
 from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
 from ..telemetry.host import Host

@@ -6,11 +6,11 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from ..access import not_let_in
 from ..engines.api_snapshot import ApiSnapshot, observe
 from ..engines.base import EngineError
 from ..engines.http import NO_ANSWER, ask
 from ..engines.server import Server
+from ..refusals import not_let_in
 from .sources import EngineDied
 
 SIGNATURE_PROMPT = "Work modulo 100. a=47; b=a+35; c=b-18; d=c*3; e=d+b. Find e."
