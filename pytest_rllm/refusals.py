@@ -38,11 +38,8 @@ class Refusal:
         if self.status == 407:
             return "a proxy wants a password, and no proxy is used: give the server's own URL"
         if 300 <= self.status < 400:
-            to = (
-                f" to {shown_url(current().without_secrets(self.location))}"
-                if self.location
-                else ""
-            )
+            place = shown_url(current().without_secrets(self.location))
+            to = f" to {place}" if place else ""
             return (
                 f"the server redirects{to}, which is not followed, because a key would travel on "
                 "and times would count both: give the final URL"
