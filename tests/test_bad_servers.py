@@ -175,10 +175,11 @@ def test_two_urls_of_one_server_are_refused(
     ended(result, "are one server .*start a second one, and give its own URL")
 
 
-@pytest.mark.parametrize("adapter", ["vllm", "sglang", "llamacpp", "openai+tgi"])
+@pytest.mark.parametrize("adapter", ["sglang", "llamacpp", "openai+tgi"])
 def test_a_url_of_another_engine_is_a_usage_error(
     adapter: str, start: Start, pytester: pytest.Pytester
 ) -> None:
+    """The mock server tells a version where vLLM does."""
     result = session(pytester, f"--rllm-engine={adapter}@{start()}")
     refused(result, re.escape(f"did not answer as {adapter}") + " does")
 
