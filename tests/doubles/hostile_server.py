@@ -13,6 +13,8 @@ from doubles.scripted_server import AnswerScript, Reply
 
 GOOD = AnswerScript(seed=11)
 KEPT = 3
+COUNTED = sum(delta.tokens for delta in GOOD.deltas()[:KEPT])
+"""Tokens of the good deltas."""
 BIG = 10 * 2**20
 
 
@@ -120,14 +122,16 @@ async def json_of_another_shape(reply: Reply) -> None:
 @hostile(None, kept=KEPT + 1)
 async def ten_megabytes_in_one_delta(reply: Reply) -> None:
     await _begin(reply)
-    reply.event({"choices": [{"delta": {"content": "x" * BIG}}]})
+    usage = {"completion_tokens": COUNTED + 1}
+    reply.event({"choices": [{"delta": {"content": "x" * BIG}}], "usage": usage})
     reply.finish()
 
 
 @hostile(None, kept=KEPT + 1)
 async def half_a_surrogate_pair(reply: Reply) -> None:
     await _begin(reply)
-    reply.write(b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\n')
+    event = '{"choices": [{"delta": {"content": "\\ud83d"}}], "usage": {"completion_tokens": %d}}'
+    reply.write(f"data: {event % (COUNTED + 1)}\n\n".encode())
     reply.finish()
 
 
