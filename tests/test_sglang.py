@@ -373,6 +373,7 @@ def test_sampling_defaults_are_the_models_where_the_server_follows_it(
     (tmp_path / "generation_config.json").write_text(json.dumps(said))
     assert resolved(sampling_defaults="openai") == NEUTRAL
     assert resolved(sampling_defaults="model") == NEUTRAL | {"temperature": 0.6, "top_k": 20}
+    assert NEUTRAL["top_k"] == 0, "off, as other engines say it"
     assert resolved(sampling_defaults="model", model_path="some/model") is None
     assert resolved() is None  # a release that does not tell
 

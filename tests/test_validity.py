@@ -465,6 +465,15 @@ def test_a_request_has_to_mean_the_same_to_both_arms(
         assert found_now == ([reason] if reason else [])
 
 
+def test_engines_have_numbers_of_their_own_for_a_parameter_that_is_off() -> None:
+    def told(**sampling: float) -> Run:
+        return run(*four(), sampling_defaults={"temperature": 0.6} | sampling)
+
+    assert found(told(top_k=0), told(top_k=-1)) == found(told(), told(top_k=-1)) == []
+    assert len(found(told(top_k=20), told(top_k=-1))) == 1
+    assert len(found(told(penalty=0.0), told(penalty=-1.0))) == 1
+
+
 def test_two_models_may_have_two_templates() -> None:
     plain = run(*four(thought=""), arm="B", serving=Serving(model="plain"), template="other")
     assert found(run(*four(), **RESOLVED), plain) == []

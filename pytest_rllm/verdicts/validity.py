@@ -277,8 +277,13 @@ def _unlike(one: Any, other: Any) -> bool:
         counts = [re.findall(r"(\d+) tokens", text) for text in (one, other)]
         return all(counts) and counts[0] != counts[1]
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return any((one.get(k) or None) != (other.get(k) or None) for k in {*one, *other})
+        return any(_on(k, one.get(k)) != _on(k, other.get(k)) for k in {*one, *other})
     return bool(one != other)
+
+
+def _on(parameter: str, value: Any) -> Any:
+    """A sampling parameter's value; None where that switches it off, as -1 and 0 do of top_k."""
+    return None if not value or (parameter == "top_k" and value < 0) else value
 
 
 def _lengths(blocks: Blocks, claims: Sequence[Claim]) -> Iterator[Fault]:

@@ -41,10 +41,11 @@ NEUTRAL = {
     "presence_penalty": 0.0,
     "repetition_penalty": 1.0,
     "temperature": 1.0,
-    "top_k": -1,
+    "top_k": 0,
     "top_p": 1.0,
 }
-"""SGLang's own values where neither a request nor the model says another."""
+"""SGLang's own values where neither a request nor the model says another; top_k is -1 there, which
+is 0 in other engines: all tokens."""
 INFO = ("/server_info", "/get_server_info")
 """What a server says of itself: the second one is the only one before 0.5.6."""
 OWN_TYPES = ("auto", "bf16", "bfloat16", None)
@@ -233,7 +234,8 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             return None
         file = model / "generation_config.json"
         said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return NEUTRAL | {name: said[name] for name in RESOLVED if said.get(name) is not None}
+        found = NEUTRAL | {name: said[name] for name in RESOLVED if said.get(name) is not None}
+        return found | {"top_k": max(0, found["top_k"])}
 
     def read_metrics(self, page: str, serving: Serving) -> Page:
         return read(page, speculates=bool(serving.speculative))
