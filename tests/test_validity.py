@@ -222,7 +222,9 @@ def test_a_smaller_kv_cache_type_has_to_make_room(
 
 
 def test_arms_of_different_models_need_no_equal_numerics() -> None:
-    other = run(*four(), arm="B", serving=Serving(model="plain", quantization="awq"), signature=())
+    other = run(
+        *four(thought=""), arm="B", serving=Serving(model="plain", quantization="awq"), signature=()
+    )
     assert found(clean("A"), other) == []
 
 
