@@ -233,7 +233,7 @@ def test_in_flight(compare, dataset, workload):
     def arm(n):
         return Arm(Serving(), dataset("easy", n=32), workload.closed(n), Sampling(512))
 
-    compare(arm(8), against=arm(4), blocks=2).shows(not_higher(FAILED, by_more_than=pp(10)))
+    compare(arm(8), against=arm(4), blocks=2).shows(not_higher(FAILED, by_more_than=pp(15)))
 
 class TestConforms(EngineConformance):
     engine = "mock@URL"
@@ -339,7 +339,7 @@ def planted(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("well", "1 passed|passed"),
+        ("well", "PASSED test_secret.py::test_in_flight"),
         ("wrong", r"--rllm-engine: .*HTTP 401.*refuses the key in MY_KEY"),
         ("expires", r"refuses the key in MY_KEY: it may have expired"),
         ("refused", r"Connection refused.*start the server, or correct the address"),
