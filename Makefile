@@ -29,8 +29,9 @@ ARGS ?=
 findings: $(VENV)/ready
 	$(BIN)/python -m pytest tests_findings $(ARGS)
 
+# CI=true, so that an undecided claim ends here as it does there: it fails.
 test: lint
-	$(BIN)/python -m pytest tests $(ARGS)
+	CI=true $(BIN)/python -m pytest tests $(ARGS)
 
 test-clients: $(VENV)/ready
 	$(BIN)/python -m pytest benchmarks/clients/tests $(ARGS)
