@@ -73,7 +73,8 @@ def test_the_command_on_a_cpu_without_kernels(package: Any) -> None:
         "--host 127.0.0.1 --port 1234 --context-length 1536 --tp-size 1 --page-size 32 "
         "--max-total-tokens 6400 --decode-log-interval 4 --reasoning-parser deepseek-r1 "
         "--device cpu --attention-backend torch_native "
-        "--enable-metrics --enable-cache-report --disable-radix-cache --disable-overlap-schedule"
+        "--enable-metrics --enable-cache-report --sleep-on-idle --disable-radix-cache "
+        "--disable-overlap-schedule"
     )
     assert launch.argv[0] == sys.executable
     assert launch.env == {

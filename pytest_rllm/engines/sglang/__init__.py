@@ -278,7 +278,8 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         if serving.model == "reasoning":
             options["--reasoning-parser"] = parser_of(pair, "SGLang", PARSERS, ONE_MODE)
         options |= _speculation(serving, pair)
-        switches = ["--enable-metrics", "--enable-cache-report"]
+        # Without the last one an idle server keeps a processor busy, and the other arm lacks it.
+        switches = ["--enable-metrics", "--enable-cache-report", "--sleep-on-idle"]
         if not serving.prefix_caching:
             switches.append("--disable-radix-cache")
         # Else each question whether it is healthy takes a second, and generates a token.

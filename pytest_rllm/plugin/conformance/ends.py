@@ -1,4 +1,4 @@
-"""What an engine refuses, and its end."""
+"""What an engine refuses, what it does while nothing is asked, and its end."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from .base import (
     PROMPTS,
     TOKENS,
     Chapter,
+    idle,
     long_answer,
     page_of,
     raw_answer,
@@ -42,8 +43,12 @@ TOO_LONG = 1.25
 does not fit, and a server that takes it all the same is not busy for minutes."""
 
 
+IDLE_USE = 0.25
+"""Of one processor: more than what a server at rest needs for its timers and health."""
+
+
 class Ends(Chapter):
-    """Errors, refusals, and how a server ends."""
+    """Errors, refusals, rest, and how a server ends."""
 
     def test_what_is_not_declared_is_refused_with_a_reason(
         self, pool: Pool, adapter: Endpoint, models: ModelPair, can: Capabilities
@@ -86,6 +91,17 @@ class Ends(Chapter):
         assert said, f"a request with {fault} was answered"
         assert server.answers(server.engine.health_path)
         assert streamed(server, Sampling(TOKENS)).error is None
+
+    def test_an_idle_server_leaves_the_processors_to_the_other_arm(
+        self, adapter: Endpoint, server: Server
+    ) -> None:
+        """Both arms of a comparison are up, and one is asked at a time. The least of three tries
+        counts, because a server may be tidying up."""
+        _startable(adapter)
+        assert isinstance(server, Started)
+        idle(server)
+        used = [_processors_used(server, seconds=2) for _ in range(3)]
+        assert min(used) < IDLE_USE, f"an idle server keeps {min(used):.2f} processors busy"
 
     def test_a_server_that_does_not_start_says_why(
         self, pool: Pool, adapter: Endpoint, models: ModelPair
@@ -175,6 +191,23 @@ def _running(argument: str) -> list[int]:
             if argument in process.cmdline():
                 found.append(process.pid)
     return found
+
+
+def _processors_used(server: Started, seconds: float) -> float:
+    """How many processors the processes of a server keep busy."""
+    before, started = _cpu_s(server), time.monotonic()
+    time.sleep(seconds)
+    return (_cpu_s(server) - before) / (time.monotonic() - started)
+
+
+def _cpu_s(server: Started) -> float:
+    """Processor time that the processes of a server have used, in seconds."""
+    supervisor, used = psutil.Process(server.process.pid), 0.0
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 def _kill_when_it_runs(server: Started) -> None:
