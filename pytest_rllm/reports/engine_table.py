@@ -73,6 +73,9 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "refuses `max_tokens` of -1": (
         "test_a_request_that_cannot_be_served_is_refused[negative max_tokens]",
     ),
+    "at rest it leaves the processors alone": (
+        "test_an_idle_server_leaves_the_processors_to_the_other_arm",
+    ),
     "a failed start says why": ("test_a_server_that_does_not_start_says_why",),
     "a taken port is noticed": ("test_a_port_that_another_server_took_is_said",),
     "when killed, requests fail and it is replaced": (
