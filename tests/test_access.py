@@ -241,14 +241,16 @@ class TestConforms(EngineConformance):
 
 
 class Watcher(threading.Thread):
-    """Looks at command lines and environments of all processes that a session starts, and at the
-    spools that it has while it measures."""
+    """Looks at command lines and environments of all programs that a session starts, and at the
+    spools that it has while it measures.
+
+    Between fork and exec a child still has the command line and the environment of its parent."""
 
     def __init__(self, pid: int, folder: Path) -> None:
         super().__init__(daemon=True)
         self.folder, self.spools, self.children = folder, 0, 0
         self.root, self.ends, self.found = psutil.Process(pid), threading.Event(), set[str]()
-        self.commands = set[str]()
+        self.commands, self.own = set[str](), [" ".join(self.root.cmdline())]
 
     def run(self) -> None:
         while not self.ends.is_set():
@@ -256,8 +258,9 @@ class Watcher(threading.Thread):
                 try:
                     said = [" ".join(process.cmdline())]
                     self.commands.update(said)
-                    if process != self.root:
-                        said += process.environ().values()
+                    if said != self.own and process != self.root:
+                        environment = process.environ().items()
+                        said += [f"{said[0]}: {name}={text}" for name, text in environment]
                 except (psutil.Error, OSError):
                     continue
                 self.found.update(t for t in said if "PLANTED" in t)

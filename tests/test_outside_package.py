@@ -7,6 +7,7 @@ of its own.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,9 +75,10 @@ def test_an_outside_engine_report_data_set_and_pair_are_used_by_name(
     assert done.returncode == 0, done.stdout + done.stderr
     first, *lines = report.read_text().splitlines()
     assert first == "decision none"
-    assert lines == [
-        "outside [outside] 1/accuracy-not-lower-20pp holds 8 blocks",
-        "outside [outside] 1/e2e-not-higher-50pct holds 8 blocks",
+    # A busy machine takes more than the 8 blocks of the first look.
+    assert [re.sub(r" \d+ blocks$", "", line) for line in lines] == [
+        "outside [outside] 1/accuracy-not-lower-20pp holds",
+        "outside [outside] 1/e2e-not-higher-50pct holds",
     ]
 
 
