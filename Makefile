@@ -29,7 +29,7 @@ ARGS ?=
 findings: $(VENV)/ready
 	$(BIN)/python -m pytest tests_findings $(ARGS)
 
-# CI=true, so that an undecided claim ends here as it does there: it fails.
+# With CI=true an undecided claim fails, as in CI; without it, such a claim is skipped.
 test: lint
 	CI=true $(BIN)/python -m pytest tests $(ARGS)
 

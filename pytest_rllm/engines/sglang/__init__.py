@@ -278,7 +278,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         if serving.model == "reasoning":
             options["--reasoning-parser"] = parser_of(pair, "SGLang", PARSERS, ONE_MODE)
         options |= _speculation(serving, pair)
-        # Without the last one an idle server keeps a processor busy, and the other arm lacks it.
+        # Without --sleep-on-idle an idle server keeps a processor busy that the other arm needs.
         switches = ["--enable-metrics", "--enable-cache-report", "--sleep-on-idle"]
         if not serving.prefix_caching:
             switches.append("--disable-radix-cache")

@@ -41,8 +41,6 @@ from .base import (
 TOO_LONG = 1.25
 """So many times the context in pairs of words, of four tokens with the bundled models: that prompt
 does not fit, and a server that takes it all the same is not busy for minutes."""
-
-
 IDLE_USE = 0.25
 """Of one processor: more than what a server at rest needs for its timers and health."""
 
