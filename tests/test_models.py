@@ -88,7 +88,7 @@ def test_the_bundled_pair_is_the_one_that_baselines_were_stored_of() -> None:
 
 
 def test_a_case_is_marked_with_what_it_needs() -> None:
-    tiny, large = cases(["tiny", "r1-distill-qwen-32b"])
+    tiny, large = cases(["tiny", "r1-distill-qwen-32b"], finding="f")
     assert (tiny.id, tiny.values, list(tiny.marks)) == ("tiny", ("tiny",), [])
     (mark,) = large.marks
     assert (mark.name, mark.kwargs) == ("gpu", {"memory_gib": 76, "count": 2})

@@ -72,7 +72,7 @@ STORE = f"{NOTHING}; to watch the times of this machine, too, measure once with 
         ((OPEN, HERE), {}, "1 claim undecided; --rllm-tier=paper .*, about 3 min of measuring"),
         ((OPEN, OPEN), {}, "2 claims undecided; --rllm-tier=paper .*, about 5 min of measuring"),
         ((row("inconclusive", HOPELESS),), {}, "1 claim undecided; .* four times as much$"),
-        ((OPEN,), {"tier": "smoke"}, "1 claim undecided.*smoke.*--rllm-tier=gate.*--rllm-plan"),
+        ((OPEN,), {"tier": "smoke"}, "1 claim undecided.*smoke.*--rllm-tier=short.*--rllm-plan"),
         ((OPEN,), {"tier": "paper"}, "1 claim undecided at the largest tier"),
         ((OPEN,), {"replayed": True}, "1 claim undecided; .* records cannot"),
         # as it is known

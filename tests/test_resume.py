@@ -16,7 +16,7 @@ import pytest
 FINDING = """
 from pytest_rllm import ACCURACY, E2E, Sampling, Serving, finding, higher, pct, pp, unchanged
 
-@finding("A plain model is less often right.", cite="none", smoke=True)
+@finding("A plain model is less often right.", cite="none", tier="smoke")
 def test_right(compare, dataset, workload):
     asked = {"prompts": dataset("hard", n=64), "workload": workload.closed(4)}
     compare(

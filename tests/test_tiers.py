@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_rllm.datasets.prompts import Prompts, choose
-from pytest_rllm.experiment.tiers import FEWEST, TIERS, Tier
+from pytest_rllm.experiment.tiers import FEWEST, TIERS, Name, Tier
 from pytest_rllm.local_data import LocalData
 from pytest_rllm.models import PAIRS
 from pytest_rllm.session.case import FindingCase
@@ -22,7 +22,7 @@ from pytest_rllm.verdicts.claims import Claim, higher, lower, not_higher, not_lo
 from pytest_rllm.verdicts.judge import judge
 from pytest_rllm.verdicts.tails import NO_HARM
 
-SMOKE, GATE, PAPER = (TIERS[name] for name in ("smoke", "gate", "paper"))
+SMOKE, SHORT, GATE, PAPER = TIERS.values()
 TIERS_OF_TINY = PAIRS["tiny"].tiers
 CLAIMS = (
     lower(TIME, by=pct(10)),
@@ -38,6 +38,7 @@ CLAIMS = (
 @pytest.mark.parametrize(
     ("tier", "planned", "times", "looks"),
     [
+        (SHORT, (8,), 1, (8,)),
         (GATE, (8,), 1, (8,)),
         (GATE, (12, 24, 36), 1, (12, 24, 36)),
         (PAPER, (8,), 4, (32,)),
@@ -117,10 +118,10 @@ def test_as_many_blocks_as_smoke_has_decide_when_the_effect_is_clear(claim: Clai
 # ---- in a test case
 
 
-def case_of(folder: Path, tier: Tier, source: MockSource, *, smoke: bool) -> FindingCase:
-    """A case of a finding that says, or does not say, that it is part of the tier smoke."""
+def case_of(folder: Path, tier: Tier, source: MockSource, *, since: Name) -> FindingCase:
+    """A case of a finding that says of which tier on it is measured."""
     session = measuring(source, folder, tier=tier)
-    return FindingCase("f", "c", "A.", "a source", session, PAIRS["tiny"], Path("f/c"), smoke)
+    return FindingCase("f", "c", "A.", "a source", session, PAIRS["tiny"], Path("f/c"), since)
 
 
 def asked(n: int, times: int = 1) -> Prompts:
@@ -132,7 +133,7 @@ def asked(n: int, times: int = 1) -> Prompts:
 
 def test_smoke_measures_six_blocks_of_a_third_of_the_questions(tmp_path: Path) -> None:
     source = MockSource(twice)
-    case = case_of(tmp_path, SMOKE, source, smoke=True)
+    case = case_of(tmp_path, SMOKE, source, since="smoke")
     comparison = case.compare(arm(prompts=asked(48)), against=arm(prompts=asked(48)), blocks=8)
     (found,) = comparison.shows(lower(TIME, by=pct(10))).verdicts
     assert (found.verdict, found.n) == ("holds", FEWEST)
@@ -140,21 +141,28 @@ def test_smoke_measures_six_blocks_of_a_third_of_the_questions(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("tier", "smoke", "measured"),
-    [(SMOKE, True, True), (SMOKE, False, False), (GATE, False, True), (PAPER, False, True)],
+    ("tier", "since", "measured"),
+    [
+        (SMOKE, "smoke", True),
+        (SMOKE, "short", False),
+        (SHORT, "smoke", True),
+        (SHORT, "gate", False),
+        (GATE, "gate", True),
+        (GATE, "paper", False),
+        (PAPER, "gate", True),
+    ],
 )
-def test_only_smoke_leaves_findings_out_and_says_what_measures_them(
-    tmp_path: Path, tier: Tier, smoke: bool, measured: bool
+def test_a_tier_leaves_out_what_larger_ones_measure_and_says_which(
+    tmp_path: Path, tier: Tier, since: Name, measured: bool
 ) -> None:
     source = MockSource(twice)
-    case = case_of(tmp_path, tier, source, smoke=smoke)
+    case = case_of(tmp_path, tier, source, since=since)
     arms = arm(prompts=asked(48)), arm(serving=CACHING, prompts=asked(48))
     if measured:
         case.compare(arms[0], against=arms[1]).shows(lower(TIME, by=pct(10)))
     else:
-        with pytest.raises(
-            CannotMeasure, match=r"no part of .*smoke; --rllm-tier=gate measures it"
-        ):
+        left_out = rf"no part of --rllm-tier={tier.name}; --rllm-tier={since} measures it"
+        with pytest.raises(CannotMeasure, match=left_out):
             case.compare(arms[0], against=arms[1])
     assert bool(source.prepared) is measured
 
@@ -163,7 +171,7 @@ def test_only_smoke_leaves_findings_out_and_says_what_measures_them(
 def test_paper_measures_as_many_more_blocks_as_both_arms_have_questions(
     tmp_path: Path, times: tuple[int, int], blocks: int
 ) -> None:
-    case = case_of(tmp_path, PAPER, MockSource(twice), smoke=False)
+    case = case_of(tmp_path, PAPER, MockSource(twice), since="short")
     first, second = (arm(prompts=asked(8, each)) for each in times)
     (found,) = case.compare(first, against=second, blocks=8).shows(lower(TIME, by=pct(10))).verdicts
     assert found.n == blocks

@@ -7,7 +7,7 @@ from pytest_rllm import ACCURACY, Serving, finding, higher, pp, unchanged
     "A reasoning model is clearly better than its plain counterpart at mathematics, and about "
     "level with it on knowledge.",
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), pilot study",
-    smoke=True,
+    tier="smoke",
 )
 def test_domain_preference(compare, dataset, workload):
     """Clearly better is 20 points; level is within 10 points either way."""

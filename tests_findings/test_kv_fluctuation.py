@@ -6,7 +6,7 @@ from pytest_rllm import KV_PEAK, KV_SWING, Serving, finding, higher, pp
 @finding(
     "KV-cache use of a reasoning model is far higher than its plain counterpart's, and it swings.",
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), pilot study",
-    smoke=True,
+    tier="smoke",
 )
 def test_kv_fluctuation(compare, dataset, workload):
     """The paper saw 3 to 70 % against less than about 3 %: 10 points are a modest reading of it.

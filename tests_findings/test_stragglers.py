@@ -7,7 +7,7 @@ from pytest_rllm import STRAGGLING, Serving, finding, higher, pp
     "A batch of a reasoning model ends in a long tail of a few hard requests; a plain model's "
     "requests end close together.",
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), pilot study",
-    smoke=True,
+    tier="smoke",
 )
 def test_stragglers(compare, dataset, workload):
     """Straggling is the share of the batch's time left when three quarters of it have ended.

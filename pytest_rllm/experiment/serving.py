@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 Role = Literal["reasoning", "plain"]
@@ -19,6 +19,8 @@ _PARTS = {
     "drafter": r"(ngram|draft)(?:-([1-9]\d*))?",
     "tp": r"tp-([1-9]\d*)",
 }
+LATER: tuple[str, ...] = ()
+"""Fields that older records do not have: ``key`` leaves one out that has its default."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,11 @@ class Serving:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that are equal for equal servings, in any process."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        said = asdict(self)
+        for new in fields(self):
+            if new.name in LATER and said[new.name] == new.default:
+                del said[new.name]
+        text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Name = Literal["smoke", "gate", "paper"]
+Name = Literal["smoke", "short", "gate", "paper"]
+NAMES: tuple[Name, ...] = get_args(Name)
+"""From the least that is measured to the most."""
 FEWEST = 6
 """Blocks below which an interval of 95 % cannot exclude anything (Wilcoxon's bounds)."""
 
@@ -23,7 +25,6 @@ class Tier:
             has.
         times: how many times as many blocks and questions as a test plans, where the data set has
             them.
-        chosen_only: whether only the findings are measured that say they are part of it.
     """
 
     name: Name
@@ -31,7 +32,11 @@ class Tier:
     at_most: int | None = None
     split: int | None = None
     times: int = 1
-    chosen_only: bool = False
+
+    @property
+    def as_planned(self) -> bool:
+        """Whether a finding is measured as its test plans it: baselines are of such tiers."""
+        return self.at_most is None and self.times == 1
 
     def looks(self, planned: Sequence[int], times: int) -> tuple[int, ...]:
         """Numbers of blocks at which claims are looked at.
@@ -56,15 +61,15 @@ class Tier:
             return looks[-1]
         return max(looks[-1], min(max(self.split, planned[-1]), questions))
 
-    def leaves_out(self, *, smoke: bool) -> str | None:
+    def leaves_out(self, smallest: Name) -> str | None:
         """Why a finding is not measured; None when it is.
 
         Args:
-            smoke: whether the finding says that it is part of the tier smoke.
+            smallest: the smallest tier that the finding says it is part of.
         """
-        if smoke or not self.chosen_only:
+        if NAMES.index(smallest) <= NAMES.index(self.name):
             return None
-        return f"it is no part of --rllm-tier={self.name}; --rllm-tier=gate measures it"
+        return f"it is no part of --rllm-tier={self.name}; --rllm-tier={smallest} measures it"
 
 
 TIERS: dict[str, Tier] = {
@@ -76,9 +81,13 @@ TIERS: dict[str, Tier] = {
             "broken; cannot see optimisations, small losses of accuracy, or effects near a margin",
             at_most=FEWEST,
             split=4 * FEWEST,
-            chosen_only=True,
         ),
-        Tier("gate", "what each test plans: sees effects of the size of its margins"),
+        Tier(
+            "short",
+            "what each test plans, without the findings that take long: sees effects of the size "
+            "of its margins",
+        ),
+        Tier("gate", "every finding as its test plans it: sees effects of the size of its margins"),
         Tier("paper", "four times as many blocks and questions: sees half the effects", times=4),
     )
 }

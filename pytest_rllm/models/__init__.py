@@ -44,6 +44,7 @@ def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelP
         max_model_len=32_768,
         gpu_memory_gib=memory_gib,
         gpus=gpus,
+        size_b=float(size.partition("-")[2].removesuffix("B")),
     )
 
 
@@ -63,6 +64,7 @@ _TINY = ModelPair(
     kv_cache_bytes=6400 * 4096,
     # Prompts of the bundled problems are shorter than the CPU default of 128, and would never hit.
     kv_block_tokens=32,
+    stands_for=14,  # of nothing that hurts small models only
 )
 
 PAIRS: Mapping[str, ModelPair] = {
@@ -119,6 +121,7 @@ def pair_named(name: str) -> ModelPair:
     return replace(
         PAIRS["r1-distill-qwen-7b"],
         gpu_memory_gib=1,
+        size_b=None,
         name="-".join(Path(part).name for part in parts[:2]),
         reasoning=parts[0],
         plain=parts[1],

@@ -45,6 +45,12 @@ class ModelPair:
         files: per name of an engine and role a file that it serves instead of the checkpoint, which
             must be made of that checkpoint.
         served_name: what a server that runs already calls the model; None asks it.
+        size_b: billions of parameters of the reasoning model, rounded as its makers do; None
+            leaves it to ``sizes.size_of``.
+        stands_for: the size, in billions of parameters, whose findings the pair is measured by;
+            None for its own.
+        made_for: ids of the findings that the pair is made for; others measure it only where
+            ``--rllm-model`` names it. Empty: it is for all.
         file: the TOML file that describes the pair; None for one that no file describes.
     """
 
@@ -67,6 +73,9 @@ class ModelPair:
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     served_name: str | None = None
+    size_b: float | None = None
+    stands_for: float | None = None
+    made_for: frozenset[str] = frozenset()
     file: Path | None = field(default=None, compare=False)
 
     @property

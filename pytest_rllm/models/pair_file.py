@@ -23,6 +23,8 @@ KEYS = {
     "draft": MODEL,
     "reasoning_format": "how the model marks its reasoning, such as 'deepseek-r1' or 'qwen3'",
     "served_name": "what a server that runs already calls the model",
+    "size_b": "the size of the reasoning model in billions of parameters",
+    "stands_for": "the size in billions of parameters whose findings the pair is measured by",
     "context_length": "the longest sequence in tokens",
     "kv_cache_bytes": "the size of the KV cache in bytes",
     "kv_block_tokens": "the size of a block of the KV cache in tokens",
@@ -107,8 +109,17 @@ def read_pair(path: Path) -> ModelPair:
         flags=_flags(top),
         files=_files(top),
         served_name=top.text("served_name") if "served_name" in top else None,
+        size_b=_size(top, "size_b"),
+        stands_for=_size(top, "stands_for"),
         file=path,
     )
+
+
+def _size(top: Table, key: str) -> float | None:
+    if key not in top:
+        return None
+    size = top.number(key, 0)
+    return size if size > 0 else top.fail(f"{key} = {size:g}; expected {KEYS[key]}", key)
 
 
 def _name(top: Table) -> str:
@@ -138,7 +149,7 @@ def _model(top: Table, role: str) -> str:
     return said
 
 
-def _budgets(top: Table) -> dict[str, int]:
+def _budgets(top: Table) -> dict[str, Any]:
     """The budgets and the context length, which grow in that order."""
     table = top.table("budgets", BUDGETS, needed=True)
     found = {key: table.count(key) for key in BUDGETS}

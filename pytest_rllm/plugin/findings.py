@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,19 +21,34 @@ NARROWED = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "s
 """Options of pytest that leave tests out."""
 
 
-def finding(sentence: str, *, cite: str, smoke: bool = False) -> pytest.MarkDecorator:
+def finding(
+    sentence: str, *, cite: str, tier: str = "short", sizes: str | None = None
+) -> pytest.MarkDecorator:
     """Mark a test function as the test of one sentence of a source.
 
     Args:
         sentence: what is claimed, in words.
         cite: where it is claimed.
-        smoke: whether it is part of ``--rllm-tier=smoke``: it takes seconds, and a serving that is
-            broken fails it.
+        tier: the smallest ``--rllm-tier`` in which it is measured: ``smoke`` is for what takes
+            seconds and fails when a serving is broken, ``gate`` for what takes long.
+        sizes: of which models it is claimed, ``"7B"``, ``"14B+"`` or ``"7B-32B"``, of which the
+            sentence names the first number; a pair of another size has no case. None: of all.
+
+    Raises:
+        ValueError: a text is missing, or there is no such tier or size.
     """
     for name, text in (("sentence", sentence), ("cite", cite)):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"@finding needs a {name}, got {text!r}")
-    about = {"sentence": sentence, "cite": cite, "smoke": smoke}
+    from ..experiment.tiers import NAMES
+
+    if tier not in NAMES:
+        raise ValueError(f"@finding: tier is one of {', '.join(NAMES)}, not {tier!r}")
+    if sizes is not None:
+        least = re.split("[+-]", sizes)[0]
+        if least not in sentence:
+            raise ValueError(f"@finding: the sentence {sentence!r} does not say {least!r}")
+    about = {"sentence": sentence, "cite": cite, "tier": tier, "sizes": sizes}
     mark: pytest.MarkDecorator = getattr(pytest.mark, MARK)(**about)
     return mark
 

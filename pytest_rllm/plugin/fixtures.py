@@ -219,7 +219,7 @@ def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
             folder=records_of(item),
             sentence=about["sentence"],
             cite=about["cite"],
-            smoke=about.get("smoke", False),
+            tier=about.get("tier", "short"),
         )
     case: FindingCase = item.stash[CASE]
     return case

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .findings import MARK, agenda, check, existing, records_of, select, title_of
+from .findings import MARK, agenda, check, existing, finding_id, records_of, select, title_of
 from .fixtures import CASE, SESSION, prepare_builds, session_of
 from .options import FLAGS, LISTS, OPTIONS, model_names, upgrading, value
 
@@ -54,11 +54,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.definition.get_closest_marker(MARK) and "model" in metafunc.fixturenames:
+    mark = metafunc.definition.get_closest_marker(MARK)
+    if mark and "model" in metafunc.fixturenames:
         from .model_params import cases
 
-        names = model_names(metafunc.config)
-        metafunc.parametrize("model", cases(names), indirect=True, scope="session")
+        pairs = cases(
+            model_names(metafunc.config),
+            finding=finding_id(metafunc.definition),
+            sizes=mark.kwargs.get("sizes"),
+            named=bool(value(metafunc.config, "model")),
+        )
+        metafunc.parametrize("model", pairs, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

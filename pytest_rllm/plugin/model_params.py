@@ -1,4 +1,4 @@
-"""Model pairs as test cases: what a pair needs of GPUs becomes its mark."""
+"""Model pairs as test cases: which ones a finding has, and what each needs of GPUs as its mark."""
 
 from __future__ import annotations
 
@@ -8,15 +8,40 @@ from typing import Any
 import pytest
 
 from ..models import pair_named
+from ..models.sizes import Sizes
 
 
-def cases(names: Sequence[str]) -> list[Any]:
-    """``pytest.param`` per pair, marked ``gpu`` where it needs one."""
-    made = []
+def cases(
+    names: Sequence[str], *, finding: str, sizes: str | None = None, named: bool = False
+) -> list[Any]:
+    """``pytest.param`` per pair that the finding is about, marked ``gpu`` where it needs one.
+
+    A pair of another size, or one that is made for other findings, has no case. Where that leaves
+    none, each pair is a case that is skipped with the reason.
+
+    Args:
+        names: of pairs.
+        finding: id of the finding.
+        sizes: of models that the finding is claimed of, None for all.
+        named: whether the user named the pairs: then it does not matter what they are made for.
+
+    Raises:
+        ValueError: the sizes cannot be read.
+    """
+    wanted = None if sizes is None else Sizes.of(sizes)
+    made: list[Any] = []
+    left_out: list[Any] = []
     for name in names:
         pair = pair_named(name)
         marks = []
         if pair.gpu_memory_gib:
             marks.append(pytest.mark.gpu(memory_gib=pair.gpu_memory_gib, count=pair.gpus))
-        made.append(pytest.param(name, id=pair.name, marks=marks))
-    return made
+        if pair.made_for and finding not in pair.made_for and not named:
+            why: str | None = f"the pair {name!r} is made for {', '.join(sorted(pair.made_for))}"
+        else:
+            why = None if wanted is None else wanted.why_not(pair)
+        if why is None:
+            made.append(pytest.param(name, id=pair.name, marks=marks))
+        else:
+            left_out.append(pytest.param(name, id=pair.name, marks=pytest.mark.skip(reason=why)))
+    return made or left_out

@@ -35,9 +35,9 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "'vllm==0.31.0', a path to a python, a URL, or NAME@BUILD",
     ),
     "tier": (
-        "smoke|gate|paper",
-        "how much is measured: smoke takes minutes and sees what is broken, gate is what the tests "
-        "plan (default), paper is four times as much",
+        "smoke|short|gate|paper",
+        "how much is measured: smoke takes minutes and sees what is broken, short leaves out what "
+        "takes long (default), gate is all that the tests plan, paper is four times as much",
     ),
     "record": (
         "DIR",
@@ -268,7 +268,7 @@ def make_session(config: pytest.Config) -> Session:
         raise ValueError(
             f"--rllm-engine: unknown engine {name!r}; there are {', '.join(ENGINES.names())}"
         )
-    tier = value(config, "tier") or "gate"
+    tier = value(config, "tier") or "short"
     if tier not in TIERS:
         raise ValueError(f"--rllm-tier: {', '.join(TIERS)}, not {tier!r}")
     # A smoke test leaves much undecided by its nature.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..baselines.effects import WORSE
+from ..experiment.tiers import TIERS
 from ..verdicts.judge import Judged
 from .session_report import SessionReport
 
@@ -42,7 +43,7 @@ def next_step(report: SessionReport) -> str:
         return "measure what the lines below the decision name"
     if not any(row.verdicts for row in rows):
         return "nothing was measured; the lines above say why"
-    stores = report.tier == "gate" and not report.replayed
+    stores = TIERS[report.tier].as_planned and not report.replayed
     if stores and any(_unwatched(row.pace, row.verdicts) for row in rows):
         return (
             "nothing, all is as it is known to be; to watch the times of this machine, too, "
@@ -73,7 +74,7 @@ def _to_decide(report: SessionReport, undecided: list[Judged]) -> str:
         return f"{what}; measure more blocks to decide, records cannot"
     if report.tier == "smoke":
         return (
-            f"{what}, of which tier smoke measures too little; --rllm-tier=gate decides, and with "
+            f"{what}, of which tier smoke measures too little; --rllm-tier=short decides, and with "
             "--rllm-plan tells before how long that takes"
         )
     if report.tier == "paper":

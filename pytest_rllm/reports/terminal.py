@@ -39,7 +39,7 @@ def summary(report: SessionReport, width: int = WIDTH, *, verbose: bool = False)
         verbose: whether every void block and every stored level is listed.
     """
     found = [line for text in report.messages for line in wrapped(text, width)]
-    if report.tier != "gate":
+    if not TIERS[report.tier].as_planned:
         found += wrapped(f"tier {report.tier}: {TIERS[report.tier].says}", width)
     shown = [row for row in report.rows if row.verdicts or row.outcome != "skip"]
     if shown:  # why a case was skipped is said below

@@ -14,6 +14,7 @@ from ..datasets.prompts import Prompt
 from ..engines.server import key_of
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
+from ..experiment.tiers import Name as TierName
 from ..experiment.turns import turns_of
 from ..experiment.workloads import Sampling, Workload
 from ..metrics.base import Metric
@@ -57,7 +58,7 @@ class FindingCase:
         session: whose engines measure.
         pair: the models.
         folder: where the case's records lie, relative to the session's.
-        smoke: whether the finding is part of the tier smoke.
+        tier: the smallest tier that the finding is part of.
         comparisons: made so far.
     """
 
@@ -68,7 +69,7 @@ class FindingCase:
     session: Session
     pair: ModelPair
     folder: Path
-    smoke: bool = False
+    tier: TierName = "short"
     comparisons: list[Comparison] = field(default_factory=list)
     _seconds: list[float] = field(default_factory=list, init=False)
     _planned: int = field(default=0, init=False)
@@ -294,7 +295,7 @@ class FindingCase:
 
     def _check(self, where: Path, *arms: Arm) -> None:
         """Raises CannotMeasure where an arm's engine cannot do what it asks."""
-        left_out = self.session.tier.leaves_out(smoke=self.smoke)
+        left_out = self.session.tier.leaves_out(self.tier)
         reasons = (left_out, *(self.session.engines.cannot(arm) for arm in arms))
         why = self.session.not_measured(where, next((why for why in reasons if why), None))
         if why:

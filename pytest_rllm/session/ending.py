@@ -57,8 +57,10 @@ def _beside_baseline(
         why = "a mock engine measured it, and its numbers are of no real engine"
     elif partly:
         why = "only a part of it was measured"
-    elif session.tier.name != "gate":
-        why = f"it was measured at tier {session.tier.name}, and baselines are of tier gate"
+    elif not session.tier.as_planned:
+        why = (
+            f"it was measured at tier {session.tier.name}, and baselines are of tier gate or short"
+        )
     if baselines.words and why:
         session.messages.append(f"--rllm-baseline stores nothing of {finding} [{case}]: {why}")
     stored: StoredCase | None

@@ -84,7 +84,7 @@ class Session:
     say: Progress
     against: str | None = None
     complete: bool = False
-    tier: Tier = TIERS["gate"]
+    tier: Tier = TIERS["short"]
     planning: bool = False
     records_name: Path | None = None
     servings: Mapping[Serving, str] = field(default_factory=dict)
