@@ -39,12 +39,16 @@ _HOMES = {
         "ACCEPTANCE_LENGTH",
         "ACCEPTANCE_RATE",
         "ACCURACY",
+        "DECODE_PER_PREFILL",
         "DELTAS_PER_S",
         "E2E",
+        "E2E_P90",
         "EARLY_AGREEMENT",
+        "KV_FULL",
         "KV_MEAN",
         "KV_PEAK",
         "KV_SWING",
+        "LANES_FILLED",
         "OUTPUT_TOKENS",
         "REASONING_TOKENS",
         "RUN_TIME",
@@ -56,6 +60,8 @@ _HOMES = {
         "TTFT_P90",
         "TTFVT",
         "UNFINISHED",
+        "goodput",
+        "in_time",
         "metric",
     ),
 }
@@ -78,14 +84,18 @@ if TYPE_CHECKING:
     from .metrics import ACCEPTANCE_RATE as ACCEPTANCE_RATE
     from .metrics import ACCURACY as ACCURACY
     from .metrics import AGREEMENT as AGREEMENT
+    from .metrics import DECODE_PER_PREFILL as DECODE_PER_PREFILL
     from .metrics import DELTAS_PER_S as DELTAS_PER_S
     from .metrics import E2E as E2E
+    from .metrics import E2E_P90 as E2E_P90
     from .metrics import EARLY_AGREEMENT as EARLY_AGREEMENT
     from .metrics import EMPTY as EMPTY
     from .metrics import FAILED as FAILED
+    from .metrics import KV_FULL as KV_FULL
     from .metrics import KV_MEAN as KV_MEAN
     from .metrics import KV_PEAK as KV_PEAK
     from .metrics import KV_SWING as KV_SWING
+    from .metrics import LANES_FILLED as LANES_FILLED
     from .metrics import OUTPUT_TOKENS as OUTPUT_TOKENS
     from .metrics import PREEMPTIONS as PREEMPTIONS
     from .metrics import PREFIX_HITS as PREFIX_HITS
@@ -101,6 +111,8 @@ if TYPE_CHECKING:
     from .metrics import TTFVT as TTFVT
     from .metrics import UNFINISHED as UNFINISHED
     from .metrics import UNPARSED as UNPARSED
+    from .metrics import goodput as goodput
+    from .metrics import in_time as in_time
     from .metrics import metric as metric
     from .plugin.conformance import EngineConformance as EngineConformance
     from .plugin.findings import finding as finding

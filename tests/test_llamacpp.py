@@ -338,6 +338,8 @@ llamacpp:prompt_tokens_cached_total 30
 llamacpp:tokens_predicted_total 11
 llamacpp:requests_processing 1
 llamacpp:requests_deferred 2
+llamacpp:prompt_seconds_total 0.5
+llamacpp:tokens_predicted_seconds_total 4
 """
 SLOT = {"id": 0, "n_ctx": 2048, "is_processing": True, "n_prompt_tokens": 512}
 
@@ -355,6 +357,8 @@ def test_metrics_and_slots_are_one_page() -> None:
         "prompt_tokens": 100,
         "prefix_queries": 0,
         "prefix_hits": 30,
+        "prefill_s": 0.5,
+        "decode_s": 4,
         "kv_capacity_tokens": 6400,
         "kv_use": 512 / 6400,
     }

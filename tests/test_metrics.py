@@ -12,14 +12,18 @@ from pytest_rllm.metrics import (
     ACCEPTANCE_RATE,
     ACCURACY,
     AGREEMENT,
+    DECODE_PER_PREFILL,
     DELTAS_PER_S,
     E2E,
+    E2E_P90,
     EARLY_AGREEMENT,
     EMPTY,
     FAILED,
+    KV_FULL,
     KV_MEAN,
     KV_PEAK,
     KV_SWING,
+    LANES_FILLED,
     METRICS,
     OUTPUT_TOKENS,
     PREEMPTIONS,
@@ -39,6 +43,8 @@ from pytest_rllm.metrics import (
     Metric,
     MetricUnavailable,
     counted,
+    goodput,
+    in_time,
     metric,
 )
 from pytest_rllm.metrics import base as quantities
@@ -69,6 +75,8 @@ RUN = run(
         "preemptions": [7, 7, 9],
         "prefix_queries": [100, 200, 340],
         "prefix_hits": [30, 50, 90],
+        "prefill_s": [1.0, 1.0, 1.5],
+        "decode_s": [20.0, 22.0, 24.0],
     },
 )
 
@@ -93,9 +101,12 @@ RUN = run(
         (RUN_TIME, 5.0),
         (STRAGGLING, 1 - 4.5 / 5),
         (KV_PEAK, 0.9),
+        (KV_FULL, 0.0),
         (KV_MEAN, 0.46),
         (KV_SWING, 0.8),
+        (LANES_FILLED, 7 / 5 / 3),
         (PREEMPTIONS, 2 / 4),
+        (DECODE_PER_PREFILL, 4.0 / 0.5),
         (PREFIX_HITS, 60 / 240),
         (ACCEPTANCE_RATE, 10 / 40),
         (ACCEPTANCE_LENGTH, 1 + 10 / 20),
@@ -163,8 +174,38 @@ def test_why_tokens_are_unknown_is_said() -> None:
 
 def test_every_metric_is_tested_above() -> None:
     mark = next(mark for mark in test_value.pytestmark)  # type: ignore[attr-defined]
-    below = {AGREEMENT.name, EARLY_AGREEMENT.name, TTFT_P90.name, TBT_P99.name}
+    below = {AGREEMENT.name, EARLY_AGREEMENT.name, TTFT_P90.name, TBT_P99.name, E2E_P90.name}
     assert {tested.name for tested, _ in mark.args[1]} | below == METRICS.keys()
+
+
+@pytest.mark.parametrize(
+    ("limits", "within"),
+    [({"e2e_s": 3.0}, 1), ({"ttft_s": 0.5}, 1), ({"ttft_s": 1.0, "e2e_s": 4.0}, 2)],
+    ids=str,
+)
+def test_goodput_counts_requests_within_the_limits(limits: dict[str, float], within: int) -> None:
+    """Of four requests in five seconds; the one that failed after 4.5 s is never within them."""
+    assert goodput(**limits).of_run(RUN) == pytest.approx(within / 5)
+    assert in_time(**limits).of_run(RUN) == pytest.approx(within / 4)
+    assert in_time(e2e_s=60.0).of_run(RUN) == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("limits", [{}, {"ttft_s": 0.0}, {"ttft_s": 1.0, "e2e_s": -1.0}], ids=str)
+def test_goodput_needs_a_limit(limits: dict[str, float]) -> None:
+    for made in (goodput, in_time):
+        with pytest.raises(ValueError, match="needs a limit above 0 s"):
+            made(**limits)
+
+
+def test_a_cache_is_full_from_95_percent_on() -> None:
+    assert KV_FULL.of_run(run(sample(), series={"kv_use": [0.94, 0.95, 1.0, 0.1]})) == 0.5
+
+
+def test_the_slowest_tenth_of_the_answers() -> None:
+    requests = [sample(f"q{i}", ended_s=1.0 + i) for i in range(11)]
+    assert E2E_P90.of_run(run(*requests)) == pytest.approx(10.0)
+    with pytest.raises(MetricUnavailable, match="9 requests have no 90th percentile"):
+        E2E_P90.of_run(run(*requests[:9]))
 
 
 def test_the_slowest_tenth_of_the_first_tokens() -> None:
@@ -399,11 +440,23 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
             "is known to be of 'hard'",
         ),
         (PREEMPTIONS, run(sample()), "'preemptions' was not recorded"),
+        (LANES_FILLED, run(sample()), "'running' was not recorded"),
+        (
+            LANES_FILLED,
+            run(sample(), series={"running": [0, 0, 0]}),
+            "no request was running at any reading",
+        ),
         (PREFIX_HITS, run(sample()), "'prefix_queries' was not recorded"),
         (
             PREFIX_HITS,
             run(sample(), series={"prefix_queries": [8, 8], "prefix_hits": [8, 8]}),
             "no lookups in its prefix cache: prefix caching was not enabled",
+        ),
+        (DECODE_PER_PREFILL, run(sample()), "'prefill_s' was not recorded"),
+        (
+            DECODE_PER_PREFILL,
+            run(sample(), series={"prefill_s": [8, 8], "decode_s": [8, 9]}),
+            "the engine counted no time in prefill",
         ),
         (ACCEPTANCE_RATE, run(sample()), "'accepted_tokens' was not recorded"),
         (

@@ -15,9 +15,13 @@ COUNTERS = (
     "prompt_tokens",
     "prefix_queries",
     "prefix_hits",
+    "prefill_s",
+    "decode_s",
     *SPECULATION,
 )
-"""Our names of series: gauges are values, counters only grow; shares of 1, requests, tokens."""
+"""Our names of series: gauges are values, counters only grow; shares of 1, requests, tokens, and
+seconds that requests spent being read (``prefill_s``) and being answered (``decode_s``), summed
+over requests."""
 
 
 @dataclass(frozen=True)

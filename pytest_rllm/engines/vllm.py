@@ -31,6 +31,8 @@ ALWAYS = {
     "prompt_tokens": ("vllm:prompt_tokens_total",),
     "prefix_queries": ("vllm:prefix_cache_queries_total",),
     "prefix_hits": ("vllm:prefix_cache_hits_total",),
+    "prefill_s": ("vllm:request_prefill_time_seconds_sum",),
+    "decode_s": ("vllm:request_decode_time_seconds_sum",),
 }
 WITH_SPECULATION = {
     "drafts": ("vllm:spec_decode_num_drafts_total",),

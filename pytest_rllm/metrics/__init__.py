@@ -16,9 +16,12 @@ from .base import METRICS, Metric, MetricUnavailable, metric
 from .engine import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
+    DECODE_PER_PREFILL,
+    KV_FULL,
     KV_MEAN,
     KV_PEAK,
     KV_SWING,
+    LANES_FILLED,
     PREEMPTIONS,
     PREFIX_HITS,
     counted,
@@ -27,6 +30,7 @@ from .engine import (
 from .latency import (
     DELTAS_PER_S,
     E2E,
+    E2E_P90,
     RUN_TIME,
     STRAGGLING,
     TBT,
@@ -35,6 +39,8 @@ from .latency import (
     TTFT,
     TTFT_P90,
     TTFVT,
+    goodput,
+    in_time,
 )
 
 __all__ = [
@@ -42,14 +48,18 @@ __all__ = [
     "ACCEPTANCE_RATE",
     "ACCURACY",
     "AGREEMENT",
+    "DECODE_PER_PREFILL",
     "DELTAS_PER_S",
     "E2E",
+    "E2E_P90",
     "EARLY_AGREEMENT",
     "EMPTY",
     "FAILED",
+    "KV_FULL",
     "KV_MEAN",
     "KV_PEAK",
     "KV_SWING",
+    "LANES_FILLED",
     "METRICS",
     "OUTPUT_TOKENS",
     "PREEMPTIONS",
@@ -69,6 +79,8 @@ __all__ = [
     "Metric",
     "MetricUnavailable",
     "counted",
+    "goodput",
+    "in_time",
     "metric",
     "while_busy",
 ]

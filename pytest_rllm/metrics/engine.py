@@ -7,6 +7,9 @@ import numpy as np
 from ..records.run import Run
 from .base import MetricUnavailable, NotTold, finished, metric
 
+FULL = 0.95
+"""KV-cache use from which a cache counts as full: blocks are given out whole."""
+
 
 def counted(run: Run, name: str) -> float:
     """The increase of an engine's counter during a run.
@@ -28,20 +31,27 @@ def counted(run: Run, name: str) -> float:
 def while_busy(run: Run) -> np.ndarray:
     """KV-cache use while requests were in flight; shape (readings,), shares of the cache.
 
-    The client's times decide what is in flight. The engine's count of running requests is 0 between
-    two waves of short answers, which are part of the run.
-
     Raises:
         MetricUnavailable: there are fewer than three such readings.
     """
-    if "kv_use" not in run.series:
-        raise NotTold(_no_series(run, "kv_use"))
-    times, use = run.series["kv_use"]
+    return _while_busy(run, "kv_use")
+
+
+def _while_busy(run: Run, name: str) -> np.ndarray:
+    """Readings of a gauge while requests were in flight.
+
+    The client's times decide what is in flight. The engine's count of running requests is 0 between
+    two waves of short answers, which are part of the run.
+    """
+    if name not in run.series:
+        raise NotTold(_no_series(run, name))
+    times, values = run.series[name]
     spans = [(s.sent_s, s.ended_s) for s in run.samples]
-    busy = [u for t, u in zip(times, use, strict=True) if any(a <= t <= b for a, b in spans)]
+    busy = [v for t, v in zip(times, values, strict=True) if any(a <= t <= b for a, b in spans)]
     if len(busy) < 3:
+        what = {"kv_use": "KV use"}.get(name, name)
         raise MetricUnavailable(
-            f"KV use was read {len(busy)} times while requests were in flight, 3 are needed: "
+            f"{what} was read {len(busy)} times while requests were in flight, 3 are needed: "
             "the run is too short for its telemetry; use more requests or longer answers"
         )
     return np.array(busy)
@@ -59,6 +69,12 @@ def KV_MEAN(run: Run) -> float:
     return float(while_busy(run).mean())
 
 
+@metric("KV full", "share", better="lower", paced=True, series=("kv_use",))
+def KV_FULL(run: Run) -> float:
+    """Share of the readings of the run at which at least FULL of the KV cache was in use."""
+    return float((while_busy(run) >= FULL).mean())
+
+
 @metric("KV swing", "share", better="lower", paced=True, series=("kv_use",))
 def KV_SWING(run: Run) -> float:
     """Largest decrease of KV-cache use from a maximum to a later minimum while requests run.
@@ -70,11 +86,39 @@ def KV_SWING(run: Run) -> float:
     return float((np.maximum.accumulate(use) - use).max())
 
 
+@metric("lanes filled", "share", better="higher", paced=True, series=("running",))
+def LANES_FILLED(run: Run) -> float:
+    """Mean number of running requests over their highest number, over the readings of the run: 1
+    when all requests of a batch end together, little when a few run on alone."""
+    running = _while_busy(run, "running")
+    if not running.max() > 0:
+        raise MetricUnavailable("no request was running at any reading: the run is too short")
+    return float(running.mean() / running.max())
+
+
 @metric("preemptions", "share", better="lower", paced=True, bursty=True, series=("preemptions",))
 def PREEMPTIONS(run: Run) -> float:
     """Preemptions per request: how often the engine dropped a running request's KV cache."""
     finished(run)
     return counted(run, "preemptions") / len(run.samples)
+
+
+@metric(
+    "decode per prefill", "times", better="neither", paced=True, series=("prefill_s", "decode_s")
+)
+def DECODE_PER_PREFILL(run: Run) -> float:
+    """Seconds that requests spent in decoding per second that they spent in prefill, by the
+    engine's own clock, without waiting.
+
+    With one request at a time both are the engine's time, and the value is how many workers that
+    only decode keep up with one that only reads prompts (1P7D for 7), where none of them batches.
+    With more in flight, a step of the engine counts once for every request in it.
+    """
+    finished(run)
+    read_s = counted(run, "prefill_s")
+    if read_s <= 0:
+        raise NotTold("the engine counted no time in prefill")
+    return counted(run, "decode_s") / read_s
 
 
 @metric("prefix hits", "share", better="higher", series=("prefix_queries", "prefix_hits"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..records.run import Run, Sample
-from .base import MetricUnavailable, NotTold, finished, known, metric, uncounted
+from .base import Metric, MetricUnavailable, NotTold, finished, known, metric, uncounted
 
 
 @metric("TPS", "token/s", better="higher", timed=True, fixed_length=True)
@@ -75,6 +75,12 @@ def E2E(run: Run) -> float:
     return statistics.fmean(s.ended_s - s.intended_s for s in finished(run))
 
 
+@metric("E2E p90", "s", better="lower", timed=True)
+def E2E_P90(run: Run) -> float:
+    """90th percentile over the requests of a run of the seconds to the end of the answer."""
+    return _percentile([s.ended_s - s.intended_s for s in finished(run)], 90, "requests")
+
+
 @metric("run time", "s", better="lower", timed=True)
 def RUN_TIME(run: Run) -> float:
     """Seconds from the first intended start to the end of the last answer."""
@@ -86,6 +92,56 @@ def STRAGGLING(run: Run) -> float:
     """Share of a run's time that remains when three quarters of its requests have ended."""
     ends = np.array([s.ended_s for s in finished(run)]) - min(s.intended_s for s in run.samples)
     return float(1.0 - np.quantile(ends, 0.75) / ends.max())
+
+
+def goodput(*, ttft_s: float | None = None, e2e_s: float | None = None) -> Metric:
+    """The metric ``goodput``: requests per second of the run that finished within the limits.
+
+    Args:
+        ttft_s: seconds that may pass from the intended start to the first token of any kind.
+        e2e_s: seconds that may pass from the intended start to the end of the answer.
+
+    Raises:
+        ValueError: no limit is given, or one that is not above 0.
+    """
+    within = _within(ttft_s, e2e_s)
+
+    def of(run: Run) -> float:
+        return sum(map(within, run.samples)) / _duration(run)
+
+    return Metric("goodput", "1/s", "higher", "run", of, timed=True)
+
+
+def in_time(*, ttft_s: float | None = None, e2e_s: float | None = None) -> Metric:
+    """The metric ``in time``: the share of all requests that finished within the limits; failed
+    ones did not. It is what part of the offered load is goodput.
+
+    Args, Raises: as of :func:`goodput`.
+    """
+    within = _within(ttft_s, e2e_s)
+
+    def of(run: Run) -> float:
+        finished(run)
+        return sum(map(within, run.samples)) / len(run.samples)
+
+    return Metric("in time", "share", "higher", "run", of, paced=True)
+
+
+def _within(ttft_s: float | None, e2e_s: float | None) -> Callable[[Sample], bool]:
+    limits = [limit for limit in (ttft_s, e2e_s) if limit is not None]
+    if not limits or min(limits) <= 0:
+        raise ValueError(
+            f"goodput needs a limit above 0 s, ttft_s= or e2e_s=, not {ttft_s} and {e2e_s}"
+        )
+
+    def within(sample: Sample) -> bool:
+        if sample.error is not None:
+            return False
+        first = _since(sample, sample.first_token_s, "first token") if ttft_s is not None else 0.0
+        took = sample.ended_s - sample.intended_s
+        return first <= (ttft_s or 0.0) and (e2e_s is None or took <= e2e_s)
+
+    return within
 
 
 def _first_tokens(run: Run) -> list[float]:

@@ -67,6 +67,8 @@ ALWAYS = {
     "running": ("llamacpp:requests_processing",),
     "waiting": ("llamacpp:requests_deferred",),
     "generation_tokens": ("llamacpp:tokens_predicted_total",),
+    "prefill_s": ("llamacpp:prompt_seconds_total",),
+    "decode_s": ("llamacpp:tokens_predicted_seconds_total",),
 }
 WITH_SPECULATION = {
     "drafts": ("llamacpp:spec_decode_num_drafts_total",),

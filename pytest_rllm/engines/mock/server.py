@@ -13,7 +13,7 @@ import json
 import random
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,8 @@ METRICS = {
     "prompt_tokens": "mock:prompt_tokens_total",
     "prefix_queries": "mock:prefix_cache_queried_tokens_total",
     "prefix_hits": "mock:prefix_cache_hit_tokens_total",
+    "prefill_s": "mock:prefill_seconds_total",
+    "decode_s": "mock:decode_seconds_total",
     "drafts": "mock:drafts_total",
     "draft_tokens": "mock:draft_tokens_total",
     "accepted_tokens": "mock:accepted_draft_tokens_total",
@@ -92,7 +94,7 @@ class Server:
     """
 
     chosen: argparse.Namespace
-    counters: Counter[str] = field(default_factory=Counter)
+    counters: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     active: dict[int, int] = field(default_factory=dict)
     waiting: int = 0
     _seen: set[str] = field(default_factory=set)
@@ -262,11 +264,14 @@ class Answer:
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
         self._event([{"delta": {"role": "assistant", "content": ""}}], self._usage(0, cached))
-        due = time.monotonic() + chosen.first_token_s * (0.2 if cached else 1.0)
+        first_s = chosen.first_token_s * (0.2 if cached else 1.0)
+        due = time.monotonic() + first_s
+        self.server.counters["prefill_s"] += first_s
         done = 0
         for size in self._steps():
             await asyncio.sleep(due - time.monotonic())
             due += chosen.seconds_per_token
+            self.server.counters["decode_s"] += chosen.seconds_per_token
             parts = {
                 chosen.reasoning_field: self.said.reasoning[done : done + size],
                 "content": self._answered(done, size),
