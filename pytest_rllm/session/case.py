@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import cast
 
 from ..baselines.compare import Outcome
 from ..datasets.prompts import Prompt
-from ..engines.server import key_of
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..experiment.tiers import Name as TierName
@@ -22,12 +21,12 @@ from ..models import ModelPair
 from ..records.header import Header
 from ..records.run import Run
 from ..reports.row import Row
-from ..telemetry.hardware import hardware_id
 from ..verdicts.claims import Claim
 from ..verdicts.judgement import Judgement
 from ..verdicts.sequential import confidences
 from . import upgrade
-from .comparison import CannotMeasure, Comparison, compare, never, one
+from .amount import fitting, servers_for, stored_effects
+from .comparison import CannotMeasure, Comparison, compare, never
 from .ending import outcome_of
 from .pace import manner
 from .pairs import header_of
@@ -105,7 +104,7 @@ class FindingCase:
             arm if isinstance(arm, Arm) else self._arm(arm, prompts, workload, sampling)
             for arm in (first, against)
         )
-        looks = self._fitting(LOOKS, one, other) if blocks is None else blocks
+        looks = fitting(LOOKS, one, other) if blocks is None else blocks
         return self._compared(one, other, looks, key=key)
 
     def compare_builds(
@@ -136,7 +135,7 @@ class FindingCase:
             raise DecisionKnown(known)
         arm = self._arm(serving, prompts, workload, sampling)
         new, old = (replace(arm, engine=engine) for engine in self.session.engines.compared())
-        looks = self._fitting(UPGRADE_LOOKS, new, old) if blocks is None else blocks
+        looks = fitting(UPGRADE_LOOKS, new, old) if blocks is None else blocks
         return self._compared(new, old, looks, key=key)
 
     def _compared(
@@ -157,7 +156,7 @@ class FindingCase:
         sizes = self.session.tier.looks(planned, times)
         questions = min(len({p.id for p in arm.prompts}) for arm in (first, second))
         parts = self.session.tier.parts(planned, times, questions)
-        servers = self._servers_for(first, second, sizes)
+        servers = servers_for(self.session, self.pair, (first, second), sizes)
         if self.session.planning:
             # All that a test may do with it is `shows`, which notes the claims.
             plan = self._plan(first, second, sizes, parts, servers, key=key)
@@ -196,42 +195,6 @@ class FindingCase:
         self.comparisons.append(comparison)
         return comparison
 
-    @staticmethod
-    def _fitting(looks: tuple[int, ...], *arms: Arm) -> tuple[int, ...]:
-        """Those looks that the questions of the arms can fill, the first in any case."""
-        questions = min(len({prompt.id for prompt in arm.prompts}) for arm in arms)
-        return tuple(size for size in looks if size <= questions) or looks[:1]
-
-    def _servers_for(
-        self, first: Arm, second: Arm, sizes: tuple[int, ...]
-    ) -> Callable[[Sequence[Claim]], int]:
-        """How many pairs of servers the claims on two arms need, see ``Machine.servers_needed``; no
-        more than there are blocks for."""
-        if self.session.replaying:
-            return one  # the records have their servers
-        engines = [self.session.engines.of(arm.engine) for arm in (first, second)]
-        keys = {
-            key_of(engine, arm.serving, self.pair)
-            for engine, arm in zip(engines, (first, second), strict=True)
-        }
-        if len(keys) == 1 or any(engine.url is not None for engine in engines):
-            return one
-        machines = [
-            self.session.machine(hardware_id(self.session.gpu, on_cpu=engine.on_cpu), engine.name)
-            for engine in engines
-        ]
-
-        def needed(claims: Sequence[Claim]) -> int:
-            confidence, most = confidences(sizes)[-1], -(-sizes[-1] // sizes[0])
-            pairs = [
-                machine.servers_needed(claim.metric, claim.margin, confidence) or most
-                for machine in machines
-                for claim in claims
-            ]
-            return min(most, max(pairs))
-
-        return needed
-
     def _later_s(self, key: str) -> float | None:
         """Estimated seconds of all that this session measures after a comparison."""
         if self.session.replaying:
@@ -268,20 +231,11 @@ class FindingCase:
             sizes,
             parts,
             servers,
-            self._stored_effects(first),
+            stored_effects(self.session, self.finding, self.case, first),
         )
         self.session.costs.plan.comparisons.append(planned)
         self._planned += 1
         return planned
-
-    def _stored_effects(self, arm: Arm) -> Mapping[str, Sequence[float]]:
-        """Of the baseline of this class of machine, else of another one."""
-        engine, baselines = self.session.engines.of(arm.engine), self.session.baselines
-        where = hardware_id(self.session.gpu, on_cpu=engine.on_cpu), engine.name, self.finding
-        stored = baselines.cases(*where).get(self.case)
-        others = baselines.elsewhere(*where, self.case) if stored is None else {}
-        found = next(iter(others.values()), stored)
-        return {} if found is None else found.effects
 
     def measure(self, arm: Arm, name: str = "run") -> Run:
         """One run of an arm, recorded under ``name``; what no claim is judged on."""
