@@ -15,10 +15,10 @@ from zipfile import ZipFile
 import psutil
 import pytest
 
+from pytest_rllm.cache import cache_folder
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.environments import Installed, clean_environment
-from pytest_rllm.telemetry.machine import cache_folder
 
 HERE = metadata.version("iniconfig")
 

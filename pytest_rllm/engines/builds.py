@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ..access import checked_url
-from ..telemetry.machine import cache_folder
+from ..cache import cache_folder
 from .environments import Venv, clean_environment, last_line
 from .http import NO_ANSWER, Refused, ask
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ..cache import cache_folder
 from ..engines.base import Endpoint
 from ..experiment.tiers import Tier
 from ..telemetry.gpu import Gpu
 from ..telemetry.hardware import hardware_id
-from ..telemetry.machine import cache_folder, fingerprint
+from ..telemetry.machine import fingerprint
 from .pace import Pace
 from .plan import Plan
 

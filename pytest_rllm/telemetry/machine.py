@@ -4,13 +4,13 @@ others."""
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import uuid
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from ..cache import cache_folder
 from .gpu import Gpu
 from .hardware import cores, cpuinfo
 
@@ -38,13 +38,6 @@ def fingerprint(gpu: Gpu) -> str:
     gpus = sorted(device.uuid for device in gpu.devices)
     told = ["pytest-rllm", _id(), *_processor(), str(cores()), str(gib), *gpus]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()[:12]
-
-
-def cache_folder() -> Path:
-    """Where we keep what can be made again: ``$RLLM_CACHE``, else ``pytest-rllm`` in
-    ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pytest-rllm"
-    return Path(os.environ.get("RLLM_CACHE") or users).expanduser().absolute()
 
 
 @cache

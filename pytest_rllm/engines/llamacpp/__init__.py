@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ...cache import cache_folder
 from ...datasets.prompts import Prompt
 from ...experiment.serving import Serving
 from ...experiment.workloads import Sampling
 from ...models import ModelPair
-from ...telemetry.machine import cache_folder
 from ...telemetry.prometheus import Page, read_series, totals, why_missing
 from ..base import MODEL_NAME, Launch, Launcher
 from ..capabilities import Capabilities
