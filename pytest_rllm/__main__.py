@@ -10,6 +10,7 @@ from importlib import import_module
 COMMANDS = {
     "conformance": "pytest_rllm.reports.engine_table",
     "import": "pytest_rllm.importers.command",
+    "keys": "pytest_rllm.checkpoints.command",
 }
 """Name of a command to its module: ``HELP``, ``arguments(parser)`` and ``run(given) -> status``."""
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from pytest_rllm import EngineConformance
+from pytest_rllm.checkpoints import widened
 from pytest_rllm.datasets.grading import grade
 from pytest_rllm.datasets.prompts import choose
 from pytest_rllm.engines import engine_named, parse_engine
@@ -77,7 +78,7 @@ def test_a_file_holds_the_checkpoints_weights(cache: Path, kind: str, error: flo
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
     name = "model.layers.3.mlp.down_proj.weight"
     (bits,) = (value for theirs, value in checkpoint._tensors(REASONING) if theirs == name)
-    weights = checkpoint._widened(bits)
+    weights = widened(bits)
     tensor = tensors["blk.3.ffn_down.weight"]
     assert tensor.tensor_type.name == kind
     stored = gguf.quants.dequantize(tensor.data, tensor.tensor_type)

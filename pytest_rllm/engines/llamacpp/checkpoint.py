@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...telemetry.machine import cache_folder
+from ...cache import cache_folder
+from ...checkpoints import Checkpoint, widened
 from ..base import EngineError
 
 ARCH = "general.architecture"
@@ -117,7 +118,7 @@ def _same_norm(file: Path, folder: Path) -> bool:
         return True
     if theirs is None or ours is None or theirs.data.dtype.kind != "f":
         return True
-    wide = _widened(ours) if ours.dtype == np.uint16 else ours.astype(np.float32)
+    wide = widened(ours) if ours.dtype == np.uint16 else ours.astype(np.float32)
     return wide.shape == theirs.data.shape and np.allclose(wide, theirs.data, rtol=1e-2, atol=1e-5)
 
 
@@ -329,41 +330,18 @@ def _encoded(tensor: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
     gguf = _gguf()
     if kind == "BF16" and tensor.dtype == np.uint16:
         return tensor.view(np.uint8)
-    wide = tensor.astype(np.float32) if tensor.dtype != np.uint16 else _widened(tensor)
+    wide = tensor.astype(np.float32) if tensor.dtype != np.uint16 else widened(tensor)
     encoded: npt.NDArray[Any] = gguf.quants.quantize(wide, gguf.GGMLQuantizationType[kind])
     return encoded
-
-
-def _widened(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
-    """Numbers in 32 bits of their bfloat16 bits, which are the upper half of them."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 # ---- reading a checkpoint
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Names and values of a checkpoint's tensors; bfloat16 as its 16 bits (uint16).
-
-    The format is a length, a header in JSON, and the values. numpy has no bfloat16, so the
-    package ``safetensors`` needs another framework to read it.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder}: there is no .safetensors file to convert")
-    kinds = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
-    for file in files:
-        with open(file, "rb") as content:
-            length = int.from_bytes(content.read(8), "little")
-            header = json.loads(content.read(length))
-        values = np.memmap(file, np.uint8, "r", offset=8 + length)
-        for name, told in header.items():
-            if name == "__metadata__":
-                continue
-            if told["dtype"] not in kinds:
-                raise ValueError(f"{file}: {name} is {told['dtype']}, which is not converted here")
-            begin, end = told["data_offsets"]
-            yield name, values[begin:end].view(kinds[told["dtype"]]).reshape(told["shape"])
+    """Names and values of a checkpoint's tensors; bfloat16 as its 16 bits (uint16)."""
+    checkpoint = Checkpoint(folder)
+    return ((name, checkpoint.bits(name)) for name in checkpoint.stored)
 
 
 def _dtype(config: Mapping[str, Any]) -> str:
