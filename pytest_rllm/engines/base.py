@@ -34,6 +34,23 @@ class EngineError(RuntimeError):
     """An engine could not be started, or died; the message shows its command and its last words."""
 
 
+class DidNotStart(EngineError):
+    """A server ended before it was healthy.
+
+    Attributes:
+        why: the cause as its log tells it, to append to a sentence; empty where it does not.
+    """
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class RefusesFormat(EngineError):
+    """An engine starts a model, and does not start it with weights or a KV cache of a format that
+    was asked for; the message is a whole sentence."""
+
+
 class CannotServe(EngineError, ValueError):
     """An engine cannot serve what it was asked to; the message is a whole sentence."""
 

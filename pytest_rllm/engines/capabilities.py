@@ -40,6 +40,11 @@ class Capabilities:
         speculative: kinds of speculation, of ``Serving.speculative``.
         kv_cache_dtype: the KV cache may have another data type than the model.
         quantization: weights may be quantised when they are loaded.
+        checkpoints: quantised checkpoints are served as their libraries write them.
+        kv_cache_dtypes: names of types that it offers for the KV cache beside the model's own;
+            empty where it does not tell.
+        quantizations: names of what it offers to do to weights when they are loaded; empty where it
+            does not tell.
         tensor_parallel: one copy of the model may be spread over several GPUs.
         flags: it takes further flags when it is started.
         is_mock: it runs no model: nothing that is measured on it may be stored as a baseline.
@@ -56,6 +61,9 @@ class Capabilities:
     speculative: frozenset[str] = frozenset()
     kv_cache_dtype: bool = False
     quantization: bool = False
+    checkpoints: bool = False
+    kv_cache_dtypes: tuple[str, ...] = ()
+    quantizations: tuple[str, ...] = ()
     tensor_parallel: bool = False
     flags: bool = False
     is_mock: bool = False
@@ -99,3 +107,14 @@ class Capabilities:
             f"the flags {' '.join(serving.flags)}": self.flags or not serving.flags,
         }
         return [what for what, can in asked.items() if not can]
+
+    def unknown(self, serving: Serving) -> str | None:
+        """What a serving names and is not offered, with what is; None where all is offered, or
+        where the engine does not tell."""
+        for what, asked, offered in (
+            ("KV cache of", serving.kv_cache_dtype, self.kv_cache_dtypes),
+            ("weights of", serving.quantization, self.quantizations),
+        ):
+            if asked is not None and offered and asked not in offered:
+                return f"no {what} {asked!r}: there are {', '.join(offered)}"
+        return None

@@ -20,12 +20,12 @@ import psutil
 from .. import access
 from ..experiment.serving import Serving
 from ..models import ModelPair
-from .base import CannotServe, Endpoint, EngineError, Launcher
+from .base import CannotServe, DidNotStart, Endpoint, EngineError, Launcher, RefusesFormat
 from .http import NO_ANSWER
 from .last_words import cause
 from .ports import taken
 from .served import model_named
-from .server import Attached, Key, Server, Started, key_of, served_as
+from .server import Attached, Key, Server, Started, key_of, refusal, served_as
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
@@ -118,6 +118,31 @@ class Pool:
                 raise
         return [one.result() for one in coming]
 
+    def try_without_formats(
+        self, engine: Endpoint, serving: Serving, pair: ModelPair, error: DidNotStart
+    ) -> None:
+        """Find out whether number formats are why a server did not start.
+
+        Args:
+            engine, serving, pair: of the server; nothing is tried where it has no formats of its
+                own for weights or the KV cache.
+            error: how a start ended.
+
+        Raises:
+            RefusesFormat: without these formats it starts, and with them it fails again.
+            EngineError: it does not start without them either.
+        """
+        own = replace(serving, quantization=None, kv_cache_dtype=None)
+        if own == serving:
+            return
+        self.serve(engine, own, pair)
+        try:
+            self.serve(engine, serving, pair)
+        except DidNotStart as again:
+            raise RefusesFormat(
+                f"{engine.label} does not start '{serving}', and starts '{own}'{again.why}"
+            ) from error
+
     def _serve(
         self,
         engine: Endpoint,
@@ -135,7 +160,7 @@ class Pool:
         with turn:
             server = self.servers.get(key)
             if server is None or not server.alive:
-                if reason := engine.cannot(serving):
+                if reason := refusal(engine, serving, pair):
                     raise CannotServe(reason)
                 if engine.url is not None:
                     server = self._attach(engine, engine.url, serving, pair)
@@ -233,9 +258,10 @@ class Pool:
                 found = taken(server.port, server.process.pid)
                 said = server.log.read_text(errors="replace").splitlines()
                 why = f" ({found})" if found else cause(said)
-                raise EngineError(
+                raise DidNotStart(
                     f"{label} ended with status {server.status} after {waited:.0f} s, before it "
-                    f"was healthy{why}\n{server.last_words()}"
+                    f"was healthy{why}\n{server.last_words()}",
+                    why,
                 )
             if server.answers(server.engine.health_path):
                 if found := taken(server.port, server.process.pid):

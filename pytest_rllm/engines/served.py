@@ -71,7 +71,7 @@ def model_named(engine: Endpoint, serving: Serving, pair: ModelPair) -> Endpoint
                 "served_name says: correct that, or serve it there"
             )
         return _as_said(engine, wanted)
-    path = pair.path(serving.model)
+    path = pair.weights(serving.model, serving.quantization)[0]
     like = [one[0] for one in names if any(_same(name, path) for name in one)]
     exact = [one[0] for one in names if any(name.lower() == path.lower() for name in one)]
     if len(exact or like) > 1:

@@ -166,6 +166,29 @@ def served_as(serving: Serving, pair: ModelPair) -> Serving:
     return replace(serving, model="reasoning") if pair.two_modes else serving
 
 
+def refusal(
+    engine: Endpoint, serving: Serving, pair: ModelPair, sampling: Sampling | None = None
+) -> str | None:
+    """Why an engine cannot serve a pair, or be asked, in that way; None when it can.
+
+    As ``Endpoint.cannot``, with what the pair has: a quantised checkpoint is no quantisation that
+    the engine does, and one whose weights were rounded is like any other.
+    """
+    if engine.url is not None or serving.quantization is None:
+        return engine.cannot(serving, sampling)
+    if why := pair.why_not(serving.quantization, serving.model):
+        return why
+    if not pair.quantizes(serving.quantization):
+        return engine.cannot(serving, sampling)
+    given = serving.quantization in pair.quantized
+    if given and not engine.capabilities.checkpoints:
+        return (
+            f"the engine {engine.name!r} cannot serve the checkpoint with {serving.quantization} "
+            f"weights of the pair {pair.name!r}"
+        )
+    return engine.cannot(replace(serving, quantization=None), sampling)
+
+
 def _healthy(url: str, *, lenient: bool = False) -> bool:
     """Whether a page answers; ``lenient``: a server without that page is well, too."""
     try:

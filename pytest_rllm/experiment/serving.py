@@ -32,7 +32,9 @@ class Serving:
 
     Attributes:
         model: which model of the pair, ``"reasoning"`` or ``"plain"``.
-        quantization: weight quantisation named as the engine names it, None for none.
+        quantization: weight quantisation, None for none: named as a checkpoint of the pair's
+            (``ModelPair.quantized``), ``rounded-2`` to ``rounded-8``, or as the engine names what
+            it does when it loads the model.
         kv_cache_dtype: data type of the KV cache (``"fp8"``), None for the model's own.
         prefix_caching: whether prompts may share cached prefixes.
         speculative: ``"ngram"`` or ``"draft"`` (the pair's draft model), None for off.

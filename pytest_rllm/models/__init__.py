@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..registry import Registry, RegistryError
+from .pair import CHECKPOINTS as CHECKPOINTS
 from .pair import TIERS as TIERS
 from .pair import ModelPair as ModelPair
 from .pair_file import PairFileError as PairFileError
@@ -29,7 +30,22 @@ _BUNDLED_TIERS = {
 _PAPER_TIERS = {"easy": "gsm8k", "medium": "math500", "hard": "aime2024", "knowledge": "gpqa"}
 
 
+_QUANTIZED = {
+    "gptq-int4": "RedHatAI/DeepSeek-R1-Distill-{}-quantized.w4a16",
+    "int8-w8a8": "RedHatAI/DeepSeek-R1-Distill-{}-quantized.w8a8",
+    "fp8-w8a8": "RedHatAI/DeepSeek-R1-Distill-{}-FP8-dynamic",
+    "awq-int4": "casperhansen/deepseek-r1-distill-{}-awq",
+}
+"""Published checkpoints of the reasoning models."""
+_ARCHIVE = BUNDLED / "tiny-quantized.tar.xz"
+
+
 def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelPair:
+    called = {"awq-int4": size.lower()}
+    quantized = {
+        kind: {"reasoning": name.format(called.get(kind, size))}
+        for kind, name in _QUANTIZED.items()
+    }
     return ModelPair(
         name=f"r1-distill-{size}".lower(),
         reasoning=f"deepseek-ai/DeepSeek-R1-Distill-{size}",
@@ -44,6 +60,7 @@ def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelP
         max_model_len=32_768,
         gpu_memory_gib=memory_gib,
         gpus=gpus,
+        quantized=quantized,
         size_b=float(size.partition("-")[2].removesuffix("B")),
     )
 
@@ -64,6 +81,15 @@ _TINY = ModelPair(
     kv_cache_bytes=6400 * 4096,
     # Prompts of the bundled problems are shorter than the CPU default of 128, and would never hit.
     kv_block_tokens=32,
+    quantized={
+        kind: {role: f"{_ARCHIVE}#tiny-{role}-{kind}" for role in roles}
+        for kind, roles in {
+            "gptq-int4": ("reasoning", "plain"),
+            "awq-int4": ("reasoning",),
+            "int8-w8a8": ("reasoning",),
+            "fp8-w8a8": ("reasoning",),
+        }.items()
+    },
     stands_for=14,  # of nothing that hurts small models only
 )
 
@@ -121,6 +147,7 @@ def pair_named(name: str) -> ModelPair:
     return replace(
         PAIRS["r1-distill-qwen-7b"],
         gpu_memory_gib=1,
+        quantized={},
         size_b=None,
         name="-".join(Path(part).name for part in parts[:2]),
         reasoning=parts[0],

@@ -10,10 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.rounded import bits_of, rounded, unpacked
 from ..local_data import LocalData
 
 GGUF = ".gguf"
 """How the name of a model file of llama.cpp ends."""
+CHECKPOINTS = ("gptq-int4", "awq-int4", "int8-w8a8", "fp8-w8a8")
+"""Names that findings use of quantised checkpoints; a pair may have others, too. ``w8a8``: of the
+weights and of the activations; the others have activations in 16 bits."""
 TIERS = ("easy", "medium", "hard", "knowledge")
 """Names of tiers: three of growing difficulty, and one of what thinking does not help with."""
 
@@ -42,6 +46,10 @@ class ModelPair:
             request that is sent to it. A checkpoint with two modes is both roles, told apart by
             these fields alone.
         flags: per name of an engine further flags that its servers are started with.
+        quantized: per name of a quantisation (``gptq-int4``) and role a checkpoint with such
+            weights: a folder, a model id, or ``FILE.tar.xz#FOLDER``. ``rounded-2`` to
+            ``rounded-8`` are made of the pair's own folders, see
+            :mod:`~pytest_rllm.checkpoints.rounded`.
         files: per name of an engine and role a file that it serves instead of the checkpoint, which
             must be made of that checkpoint.
         served_name: what a server that runs already calls the model; None asks it.
@@ -72,6 +80,7 @@ class ModelPair:
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    quantized: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     served_name: str | None = None
     size_b: float | None = None
     stands_for: float | None = None
@@ -124,6 +133,48 @@ class ModelPair:
             )
         return path
 
+    def quantizes(self, quantization: str | None) -> bool:
+        """Whether a quantisation is a checkpoint of the pair's, or made of one."""
+        return quantization is not None and (
+            quantization in self.quantized or bits_of(quantization) is not None
+        )
+
+    def why_not(self, quantization: str | None, role: str) -> str | None:
+        """Why there is no checkpoint with such weights for a role, though the name is one of
+        checkpoints; None where there is one, or where the name is an engine's own."""
+        if quantization is None:
+            return None
+        there = self.quantized.get(quantization, {})
+        known = quantization in CHECKPOINTS or quantization in self.quantized
+        if known and role not in there:
+            return (
+                f"the pair {self.name!r} has no checkpoint of its {role} model with {quantization} "
+                f"weights: name one in its TOML file, [quantized.{quantization}]"
+            )
+        if bits_of(quantization) and not Path(self.path(role)).is_dir():
+            return (
+                f"{quantization} weights are made of a folder with a checkpoint, and the {role} "
+                f"model of the pair {self.name!r} is {self.path(role)}: download it, and name the "
+                "folder"
+            )
+        return None
+
+    def weights(self, role: str, quantization: str | None) -> tuple[str, str | None]:
+        """The checkpoint that is served, and the quantisation that is left for the engine to do.
+
+        Raises:
+            ValueError: there is no such checkpoint.
+        """
+        if quantization is None or not self.quantizes(quantization):
+            return self.path(role), quantization
+        if why := self.why_not(quantization, role):
+            raise ValueError(why)
+        if bits := bits_of(quantization):
+            folder = Path(self.path(role))
+            digest = self.revision(role).partition("+")[0]
+            return str(rounded(folder, bits, digest)), None
+        return unpacked(self.quantized[quantization][role]), None
+
     def file_of(self, engine: str, role: str) -> str | None:
         """The file that an engine serves in a role instead of the checkpoint, None for none.
 
@@ -133,7 +184,7 @@ class ModelPair:
         file = self.files.get(engine, {}).get(role)
         return file and _file(file, f"{role} model of the pair {self.name!r} for {engine}")
 
-    def revision(self, role: str, engine: str = "") -> str:
+    def revision(self, role: str, engine: str = "", quantization: str | None = None) -> str:
         """Which model answers, and how it is asked: equal when answers may be compared.
 
         Twelve hexadecimal digits over a local checkpoint's files, else the model id itself. Where
@@ -142,8 +193,9 @@ class ModelPair:
         Args:
             role: of the model.
             engine: which one serves it; one that serves a file of its own has its digits.
+            quantization: of its weights.
         """
-        path = Path(self.file_of(engine, role) or self.path(role))
+        path = Path(self.file_of(engine, role) or self.weights(role, quantization)[0])
         said = str(path)
         if path.exists():
             files = sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path]

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from ..checkpoints.rounded import bits_of
 from ..local_data import LocalData
 from .pair import GGUF, TIERS, ModelPair
 from .toml_tables import PairFileError as PairFileError
@@ -33,6 +34,7 @@ KEYS = {
     "needs": "a table with gpu_memory_gib and gpus",
     "requests": "a table with further fields of requests for reasoning and for plain",
     "engines": "a table with a table per engine",
+    "quantized": "a table with a checkpoint, or a table of them per role, per quantisation",
 }
 BUDGETS = {
     "short": "a number of tokens that cuts answers off",
@@ -52,6 +54,7 @@ ENGINE = {
     "flags": "a list of texts, the flags that a server is started with",
     "files": "a table with a file for reasoning, plain or draft that is served instead of it",
 }
+QUANTIZED = dict.fromkeys(("reasoning", "plain"), "a folder with a checkpoint, or a model id")
 FILES = dict.fromkeys(("reasoning", "plain", "draft"), "a .gguf file, relative to this one")
 TIER = {
     "dataset": "the name of a data set, such as 'gsm8k'",
@@ -108,6 +111,7 @@ def read_pair(path: Path) -> ModelPair:
         requests=requests,
         flags=_flags(top),
         files=_files(top),
+        quantized=_quantized(top),
         served_name=top.text("served_name") if "served_name" in top else None,
         size_b=_size(top, "size_b"),
         stands_for=_size(top, "stands_for"),
@@ -129,6 +133,21 @@ def _name(top: Table) -> str:
     return name
 
 
+def _quantized(top: Table) -> dict[str, Mapping[str, str]]:
+    """Per quantisation and role a checkpoint; one alone is the reasoning model's."""
+    table = top.table("quantized", None)
+    found: dict[str, Mapping[str, str]] = {}
+    for name in table:
+        if bits_of(name):
+            table.fail(f"{name!r} is made from the pair's own checkpoints: leave it out", name)
+        if isinstance(table.content[name], str):
+            found[name] = {"reasoning": _model(table, name)}
+            continue
+        roles = table.table(name, QUANTIZED)
+        found[name] = {role: _model(roles, role) for role in roles}
+    return found
+
+
 def _model(top: Table, role: str) -> str:
     """The absolute path of a folder or file, or a model id."""
     said = top.text(role)
@@ -138,12 +157,11 @@ def _model(top: Table, role: str) -> str:
     if said.startswith((".", "/", "~")) or folder.is_dir():
         if not (folder / "config.json").is_file():
             lacks = "holds no config.json" if folder.is_dir() else "does not exist"
-            top.fail(f"{role}: the folder {folder} {lacks}; expected {KEYS[role]}", role)
+            top.fail(f"{role}: the folder {folder} {lacks}; expected {MODEL}", role)
         return str(folder)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", said):
         top.fail(
-            f"{role}: there is no folder {folder}, and {said!r} is no model id; "
-            f"expected {KEYS[role]}",
+            f"{role}: there is no folder {folder}, and {said!r} is no model id; expected {MODEL}",
             role,
         )
     return said

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -15,11 +15,10 @@ from ..baselines.compare import KNOWN
 from ..baselines.format import BaselineError
 from ..baselines.machines import MachineError
 from ..engines.api_snapshot import SnapshotError
-from ..engines.base import EngineError
+from ..engines.base import EngineError, RefusesFormat
 from ..records.run import RecordError
 from ..records.spool import ClientError
 from ..reports import FORMATS
-from ..reports.page_marks import PageError
 from ..reports.row import Row
 from ..reports.terminal import WIDTH, case_text, last_lines, summary
 from ..session.case import ClaimsNothing, FindingCase
@@ -59,14 +58,23 @@ def outcome_of(item: pytest.Item, case: FindingCase, name: str) -> Iterator[None
         pytest.skip(str(known))
     except ClaimsNothing as nothing:
         raise pytest.fail.Exception(str(nothing), pytrace=False) from None
+    except RefusesFormat as error:
+        why = case.refused(str(error))
+        if why is None:
+            _end_in_error(item, case, name, error)
+        row = case.conclude(not_measured=why)
     except ERRORS as error:
-        _keep(item, name, _error_row(case, error))
-        item.user_properties.append(("rllm_error", True))
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+        _end_in_error(item, case, name, error)
     finally:
         session.say.clear()
     _keep(item, name, row)
     _end(item, row, session.inconclusive)
+
+
+def _end_in_error(item: pytest.Item, case: FindingCase, name: str, error: Exception) -> NoReturn:
+    _keep(item, name, _error_row(case, error))
+    item.user_properties.append(("rllm_error", True))
+    raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 @contextmanager
@@ -188,10 +196,7 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
     asked = value(terminal.config, "report")
     if asked:
         form, _, file = asked.partition(":")
-        try:
-            FORMATS.load(form)(report, Path(file))
-            terminal.write_line(f"report: {file}")
-        except (OSError, PageError) as error:
-            terminal.write_line(f"no report was written to {file}: {error}", red=True)
+        FORMATS.load(form)(report, Path(file))
+        terminal.write_line(f"report: {file}")
     for line in last_lines(report, width):
         terminal.write_line(line)

@@ -14,7 +14,6 @@ FORMATS = Registry(
     "pytest_rllm.reports",
     "report",
     {
-        "findings": "pytest_rllm.reports.findings_table:write",
         "json": "pytest_rllm.reports.json_report:write",
         "markdown": "pytest_rllm.reports.markdown:write",
         "table": "pytest_rllm.reports.table:write",

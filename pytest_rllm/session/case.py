@@ -259,6 +259,13 @@ class FindingCase:
         for arm in arms:
             self.session.engines.remember(arm)
 
+    def refused(self, why: str) -> str | None:
+        """Why the comparison that was begun last is left out, because an engine does not start with
+        a number format; None where it is told as an error: of two builds one served it before."""
+        if self.session.engines.builds is not None:
+            return None
+        return self.session.not_measured(self.folder / str(len(self.comparisons) - 1), why)
+
     @property
     def judgements(self) -> tuple[Judgement, ...]:
         """Of the comparisons that were judged."""
@@ -311,6 +318,5 @@ class FindingCase:
             levels=tuple(outcome.levels),
             stored_on=outcome.stored_on,
             pace=outcome.pace,
-            pair=self.pair.name,
             records=str(self.session.shown_records / self.folder),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..engines import engine_named
 from ..engines.base import CannotServe, Endpoint
-from ..engines.server import served_as
+from ..engines.server import refusal, served_as
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..metrics.base import Metric
@@ -122,7 +122,10 @@ class Engines:
             return None
         serving = arm.serving if self.pair is None else served_as(arm.serving, self.pair)
         engine = self.for_arm(arm)
-        why = engine.cannot(serving, arm.sampling)
+        if self.pair is None:
+            why = engine.cannot(serving, arm.sampling)
+        else:
+            why = refusal(engine, serving, self.pair, arm.sampling)
         own = arm.engine in ("", self.text) and self.against is None
         if why and own and engine.url and serving != engine.serves and serving.slug:
             why += (

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ..engines import api_diff
 from ..engines.api_snapshot import ApiSnapshot
-from ..engines.base import Endpoint, EngineError
+from ..engines.base import DidNotStart, Endpoint, EngineError
 from ..engines.pool import Pool
 from ..engines.served import one_server
 from ..engines.server import Server
@@ -134,18 +134,30 @@ class Live:
         Args:
             arms: in the order in which their servers are started.
             copy: which of several servers of one kind; one that is up is asked again.
+
+        Raises:
+            EngineError: a server does not come up.
+            RefusesFormat: it comes up without the number formats that an arm asks for.
         """
-        wanted = [(self._engine(arm), arm.serving, self.pair) for arm in arms]
-        engines = {engine.key for engine, _, _ in wanted}
-        if len(engines) > 1 or all(engine.on_cpu for engine, _, _ in wanted):
-            servers = self.pool.serve_all(wanted, copy=copy)
-        else:
-            servers = []
-            for one in wanted:
-                servers.append(self.pool.serve(*one, beside=servers, copy=copy))
+        try:
+            servers = self._served(arms, copy)
+        except DidNotStart as error:
+            for arm in arms:
+                self.pool.try_without_formats(self._engine(arm), arm.serving, self.pair, error)
+            raise
         self._tell_apart(servers)
         for arm, server in zip(arms, servers, strict=True):
             self._make_ready(arm, server)
+
+    def _served(self, arms: Sequence[Arm], copy: int) -> list[Server]:
+        wanted = [(self._engine(arm), arm.serving, self.pair) for arm in arms]
+        engines = {engine.key for engine, _, _ in wanted}
+        if len(engines) > 1 or all(engine.on_cpu for engine, _, _ in wanted):
+            return self.pool.serve_all(wanted, copy=copy)
+        servers = list[Server]()
+        for one in wanted:
+            servers.append(self.pool.serve(*one, beside=servers, copy=copy))
+        return servers
 
     def _tell_apart(self, servers: Sequence[Server]) -> None:
         """Raises EngineError where two URLs are one server."""
@@ -194,7 +206,7 @@ class Live:
             "pair": header.pair,
             "blocks": header.blocks,
             "engine": engine.label,
-            "match": self.match(engine),
+            "match": self.match(engine, arm.serving),
             "machine": self.machine if on_this_machine(engine.url) else "",
         }
         for key, value in asked.items():
@@ -285,7 +297,7 @@ class Live:
                 round(self._probes.anchor_s(server, arm.engine), 6) if reference_s is None else None
             ),
             machine=self.machine if on_this_machine(engine.url) else "",
-            match=self.match(engine),
+            match=self.match(engine, arm.serving),
             versions=hardware.versions(),
             notes=self._notes(server),
         )
@@ -327,11 +339,14 @@ class Live:
         took = self.reference(engine).seconds()
         return None if took is None else round(took, 6)
 
-    def match(self, engine: Endpoint) -> dict[str, str]:
+    def match(self, engine: Endpoint, serving: Serving | None = None) -> dict[str, str]:
         """What must be equal for a stored baseline to speak of the same thing."""
         roles = ("reasoning", "plain") + (("draft",) if self.pair.draft else ())
         served = "" if engine.url else engine.name
         flags = self.pair.flags.get(served, ())
+        kind = serving.quantization if serving else None
+        if serving and not engine.url and kind in self.pair.quantized:
+            flags = (*flags, f"{kind}:{self.pair.revision(serving.model, quantization=kind)}")
         version = engine.version()
         if engine.capabilities.is_mock and not version.startswith(MOCK):
             version = f"{MOCK} {version}"  # a replay, too, must know what may not be stored

@@ -177,6 +177,8 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
             speculative=frozenset(kinds),
             kv_cache_dtype=True,
             quantization=True,
+            kv_cache_dtypes=() if self.url else self._small_types,
+            quantizations=TYPES,
             flags=True,
         )
 
@@ -184,17 +186,15 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     def _speculative(self) -> list[str]:
         return [ours for ours, theirs in SPECULATION.items() if theirs in self._package.speculation]
 
+    @property
+    def _small_types(self) -> tuple[str, ...]:
+        """Types of the KV cache that are smaller than its own."""
+        return tuple(kind for kind in NUMBER_BYTES if kind in self._package.types)
+
     def cannot(self, serving: Serving, sampling: Sampling | None = None) -> str | None:
         if self.url is None:
-            for what, asked, known in (
-                ("KV cache of", serving.kv_cache_dtype, NUMBER_BYTES),
-                ("weights of", serving.quantization, TYPES),
-            ):
-                if asked is not None and asked not in known:
-                    return (
-                        f"llama.cpp has no {what} {asked!r}: there are {', '.join(known)}; serve "
-                        "one of these"
-                    )
+            if unknown := self.declared.unknown(serving):
+                return f"llama.cpp has {unknown}; serve one of these"
             lacks = sorted(_long(self._flags(serving)) - self._package.flags)
             if lacks:
                 return (
@@ -319,23 +319,26 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
             flags += ["--threads", "1", "--threads-batch", "1"]
         return flags
 
-    def _file(self, pair: ModelPair, role: str, kind: str | None) -> Path:
+    def _file(self, pair: ModelPair, role: str, quantization: str | None) -> Path:
         """The GGUF file of a role: the one that is given, or one that is made of the checkpoint.
 
         Raises:
             ValueError: it is of another model, or the checkpoint cannot be converted.
         """
         given = pair.file_of(self.name, role)
-        path = Path(pair.path(role))
+        served, kind = pair.weights(role, quantization)
+        path = Path(served)
         if given is None and path.is_file():
             given = str(path)
         if given is None:
-            folder = path if path.is_dir() else downloaded(str(path))
-            return gguf_of(folder, re.sub(r"\W", "-", pair.revision(role).split("+")[0]), kind)
-        if kind is not None:
+            folder = path if path.is_dir() else downloaded(served)
+            own = None if kind else quantization
+            digest = pair.revision(role, quantization=own).partition("+")[0]
+            return gguf_of(folder, re.sub(r"\W", "-", digest), kind)
+        if quantization is not None:
             raise ValueError(
-                f"{given} has the weights that it has: leave out the quantization {kind}, or the "
-                "file"
+                f"{given} has the weights that it has: leave out the quantization "
+                f"{quantization}, or the file"
             )
         apart = differences(Path(given), path) if path.is_dir() else []
         if apart:

@@ -36,6 +36,7 @@ class Package:
         flags: that it takes, in their long form.
         speculation: kinds of speculation that it has, as llama.cpp calls them.
         on_cpu: whether it has no other device than the CPU.
+        types: of numbers that it knows, as llama.cpp calls them.
     """
 
     distribution: str
@@ -43,6 +44,7 @@ class Package:
     flags: frozenset[str]
     speculation: frozenset[str]
     on_cpu: bool
+    types: frozenset[str]
 
 
 def has_package() -> bool:
@@ -73,6 +75,7 @@ def of_package(python: Interpreter) -> Package:
         frozenset(told["flags"]),
         frozenset(told["speculation"]),
         told["devices"] == ["CPU"],
+        frozenset(told["types"]),
     )
 
 
@@ -88,6 +91,7 @@ def of_program(program: str) -> Package:
         raise EngineError(f"{program} does not run as {PROGRAM} does: try {program} --version")
     told = _said(program, "--help") or ""
     kinds = re.search(r"--spec-type\s+([a-z][\w,-]*)", told)
+    types = re.search(r"--cache-type-k\s.*?allowed values: ([\w, ]+)", told, re.DOTALL)
     devices = (_said(program, "--list-devices") or "").partition("Available devices:")[2]
     return Package(
         PROGRAM,
@@ -95,6 +99,7 @@ def of_program(program: str) -> Package:
         frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", told)),
         frozenset(kinds[1].split(",") if kinds else ()),
         not devices.strip(),
+        frozenset(types[1].replace(" ", "").split(",") if types else ()),
     )
 
 

@@ -64,6 +64,7 @@ class MockEngine(OpenAIEndpoint, Launcher):
             speculative=frozenset({"ngram", "draft"}),
             kv_cache_dtype=True,
             quantization=True,
+            checkpoints=True,
             flags=True,
             is_mock=True,
         )

@@ -180,6 +180,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             speculative=frozenset({"ngram", "draft"} if kernels else ()),
             kv_cache_dtype=kernels,
             quantization=kernels,
+            checkpoints=kernels,
             tensor_parallel=True,
             flags=True,
         )
@@ -260,7 +261,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
                 f"{self.label} of {self._python} does not start without the module sgl_kernel, "
                 "which is not installed there: install sglang with all that it needs"
             )
-        model = pair.path(serving.model)
+        model, quantization = pair.weights(serving.model, serving.quantization)
         kv_type = KV_TYPES.get(serving.kv_cache_dtype or "", serving.kv_cache_dtype)
         options: dict[str, str | int | None] = {
             "--model-path": model,
@@ -271,7 +272,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             "--tp-size": serving.tensor_parallel,
             "--page-size": pair.kv_block_tokens,
             "--max-total-tokens": _kv_tokens(pair, model, kv_type),
-            "--quantization": serving.quantization,
+            "--quantization": quantization,
             "--kv-cache-dtype": kv_type,
             "--decode-log-interval": GAUGES_EVERY,
         }
