@@ -140,6 +140,20 @@ def test_arms_are_named_by_what_tells_them_apart(change: dict[str, Any], names: 
     assert found == names
 
 
+def by_priority(of: Sequence[int], **more: Any) -> dict[str, Any]:
+    priorities = {f"q{i}": priority for i, priority in enumerate(of)}
+    return {"serving": Serving(scheduling="priority"), "priorities": priorities, **more}
+
+
+def test_priorities_are_of_all_prompts_and_of_servers_that_schedule_by_them() -> None:
+    with pytest.raises(ValueError, match="4 prompts have no priority, such as 'q10'"):
+        arm(**by_priority(range(8)))
+    with pytest.raises(ValueError, match="'reasoning' does not schedule by priority"):
+        arm(**by_priority(range(12), serving=Serving()))
+    part = arm(**by_priority(range(12))).block(0, 2)
+    assert part.fingerprint == arm(**by_priority(range(6), prompts=prompts(6))).fingerprint
+
+
 def test_a_fingerprint_is_of_what_is_measured() -> None:
     changes: list[dict[str, Any]] = [
         {"serving": Serving(prefix_caching=True)},
@@ -147,9 +161,12 @@ def test_a_fingerprint_is_of_what_is_measured() -> None:
         {"workload": closed(4)},
         {"sampling": Sampling(9)},
         {"cut": prompts(3)},
+        by_priority(range(12)),
+        by_priority(range(1, 13)),
     ]
     prints = {arm().fingerprint, *(arm(**change).fingerprint for change in changes)}
-    assert len(prints) == 6
+    assert len(prints) == 8
+    assert arm().fingerprint == "1b1816aa63a7", "a new field with its default is no other load"
     assert arm().fingerprint == arm().fingerprint
     assert arm(engine="another").fingerprint == arm().fingerprint, "both engines do the same"
 

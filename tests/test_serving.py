@@ -20,6 +20,7 @@ ALL = [
     (Serving(speculative="ngram"), "reasoning, ngram speculation (3)"),
     (Serving(speculative="draft", speculative_tokens=5), "reasoning, draft speculation (5)"),
     (Serving(tensor_parallel=2), "reasoning, TP 2"),
+    (Serving(scheduling="priority"), "reasoning, priority scheduling"),
     (Serving(flags=("--seed", "1")), "reasoning, --seed, 1"),
 ]
 
@@ -31,6 +32,11 @@ def test_a_serving_in_words(serving: Serving, words: str) -> None:
 
 def test_every_difference_changes_the_key() -> None:
     assert len({serving.key for serving, _ in ALL}) == len(ALL)
+
+
+def test_a_field_that_was_added_later_changes_no_key_with_its_default() -> None:
+    assert Serving().key == "54aa2b5745e6"
+    assert Serving("plain", kv_cache_dtype="fp8").key == "f92c0bd6382d"
 
 
 def test_the_key_is_the_same_in_another_process() -> None:
@@ -50,6 +56,7 @@ def test_a_serving_cannot_be_changed() -> None:
     [
         ({"model": "base"}, "'reasoning' or 'plain', not 'base'"),
         ({"speculative": "eagle"}, "'ngram', 'draft' or None, not 'eagle'"),
+        ({"scheduling": "lottery"}, "'priority' or None, not 'lottery'"),
         ({"speculative_tokens": 0}, "are at least 1"),
         ({"tensor_parallel": 0}, "are at least 1"),
     ],

@@ -57,6 +57,15 @@ def flags(serving: Serving, pair: ModelPair = TINY) -> list[str]:
     return list(SglangEngine().launch(serving, pair, 1234).argv)
 
 
+def test_priorities_are_lowest_first_as_everywhere(package: Any) -> None:
+    """By its documents: without the second flag, high values come first."""
+    package(GPU)
+    both = {"--enable-priority-scheduling", "--schedule-low-priority-values-first"}
+    assert both <= set(flags(Serving(scheduling="priority")))
+    assert not both & set(flags(Serving()))
+    assert SglangEngine().prioritised({"model": "m"}, 3) == {"model": "m", "priority": 3}
+
+
 def after(argv: list[str], flag: str) -> str:
     return argv[argv.index(flag) + 1]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import lzma
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from doubles.scripted_server import AnswerScript, Reply, ScriptedServer
 from doubles.synthetic import record, run, sample
 
 from pytest_rllm.engines.api_snapshot import ApiSnapshot
-from pytest_rllm.engines.base import Endpoint, EngineError
+from pytest_rllm.engines.base import CannotServe, Endpoint, EngineError
 from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.server import Attached, Server
 from pytest_rllm.experiment.serving import Serving
@@ -197,6 +197,36 @@ def test_a_copy_of_the_servers_stands_beside_them_and_is_asked_from_then_on(
         numbers.append([run.header.server for run in runs])
     assert numbers == [[1, 2], [3, 4], [1, 2], [3, 4]]
     assert all(server.up for server in pool.servers)
+
+
+class Prioritising(DeclaringEngine):
+    """Takes priorities under a name of its own."""
+
+    def prioritised(self, body: Mapping[str, Any], priority: int) -> dict[str, Any]:
+        return {**body, "rank": priority}
+
+
+def test_each_request_has_the_priority_of_its_prompt(live: Live, tmp_path: Path) -> None:
+    live.engine_of = {"new": Prioritising("engine 2", Capabilities())}.__getitem__
+    ranks = {f"q{i}": 7 - i for i in range(4)}
+    serving = Serving(scheduling="priority")
+    one = arm(engine="new", serving=serving, prompts=prompts(4), priorities=ranks)
+    live.prepare([one])
+    load = live._load(one, tmp_path / "a.jsonl", HEADER)
+    load.writer.__exit__()
+    assert [request.body["rank"] for request in load.requests] == [7, 6, 5, 4]
+    plain = replace(one, serving=Serving(), priorities={})
+    live.prepare([plain])
+    load = live._load(plain, tmp_path / "b.jsonl", HEADER)
+    load.writer.__exit__()
+    assert not any("rank" in request.body for request in load.requests)
+
+
+def test_an_engine_without_priorities_takes_none() -> None:
+    lacking = Capabilities(models=frozenset({"reasoning"})).lacking(Serving(scheduling="priority"))
+    assert lacking == ["requests by priority"]
+    with pytest.raises(CannotServe, match="'declaring' takes no priority of a request"):
+        ENGINES["new"].prioritised({}, 1)
 
 
 def test_two_runs_take_turns_and_say_so(live: Live, tmp_path: Path) -> None:

@@ -45,6 +45,12 @@ def after(argv: list[str], flag: str) -> str:
     return argv[argv.index(flag) + 1]
 
 
+def test_priorities() -> None:
+    assert after(flags(Serving(scheduling="priority")), "--scheduling-policy") == "priority"
+    assert "--scheduling-policy" not in flags(Serving())
+    assert VllmEngine().prioritised({"model": "m"}, 3) == {"model": "m", "priority": 3}
+
+
 def test_the_base_is_bare() -> None:
     argv = flags(Serving())
     assert after(argv, "--model") == TINY.reasoning

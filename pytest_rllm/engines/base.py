@@ -211,6 +211,14 @@ class Endpoint(ABC):
     def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         """JSON body of a streamed chat completion that asks ``prompt``."""
 
+    def prioritised(self, body: Mapping[str, Any], priority: int) -> dict[str, Any]:  # noqa: ARG002
+        """A request's body with its priority, the lowest of which is served first.
+
+        Raises:
+            CannotServe: this engine takes none; none that declares ``scheduling`` does so.
+        """
+        raise CannotServe(f"the engine {self.name!r} takes no priority of a request")
+
     @abstractmethod
     def greedy_body(
         self, text: str, tokens: int, *, log_probabilities: bool = False

@@ -46,6 +46,7 @@ class Capabilities:
         quantizations: names of what it offers to do to weights when they are loaded; empty where it
             does not tell.
         tensor_parallel: one copy of the model may be spread over several GPUs.
+        scheduling: orders in which it can serve the requests that wait, of ``Serving.scheduling``.
         flags: it takes further flags when it is started.
         is_mock: it runs no model: nothing that is measured on it may be stored as a baseline.
     """
@@ -65,6 +66,7 @@ class Capabilities:
     kv_cache_dtypes: tuple[str, ...] = ()
     quantizations: tuple[str, ...] = ()
     tensor_parallel: bool = False
+    scheduling: frozenset[str] = frozenset()
     flags: bool = False
     is_mock: bool = False
 
@@ -104,6 +106,8 @@ class Capabilities:
             or serving.speculative in self.speculative,
             f"{serving.tensor_parallel} GPUs per copy of the model": self.tensor_parallel
             or serving.tensor_parallel == 1,
+            f"requests by {serving.scheduling}": serving.scheduling is None
+            or serving.scheduling in self.scheduling,
             f"the flags {' '.join(serving.flags)}": self.flags or not serving.flags,
         }
         return [what for what, can in asked.items() if not can]

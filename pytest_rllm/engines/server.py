@@ -55,13 +55,22 @@ class Server(ABC):
         """What it is found by in a pool."""
         return key_of(self.engine, self.serving, self.pair, self.copy)
 
-    def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+    def body(
+        self, prompt: Prompt, sampling: Sampling, priority: int | None = None
+    ) -> dict[str, Any]:
         """JSON body of a streamed chat completion that asks ``prompt``, with the role's fields.
+
+        Args:
+            prompt, sampling: what is asked, and how the answer is sampled.
+            priority: of which the lowest is served first; None where the server has its own order.
 
         Raises:
             ValueError: the pair sets a field that the engine's adapter sets itself.
         """
-        return self.pair.asks(self.engine.body(prompt, sampling), self.serving.model)
+        body = self.engine.body(prompt, sampling)
+        if priority is not None:
+            body = self.engine.prioritised(body, priority)
+        return self.pair.asks(body, self.serving.model)
 
     def greedy_body(
         self, text: str, tokens: int, *, log_probabilities: bool = False

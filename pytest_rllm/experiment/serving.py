@@ -18,9 +18,10 @@ _PARTS = {
     "prefix": "prefix-caching",
     "drafter": r"(ngram|draft)(?:-([1-9]\d*))?",
     "tp": r"tp-([1-9]\d*)",
+    "scheduling": "priority",
 }
-LATER: tuple[str, ...] = ()
-"""Fields that older records do not have: ``key`` leaves one out that has its default."""
+LATER: tuple[str, ...] = ("scheduling",)
+"""Fields that older records do not have: ``said`` leaves one out that has its default."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Serving:
         speculative_tokens: tokens proposed per step when speculation is on.
         tensor_parallel: number of GPUs that one copy of the model is spread over.
         flags: further flags of the engine, passed on as they are, last.
+        scheduling: ``"priority"``: of the requests that wait, the one of the lowest
+            ``Arm.priorities`` is served first; None for the engine's own order.
     """
 
     model: Role = "reasoning"
@@ -51,6 +54,7 @@ class Serving:
     speculative_tokens: int = 3
     tensor_parallel: int = 1
     flags: tuple[str, ...] = ()
+    scheduling: Literal["priority"] | None = None
 
     def __post_init__(self) -> None:
         if self.model not in ("reasoning", "plain"):
@@ -59,17 +63,24 @@ class Serving:
             raise ValueError(
                 f"Serving.speculative is 'ngram', 'draft' or None, not {self.speculative!r}"
             )
+        if self.scheduling not in (None, "priority"):
+            raise ValueError(f"Serving.scheduling is 'priority' or None, not {self.scheduling!r}")
         if self.speculative_tokens < 1 or self.tensor_parallel < 1:
             raise ValueError("Serving.speculative_tokens and tensor_parallel are at least 1")
 
     @property
-    def key(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal servings, in any process."""
+    def said(self) -> dict[str, Any]:
+        """Its fields, without those of ``LATER`` that have their default: what keys are made of."""
         said = asdict(self)
         for new in fields(self):
             if new.name in LATER and said[new.name] == new.default:
                 del said[new.name]
-        text = json.dumps(said, sort_keys=True)
+        return said
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that are equal for equal servings, in any process."""
+        text = json.dumps(self.said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -89,6 +100,7 @@ class Serving:
             "prefix-caching" if self.prefix_caching else "",
             f"{self.speculative}{drafted}" if self.speculative else "",
             f"tp-{self.tensor_parallel}" if self.tensor_parallel > 1 else "",
+            self.scheduling or "",
         ]
         return "+".join(filter(None, parts)) or BASE
 
@@ -108,7 +120,7 @@ class Serving:
                 raise ValueError(
                     f"{slug!r} names no serving: {part!r} is none of plain, kv-DTYPE, "
                     "weights-NAME, prefix-caching, ngram, draft, ngram-TOKENS, draft-TOKENS, "
-                    "tp-GPUS, joined by +"
+                    "tp-GPUS, priority, joined by +"
                 )
             match kind:
                 case "plain":
@@ -124,6 +136,8 @@ class Serving:
                     said |= {"speculative_tokens": int(found[2])} if found[2] else {}
                 case "tp":
                     said["tensor_parallel"] = int(found[1])
+                case "scheduling":
+                    said["scheduling"] = "priority"
         return cls(**said)
 
     def __str__(self) -> str:
@@ -139,5 +153,7 @@ class Serving:
             words.append(f"{self.speculative} speculation ({self.speculative_tokens})")
         if self.tensor_parallel > 1:
             words.append(f"TP {self.tensor_parallel}")
+        if self.scheduling:
+            words.append(f"{self.scheduling} scheduling")
         words.extend(self.flags)
         return ", ".join(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from ..datasets.prompts import Prompt
     from ..engines.api_diff import ApiCheck
     from ..engines.base import Endpoint
+    from ..experiment.arm import Arm
     from ..models import ModelPair
     from ..records.run import Run
     from ..session.case import FindingCase
     from ..session.comparison import Comparison
+    from ..session.knee import Knee
     from ..session.session import Session
     from ..telemetry.gpu import Gpu
 
@@ -170,6 +173,15 @@ def workload() -> ModuleType:
 def measure(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Run]:
     """``measure(Arm(...), "name")``: one recorded run, for what no claim is judged on."""
     return _case(request, model).measure
+
+
+@pytest.fixture
+def knee(request: pytest.FixtureRequest, model: ModelPair) -> Callable[[Arm], Knee]:
+    """``knee(Arm(...))``: the highest rate of arrivals that the arm's engine answers in time, found
+    in a short search that all cases share; ``Knee.rate`` and ``Knee.ttft_s``."""
+    from ..session.knee import knee_of
+
+    return partial(knee_of, _case(request, model))
 
 
 @pytest.fixture

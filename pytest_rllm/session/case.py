@@ -237,15 +237,36 @@ class FindingCase:
         self._planned += 1
         return planned
 
-    def measure(self, arm: Arm, name: str = "run") -> Run:
-        """One run of an arm, recorded under ``name``; what no claim is judged on."""
-        self._check(self.folder / name, arm)
+    def measure(self, arm: Arm, name: str = "run", *, where: Path | None = None) -> Run:
+        """One run of an arm, recorded under ``name``; what no claim is judged on. One that an
+        earlier session, which was stopped, has recorded is kept.
+
+        Args:
+            arm: what is measured.
+            name: of its record.
+            where: folder of the record, relative to the session's, for a run that several cases
+                share; the case's own by default.
+        """
+        path = (where or self.folder) / f"{name}.jsonl"
+        self._check(path.with_suffix(""), arm)
         if self.session.planning:
             raise CannotMeasure(f"the plan ends before the run {name!r}, which has to be measured")
         source = self.session.source(self.pair)
+        of = self._header()
+        if where is not None:  # what cases share is of none of them
+            of = Header(finding=where.parts[0], pair=self.pair.name)
+        header = header_of(arm, of, name=name, side=None, blocks=1)
+        if kept := source.kept(arm, path, header):
+            return kept
         source.prepare([arm])
-        header = header_of(arm, self._header(), name=name, side=None, blocks=1)
-        return source.run(arm, self.folder / f"{name}.jsonl", header, Place(self.finding))
+        return source.run(arm, path, header, Place(header.finding))
+
+    def note(self, text: str) -> None:
+        """Keep a sentence for the end of the session, or for its plan; once."""
+        session = self.session
+        notes = session.costs.plan.checks if session.planning else session.messages
+        if text not in notes:
+            notes.append(text)
 
     def _check(self, where: Path, *arms: Arm) -> None:
         """Raises CannotMeasure where an arm's engine cannot do what it asks."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from ..datasets.prompts import Prompt
 from ..engines import api_diff
 from ..engines.api_snapshot import ApiSnapshot
 from ..engines.base import DidNotStart, Endpoint, EngineError
@@ -363,9 +364,14 @@ class Live:
         server = self._up[arm.engine, arm.serving]
         engine = server.engine
         closes = engine.closes_connections
-        requests = [Request(p, server.body(p, arm.sampling), None, closes) for p in arm.prompts]
+
+        def asking(p: Prompt, cut_after: int | None) -> Request:
+            body = server.body(p, arm.sampling, arm.priorities.get(p.id))
+            return Request(p, body, cut_after, closes)
+
+        requests = [asking(p, None) for p in arm.prompts]
         for i, p in enumerate(arm.cut):  # spread between the others
-            cut = Request(p, server.body(p, arm.sampling), CUT_AFTER_CHUNKS, closes)
+            cut = asking(p, CUT_AFTER_CHUNKS)
             requests.insert(i * len(requests) // len(arm.cut) + i % 2, cut)
         scrape = None
         if engine.metrics_path:

@@ -73,6 +73,7 @@ def unproven(run: Run) -> Iterator[str]:
         # Without repeated prompts there is nothing that a cache could hit.
         "prefix caching": serving.prefix_caching
         and (not run.header.repeats or _on_word(run, "prefix_hits")),
+        "that requests are served by priority": serving.scheduling,
         "on how many GPUs": serving.tensor_parallel > 1,
         "the KV cache's type": serving.kv_cache_dtype and _on_word(run),
         "the weights' type": serving.quantization and _on_word(run),

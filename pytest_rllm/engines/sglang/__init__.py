@@ -2,9 +2,10 @@
 
 Seen running: 0.5.23 on a CPU without SGLang's compiled kernels. Everything else was read in the
 source of 0.5.23 and of releases down to 0.4.6, and has not been tried here: GPUs, speculation,
-quantised weights, KV caches of other types, a CPU build that has its kernels. No version is ever
-compared with another one: flags are common to all these releases, names of metrics and paths are
-taken as the server has them, so that a build called ``dev`` is served as any other.
+priorities of requests (read in its documents), quantised weights, KV caches of other types, a CPU
+build that has its kernels. No version is ever compared with another one: flags are common to all
+these releases, names of metrics and paths are taken as the server has them, so that a build called
+``dev`` is served as any other.
 """
 
 from __future__ import annotations
@@ -182,6 +183,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             quantization=kernels,
             checkpoints=kernels,
             tensor_parallel=True,
+            scheduling=frozenset({"priority"}),
             flags=True,
         )
 
@@ -205,6 +207,9 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         body = super().body(prompt, sampling)
         body["stream_options"]["continuous_usage_stats"] = True
         return body | {"ignore_eos": sampling.fixed_length}
+
+    def prioritised(self, body: Mapping[str, Any], priority: int) -> dict[str, Any]:
+        return {**body, "priority": priority}
 
     def greedy_body(
         self, text: str, tokens: int, *, log_probabilities: bool = False
@@ -283,6 +288,8 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         switches = ["--enable-metrics", "--enable-cache-report", "--sleep-on-idle"]
         if not serving.prefix_caching:
             switches.append("--disable-radix-cache")
+        if serving.scheduling == "priority":
+            switches += ["--enable-priority-scheduling", "--schedule-low-priority-values-first"]
         # Else each question whether it is healthy takes a second, and generates a token.
         env: dict[str, str | None] = {"SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false"}
         env |= without_look_ups(model)
