@@ -7,6 +7,7 @@
 #   make test-sglang         the tests of SGLang's adapter, on that SGLang
 #   make conformance         run the conformance suite on all four real engines, and write what they
 #                            were seen to do into docs/conformance and docs/engines.md
+#   make findings-page       write docs/findings.md of the files in docs/findings
 #   make lint                the linters, the type checker, and which room may import which
 #   make recorded-answers    pin again what the recorded sessions answer
 #   make recorded-sessions   measure the recorded sessions anew (an hour); ARGS=--plan only tells how
@@ -24,7 +25,7 @@ SUITES = tests/test_conformance.py::TestVllm tests/test_llamacpp.py::TestLlamaCp
   tests/test_transformers_serve.py::TestTransformersServe tests/test_sglang.py::TestSglangOnCpu
 ARGS ?=
 
-.PHONY: findings test test-clients sglang-cpu test-sglang conformance lint recorded-answers recorded-sessions
+.PHONY: findings test test-clients sglang-cpu test-sglang conformance findings-page lint recorded-answers recorded-sessions
 
 findings: $(VENV)/ready
 	$(BIN)/python -m pytest tests_findings $(ARGS)
@@ -45,6 +46,9 @@ conformance: $(VENV)/ready $(SGLANG_VENV)/ready
 	SGLANG_VENV=$(SGLANG_VENV) $(BIN)/python -m pytest $(SUITES) \
 	  --rllm-conformance docs/conformance $(ARGS)
 	$(BIN)/python -m pytest_rllm conformance docs/conformance --page docs/engines.md
+
+findings-page: $(VENV)/ready
+	$(BIN)/python -m pytest_rllm findings docs/findings --page docs/findings.md
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

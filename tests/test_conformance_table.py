@@ -14,12 +14,11 @@ from pytest_rllm.reports.engine_table import (
     BEGIN,
     END,
     ROWS,
-    EngineTableError,
     Found,
-    in_page,
     read,
     table,
 )
+from pytest_rllm.reports.page_marks import PageError, in_page
 
 ROOT = Path(__file__).parent.parent
 PAGE, FOLDER = ROOT / "docs" / "engines.md", ROOT / "docs" / "conformance"
@@ -187,11 +186,11 @@ def test_a_file_that_is_none_is_said(
 
 
 def test_an_empty_folder_and_a_page_without_marks_are_said(tmp_path: Path) -> None:
-    with pytest.raises(EngineTableError, match=r"there is no NAME\.json in .*: run"):
+    with pytest.raises(PageError, match=r"there is no NAME\.json in .*: run"):
         read(tmp_path)
     for page in ("", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {END} {END}"):
-        with pytest.raises(EngineTableError, match="has not one line"):
-            in_page(page, "table")
+        with pytest.raises(PageError, match="has not one line"):
+            in_page(page, "table", (BEGIN, END))
 
 
 # ---- the page of engines
@@ -200,7 +199,7 @@ def test_an_empty_folder_and_a_page_without_marks_are_said(tmp_path: Path) -> No
 def test_the_page_shows_what_the_files_say() -> None:
     """``make conformance`` writes both; neither is written by hand."""
     page = PAGE.read_text(encoding="utf-8")
-    assert page == in_page(page, table(read(FOLDER)))
+    assert page == in_page(page, table(read(FOLDER)), (BEGIN, END))
 
 
 def test_the_engines_of_the_page_have_run_the_whole_suite() -> None:

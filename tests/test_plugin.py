@@ -80,7 +80,10 @@ def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
         (("--rllm-replay", ".", "--rllm-against", "x"), "*leave --rllm-against out*"),
         (("--rllm-baseline", "crate"), "*takes create, fix, trim, update*not crate*"),
         (("--rllm-data", "nowhere"), "*--rllm-data: there is no folder nowhere*"),
-        (("--rllm-report", "pdf:x"), "*unknown report 'pdf'; there are json, markdown, table*"),
+        (
+            ("--rllm-report", "pdf:x"),
+            "*unknown report 'pdf'; there are findings, json, markdown, table*",
+        ),
         (("--rllm-report", "json"), "*--rllm-report*FORMAT:PATH*"),
         (("--rllm-report", "json:nowhere/x"), "*--rllm-report: there is no folder nowhere*"),
         (("--rllm-engine", ""), "*--rllm-engine needs a value: NAME*"),

@@ -31,6 +31,8 @@ from pytest_rllm.verdicts.judge import Judged
 from pytest_rllm.verdicts.judgement import Block, Judgement
 from pytest_rllm.verdicts.reasons import Reason
 
+OF_A_SESSION = ("json", "markdown", "table")
+"""Formats that show one session; ``findings`` adds what it measured to a file."""
 FASTER = judged(lower(TBT, by=pct(10)), "holds", (math.log(0.6), math.log(0.75), math.log(0.85)))
 RIGHT = judged(not_lower(ACCURACY, by_more_than=pp(3)), "inconclusive", (-0.04, -0.01, 0.02))
 UNDECIDED = replace(RIGHT, n=64, replicate="questions", further=40)
@@ -328,14 +330,14 @@ def test_one_case_is_shown_with_its_sentence_arms_and_records() -> None:
     assert text.endswith("\nrecords: records/here")
 
 
-@pytest.mark.parametrize("name", FORMATS.names())
+@pytest.mark.parametrize("name", OF_A_SESSION)
 def test_every_format_takes_a_session_without_findings(
     name: str, written: Callable[..., str]
 ) -> None:
     assert "vllm 2" not in written(name, SessionReport(()))
 
 
-@pytest.mark.parametrize("name", FORMATS.names())
+@pytest.mark.parametrize("name", OF_A_SESSION)
 def test_every_format_holds_the_decision_and_the_environment(
     name: str, written: Callable[..., str]
 ) -> None:
@@ -345,7 +347,9 @@ def test_every_format_holds_the_decision_and_the_environment(
 
 
 def test_an_unknown_format_names_those_there_are() -> None:
-    with pytest.raises(ValueError, match="unknown report 'html'; there are json, markdown, table"):
+    with pytest.raises(
+        ValueError, match="unknown report 'html'; there are findings, json, markdown, table"
+    ):
         FORMATS.load("html")
 
 
@@ -364,7 +368,7 @@ def test_a_format_of_another_package_is_one_file_and_one_entry_point(
     (info / "entry_points.txt").write_text("[pytest_rllm.reports]\ncounts = rllm_counts:write\n")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setattr(registry, "_entries", registry._entries.__wrapped__)  # as a new process
-    assert FORMATS.names() == ("json", "markdown", "table", "counts")
+    assert FORMATS.names() == ("findings", *OF_A_SESSION, "counts")
     pytester.makepyfile(
         """
         from pytest_rllm import finding

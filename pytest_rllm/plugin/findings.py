@@ -12,6 +12,7 @@ import pytest
 from .options import value
 
 if TYPE_CHECKING:
+    from ..reports.row import Row
     from ..session.session import Session
 
 MARK = "finding"
@@ -99,6 +100,19 @@ def title_of(item: pytest.Item) -> str:
 def records_of(item: pytest.Item) -> Path:
     """Where a case's records lie, relative to the session's."""
     return Path(finding_id(item)) / case_id(item).replace("/", "_")
+
+
+def row_without_gpu(item: pytest.Item, missing: str) -> Row:
+    """The row of a case that is not measured because this machine lacks the GPUs."""
+    from ..reports.row import Row
+
+    mark = item.get_closest_marker(MARK)
+    assert mark is not None
+    pair = getattr(item, "callspec").params.get("model", "")  # noqa: B009 - of tests with parameters
+    about = {key: mark.kwargs[key] for key in ("sentence", "cite")}
+    return Row(
+        finding_id(item), case_id(item), outcome="skip", notes=(missing,), pair=pair, **about
+    )
 
 
 def agenda(items: Iterable[pytest.Item], session: Session) -> list[str]:

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from .findings import MARK, agenda, check, existing, finding_id, records_of, select, title_of
+from .findings import (
+    MARK,
+    agenda,
+    check,
+    existing,
+    finding_id,
+    records_of,
+    row_without_gpu,
+    select,
+    title_of,
+)
 from .fixtures import CASE, SESSION, prepare_builds, session_of
 from .options import FLAGS, LISTS, OPTIONS, model_names, upgrading, value
 
@@ -108,6 +118,7 @@ def _skip_without_gpu(item: pytest.Item) -> None:
         missing = session.lacks(records_of(item), mark.kwargs)
         if missing:
             session.left_out[item.nodeid] = missing
+            session.without_gpu.append(row_without_gpu(item, missing))
             if session.planning:
                 session.costs.plan.not_measured[title_of(item)] = missing
             pytest.skip(missing)

@@ -19,6 +19,7 @@ from ..engines.base import EngineError, RefusesFormat
 from ..records.run import RecordError
 from ..records.spool import ClientError
 from ..reports import FORMATS
+from ..reports.page_marks import PageError
 from ..reports.row import Row
 from ..reports.terminal import WIDTH, case_text, last_lines, summary
 from ..session.case import ClaimsNothing, FindingCase
@@ -196,7 +197,10 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
     asked = value(terminal.config, "report")
     if asked:
         form, _, file = asked.partition(":")
-        FORMATS.load(form)(report, Path(file))
-        terminal.write_line(f"report: {file}")
+        try:
+            FORMATS.load(form)(report, Path(file))
+            terminal.write_line(f"report: {file}")
+        except (OSError, PageError) as error:
+            terminal.write_line(f"no report was written to {file}: {error}", red=True)
     for line in last_lines(report, width):
         terminal.write_line(line)

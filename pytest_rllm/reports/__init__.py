@@ -14,6 +14,7 @@ FORMATS = Registry(
     "pytest_rllm.reports",
     "report",
     {
+        "findings": "pytest_rllm.reports.findings_table:write",
         "json": "pytest_rllm.reports.json_report:write",
         "markdown": "pytest_rllm.reports.markdown:write",
         "table": "pytest_rllm.reports.table:write",

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from .page_marks import PageError, escaped, in_page
+
 HELP = "print the table of engines and capabilities from the files of --rllm-conformance DIR"
 SCHEMA = 1
 BEGIN, END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
@@ -86,10 +88,6 @@ ROWS: Mapping[str, tuple[str, ...]] = {
 """Capability to the tests that show it; all of them must pass."""
 
 
-class EngineTableError(ValueError):
-    """A file or a page cannot be used; the message says which, and what to do."""
-
-
 @dataclass(frozen=True)
 class Found:
     """What the suite found on one engine.
@@ -133,7 +131,7 @@ def read(folder: Path) -> list[Found]:
     """All engines of a folder, by name.
 
     Raises:
-        EngineTableError: there is none, or a file is of another kind.
+        PageError: there is none, or a file is of another kind.
     """
     found = []
     for file in sorted(folder.glob("*.json")):
@@ -141,22 +139,20 @@ def read(folder: Path) -> list[Found]:
             content = json.loads(file.read_text(encoding="utf-8"))
             schema = content.pop("schema")
             if schema != SCHEMA:
-                raise EngineTableError(
+                raise PageError(
                     f"{file} is of schema {schema}, and this version reads {SCHEMA}: make it anew "
                     "with --rllm-conformance"
                 )
             found.append(Found(**content))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, EngineTableError):
+            if isinstance(error, PageError):
                 raise
-            raise EngineTableError(
+            raise PageError(
                 f"{file} is no file of --rllm-conformance ({type(error).__name__}: {error}): "
                 "remove it, or make it anew"
             ) from error
     if not found:
-        raise EngineTableError(
-            f"there is no NAME.json in {folder}: run --rllm-conformance {folder}"
-        )
+        raise PageError(f"there is no NAME.json in {folder}: run --rllm-conformance {folder}")
     return found
 
 
@@ -168,7 +164,7 @@ def table(found: Sequence[Found]) -> str:
         if not reason:
             return word
         if len(reason) <= SHORT:
-            return f"{word}: {_escaped(reason)}"
+            return f"{word}: {escaped(reason)}"
         if reason not in notes:
             notes.append(reason)
         return f"{word} ({notes.index(reason) + 1})"
@@ -177,26 +173,9 @@ def table(found: Sequence[Found]) -> str:
     headers = ["capability", *(one.title for one in found)]
     lines = [tabulate(body, headers=headers, tablefmt="github", disable_numparse=True)]
     if notes:
-        lines.append("\n".join(f"{n}. {_escaped(note)}" for n, note in enumerate(notes, 1)))
+        lines.append("\n".join(f"{n}. {escaped(note)}" for n, note in enumerate(notes, 1)))
     seen = "; ".join(f"{one.title}: {one.date} on `{one.hardware}`" for one in found)
     return "\n\n".join([*lines, f"Seen: {seen}."])
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-
-
-def in_page(page: str, shown: str, name: str = "the page") -> str:
-    """A page with that table between its marks.
-
-    Raises:
-        EngineTableError: it has not one pair of marks.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise EngineTableError(f"{name} has not one line {BEGIN!r} and, after it, one {END!r}")
-    return f"{before}{BEGIN}\n\n{shown}\n\n{END}{after}"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -218,8 +197,8 @@ def run(given: argparse.Namespace) -> int:
             print(shown)
             return 0
         page = given.page.read_text(encoding="utf-8")
-        given.page.write_text(in_page(page, shown, str(given.page)), encoding="utf-8")
-    except (EngineTableError, OSError) as error:
+        given.page.write_text(in_page(page, shown, (BEGIN, END), str(given.page)), encoding="utf-8")
+    except (PageError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -36,6 +36,7 @@ class Row:
             on this machine; None where that is unknown.
         records: folder of the case's records.
         died: label of the engine whose server ended while it was measured; empty when none did.
+        pair: name of the pair of models.
     """
 
     finding: str
@@ -51,6 +52,7 @@ class Row:
     pace: float | None = None
     records: str = ""
     died: str = ""
+    pair: str = ""
 
     @property
     def title(self) -> str:

@@ -49,6 +49,7 @@ class SessionReport:
         messages: what else is said at the end of the session.
         tier: how much was measured of every comparison, see ``experiment.tiers``.
         interrupted: whether the session was stopped before its end.
+        without_gpu: the cases that need a GPU which this machine has not.
     """
 
     rows: tuple[Row, ...]
@@ -59,6 +60,7 @@ class SessionReport:
     messages: tuple[str, ...] = ()
     tier: str = "gate"
     interrupted: bool = False
+    without_gpu: tuple[Row, ...] = ()
 
     def outcomes(self) -> dict[str, int]:
         """How many cases ended how, in the order of first appearance."""
@@ -67,7 +69,14 @@ class SessionReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, the number of the schema first."""
-        return {"schema": SCHEMA} | asdict(self) | {"rows": [row.to_json() for row in self.rows]}
+        return (
+            {"schema": SCHEMA}
+            | asdict(self)
+            | {
+                name: [row.to_json() for row in getattr(self, name)]
+                for name in ("rows", "without_gpu")
+            }
+        )
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -91,6 +100,7 @@ class SessionReport:
             **{
                 **told,
                 "rows": tuple(Row.from_json(row) for row in told["rows"]),
+                "without_gpu": tuple(map(Row.from_json, told.get("without_gpu", ()))),
                 "decision": decision,
                 "messages": tuple(told["messages"]),
             }

@@ -339,5 +339,6 @@ class FindingCase:
             levels=tuple(outcome.levels),
             stored_on=outcome.stored_on,
             pace=outcome.pace,
+            pair=self.pair.name,
             records=str(self.session.shown_records / self.folder),
         )

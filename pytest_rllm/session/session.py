@@ -63,6 +63,7 @@ class Session:
         planning: whether the session only tells what it would measure and what that would cost.
         rows: how the cases ended so far.
         left_out: per id of a test that was not measured, the reason.
+        without_gpu: rows of those that need a GPU which this machine has not.
         unused: stored cases that no test stands for, known at the end.
         drifted: what accepted changes add up to, known at the end.
         outdated: stored files of an older schema, known at the end.
@@ -92,6 +93,7 @@ class Session:
     gpu: Gpu = field(default_factory=Gpu)
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    without_gpu: list[Row] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
     outdated: list[Path] = field(default_factory=list)
@@ -342,4 +344,5 @@ class Session:
             messages=(*self.messages, *self._of_kept()),
             tier=self.tier.name,
             interrupted=self.interrupted,
+            without_gpu=tuple(self.without_gpu),
         )
