@@ -18,7 +18,7 @@ class LocalData:
 
     Attributes:
         path: a JSONL file (``.jsonl``) or a Parquet file (``.parquet``).
-        tier: ``easy``, ``medium``, ``hard`` or ``knowledge``: the tier that it is of.
+        tier: the tier that it is of, one of ``pytest_rllm.models.TIERS``.
         answer: column of the answer key.
         question: column of the question; None where ``prompt`` names all columns that it takes.
         id: column of a name that each row has for itself; None: rows are numbered from 0.

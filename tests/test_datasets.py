@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from pytest_rllm import registry
+from pytest_rllm.datasets import hub
 from pytest_rllm.datasets import prompts as datasets
 from pytest_rllm.datasets.hub import BOXED
-from pytest_rllm.datasets.prompts import Prompt, choose, dataset, interleaved, load, revision
+from pytest_rllm.datasets.prompts import (
+    DataMissing,
+    Prompt,
+    choose,
+    data_revisions,
+    dataset,
+    interleaved,
+    load,
+    revision,
+)
 
 GPQA_ROW = {
     "Question": "Which one? ",
@@ -51,6 +62,55 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "gpqa": [GPQA_ROW | {"Question": f"Which one of {i}?"} for i in range(12)],
+    "supergpqa": [
+        {
+            "uuid": "0a1b",
+            "question": "Which of these is a made-up word? ",
+            "options": ["glim", "house", "tree"],
+            "answer": "glim",
+            "answer_letter": "A",
+            "discipline": "Invention",
+            "field": "Words",
+            "subfield": "Nouns",
+            "difficulty": "easy",
+            "is_calculation": False,
+        }
+    ],
+    "commonsenseqa": [
+        {
+            "id": "c7",
+            "question": "Where is an invented lamp kept?",
+            "question_concept": "lamp",
+            "choices": {"label": list("ABCDE"), "text": ["sea", "room", "sky", "sun", "sand"]},
+            "answerKey": "B",
+        }
+    ],
+    "strategyqa": [
+        {
+            "qid": "q1",
+            "term": "glim",
+            "description": "an invented word",
+            "question": "Could a glim be sung?",
+            "answer": True,
+            "facts": "A glim is a word.",
+        },
+        {
+            "qid": "q2",
+            "term": "glim",
+            "description": "an invented word",
+            "question": "Is a glim heavy?",
+            "answer": False,
+            "facts": "A glim is a word.",
+        },
+    ],
+    "babi": [
+        {
+            "passage": "Zed went to the glimhouse.\nZed sat down.\n",
+            "question": "Where is Zed?",
+            "answer": "glimhouse",
+            "task": 1,
+        }
+    ],
 }
 WANTED = {
     "gsm8k": Prompt("gsm8k-0", "How many?" + BOXED, "1207", "easy", "math", "gsm8k-0"),
@@ -63,6 +123,40 @@ WANTED = {
         "test/algebra/1.json",
     ),
     "aime2024": Prompt("aime-60", "Hard." + BOXED, "204", "hard", "math", "aime-60"),
+    "supergpqa": Prompt(
+        "supergpqa-0a1b",
+        f"Which of these is a made-up word?\nA. glim\nB. house\nC. tree{BOXED} Answer with the "
+        "letter.",
+        "A",
+        "knowledge",
+        "word",
+        "supergpqa-0a1b",
+    ),
+    "commonsenseqa": Prompt(
+        "commonsenseqa-c7",
+        "Where is an invented lamp kept?\nA. sea\nB. room\nC. sky\nD. sun\nE. sand"
+        f"{BOXED} Answer with the letter.",
+        "B",
+        "commonsense",
+        "word",
+        "commonsenseqa-c7",
+    ),
+    "strategyqa": Prompt(
+        "strategyqa-q1",
+        f"Could a glim be sung?{BOXED} Answer with yes or no.",
+        "yes",
+        "commonsense",
+        "word",
+        "strategyqa-q1",
+    ),
+    "babi": Prompt(
+        "babi-1-0",
+        f"Zed went to the glimhouse.\nZed sat down.\nWhere is Zed?{BOXED} Answer in one word.",
+        "glimhouse",
+        "logic",
+        "word",
+        "babi-1-Zed went to the glimhouse.",
+    ),
 }
 TIERS = {tier: f"bundled-{tier}" for tier in ("easy", "medium", "hard", "knowledge")}
 
@@ -83,12 +177,50 @@ def write(folder: Path, name: str, rows: Iterable[dict[str, Any]]) -> None:
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize("name", WANTED)
-def test_a_published_row_becomes_a_prompt(folder: Path, name: str) -> None:
-    write(folder, name, ROWS[name])
+def test_a_published_row_becomes_a_prompt(folder: Path, name: str, suffix: str) -> None:
+    import datasets as library
+
+    if suffix == "jsonl":
+        write(folder, name, ROWS[name])
+    else:
+        library.Dataset.from_list(ROWS[name]).to_parquet(str(folder / f"{name}.parquet"))
     prompts = load(name, folder)
     assert prompts[0] == WANTED[name]
     assert len(prompts) == len(ROWS[name])
+    content = (folder / f"{name}.{suffix}").read_bytes()
+    assert data_revisions([name, "bundled-easy"], folder) == {
+        name: f"sha256:{hashlib.sha256(content).hexdigest()}"
+    }
+
+
+def test_the_answers_of_strategyqa_are_yes_and_no(folder: Path) -> None:
+    write(folder, "strategyqa", ROWS["strategyqa"])
+    assert [prompt.answer for prompt in load("strategyqa", folder)] == ["yes", "no"]
+
+
+@pytest.mark.parametrize("name", ["supergpqa", "babi"])
+def test_questions_that_are_sorted_by_subject_are_shuffled_alike_at_every_load(
+    folder: Path, name: str
+) -> None:
+    named = {"supergpqa": "uuid", "babi": "task"}[name]
+    write(folder, name, [ROWS[name][0] | {named: i} for i in range(40)])
+    asked = [prompt.id for prompt in load(name, folder)]
+    datasets._load.cache_clear()
+    assert asked == [prompt.id for prompt in load(name, folder)]
+    assert len({key.split("-")[1] for key in asked[:10]} & set(map(str, range(10)))) < 8
+
+
+def test_the_commit_of_the_hub_names_the_folder_of_its_cache() -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    class Loaded:
+        cache_files: ClassVar = [{"filename": f"/cache/org___set/main/0.0.0/{commit}/test.arrow"}]
+
+    assert hub._commit(Loaded()) == commit
+    Loaded.cache_files = [{"filename": "/cache/json/default-1/test.arrow"}]
+    assert hub._commit(Loaded()) is None
 
 
 def test_an_answer_of_gsm8k_follows_its_last_mark(folder: Path) -> None:
@@ -119,6 +251,10 @@ def test_options_of_gpqa_are_in_a_seeded_order_and_keyed_by_letter(folder: Path)
         ("math500", "unique_id"),
         ("aime2024", "problem"),
         ("gpqa", "Incorrect Answer 2"),
+        ("supergpqa", "options"),
+        ("commonsenseqa", "choices"),
+        ("strategyqa", "qid"),
+        ("babi", "passage"),
     ],
 )
 def test_a_missing_column_is_named_with_the_existing_ones(
@@ -131,18 +267,40 @@ def test_a_missing_column_is_named_with_the_existing_ones(
     assert all(key in str(told.value) for key in rows[0])
 
 
-@pytest.mark.parametrize("broken", [False, True], ids=["missing", "broken"])
-def test_a_data_set_that_cannot_be_read_says_what_to_do(folder: Path, broken: bool) -> None:
-    if broken:
-        (folder / "aime2024.jsonl").write_text("{no json")
-    with pytest.raises(
-        ValueError, match=r"'aime2024' .* could not be loaded: .*put aime2024\.jsonl.*--rllm-data"
-    ):
+def test_a_local_file_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / "aime2024.jsonl").write_text("{no json")
+    with pytest.raises(ValueError, match=r"'aime2024': .*aime2024\.jsonl could not be") as told:
         load("aime2024", folder)
+    assert not isinstance(told.value, DataMissing)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_data_set_that_cannot_be_had_says_what_to_do(folder: Path, name: str) -> None:
+    with pytest.raises(
+        DataMissing,
+        match=rf"'{name}' \(.* on the Hugging Face hub\) could not be loaded: .*download it once "
+        rf".*put {name}\.jsonl or {name}\.parquet.*--rllm-data",
+    ):
+        load(name, folder)
+
+
+def test_a_gated_data_set_says_where_its_terms_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets as library
+
+    def refused(*_: object, **__: object) -> None:
+        raise library.exceptions.DatasetNotFoundError("Dataset 'X' is a gated dataset on the Hub.")
+
+    monkeypatch.setattr(library, "load_dataset", refused)
+    with pytest.raises(DataMissing, match=r"accept its terms at https://.*Idavidrein/gpqa and log"):
+        load("gpqa", folder)
 
 
 def test_an_unknown_data_set_is_refused_with_the_existing_names() -> None:
-    with pytest.raises(ValueError, match="unknown data set 'gsm9k'; there are aime2024, bundled-"):
+    with pytest.raises(
+        ValueError, match="unknown data set 'gsm9k'; there are aime2024, babi, bundled-"
+    ):
         load("gsm9k")
 
 

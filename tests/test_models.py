@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_rllm.models import PAIRS, ModelPair, pair_named
+from pytest_rllm.datasets.prompts import datasets_known
+from pytest_rllm.models import PAIRS, TIERS, ModelPair, pair_named
 from pytest_rllm.plugin.model_params import cases
 
 
@@ -28,7 +29,8 @@ def test_a_pair_has_its_name_and_budgets_that_grow(name: str) -> None:
     pair = pair_named(name)
     assert pair.name == name
     assert pair.short < pair.enough < pair.generous < pair.max_model_len
-    assert set(pair.tiers) == {"easy", "medium", "hard", "knowledge"}
+    assert {"easy", "medium", "hard", "knowledge"} <= set(pair.tiers) <= set(TIERS)
+    assert set(pair.tiers.values()) <= set(datasets_known())
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets as library  # in-process runs of pytest cannot load it twice
+import huggingface_hub
 import pytest
 from doubles.arms import arm, prompts
 from doubles.gateway import Gateway, running
@@ -30,7 +31,7 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity
 from pytest_rllm.models import PAIRS
-from pytest_rllm.records.header import Header
+from pytest_rllm.records.header import DATA, Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
@@ -221,6 +222,8 @@ reasons = false
 file = "few.jsonl"
 question = "asked"
 answer = "key"
+[tiers.commonsense]
+dataset = "commonsenseqa"
 """
 FINDING = """
 from pytest_rllm import ACCURACY, REASONING_TOKENS, Serving, finding, higher, pct, pp
@@ -237,6 +240,7 @@ def test_thinking(compare, dataset, workload):
         asked(tier).shows(higher(ACCURACY, by=pp(10)))
 """
 Session = Callable[..., dict[str, Any]]
+DATA_FILES = ["few.jsonl", "questions.jsonl"]
 
 
 def write(folder: Path, *more: str) -> None:
@@ -255,6 +259,8 @@ def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Sessi
     """Measures a finding on a pair of a TOML file; gives its row of the report and the outcomes."""
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", pytester.path / "cache")
+    monkeypatch.setattr(library.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
     def measured(engine: str, *args: str, more: Sequence[str] = ()) -> Any:
         folder = pytester.path
@@ -281,6 +287,8 @@ def assert_that_only_reasoning_reasons(records: Path) -> Run:
     assert len({run.header.server for run in runs}) == 1
     for run in runs:
         assert {s.reasoned for s in run.samples} == {run.header.side == "A"}
+        assert sorted(Path(name).name for name in run.header.notes[DATA]) == DATA_FILES
+        assert all(revision.startswith("sha256:") for revision in run.header.notes[DATA].values())
     return runs[0]
 
 
@@ -314,6 +322,7 @@ def test_both_roles_are_measured_at_one_url(
     [
         ("knowledge", "the model pair 'mine' has no data for knowledge"),
         ("hard", "few.jsonl' were asked for, it has 7"),
+        ("commonsense", "'commonsenseqa' (tau/commonsense_qa on the Hugging Face hub) could not"),
     ],
 )
 def test_a_finding_on_a_tier_that_the_pair_has_not_or_not_enough_of_says_so(

@@ -26,7 +26,7 @@ class Prompt:
         id: unique within its data set, and the same in all versions of it.
         text: the complete user message.
         answer: the answer key.
-        tier: ``easy``, ``medium``, ``hard`` or ``knowledge``.
+        tier: one of ``pytest_rllm.models.TIERS``.
         kind: ``math`` (graded as mathematics) or ``word`` (graded as text).
         template: questions with the same one are not independent: they are one cluster.
         repeat: 0 for the first request of a question in a run, then 1, 2 ...
@@ -54,6 +54,8 @@ class Prompts(list[Prompt]):
 Loader = Callable[[Path | None], Iterable[Prompt]]
 """Takes the folder of ``--rllm-data``, or None, and yields the prompts of a data set in order."""
 _LOADERS: dict[str, Loader] = {}
+_REVISIONS: dict[tuple[str, Path | None], str] = {}
+"""Of the data sets that were loaded, by name and folder of ``--rllm-data``."""
 _OTHERS = Registry("pytest_rllm.datasets", "data set", {})
 """Data sets of other packages: an entry point is a :data:`Loader`."""
 
@@ -121,6 +123,10 @@ def _loader(name: str) -> Loader:
         raise ValueError(f"unknown data set {name!r}; there are {', '.join(datasets_known())}")
     loader: Loader = _OTHERS.load(name)
     return loader
+
+
+class DataMissing(ValueError):
+    """A published data set is neither here nor to be had."""
 
 
 class TooFewQuestions(ValueError):
@@ -194,6 +200,33 @@ def interleaved(tiers: Sequence[Sequence[Prompt]]) -> list[Prompt]:
         for k, prompt in enumerate(tier)
     ]
     return [prompt for _, _, prompt in sorted(placed, key=lambda one: one[:2])]
+
+
+def note_revision(name: str, folder: Path | None, revision: str | None) -> None:
+    """For a loader: which revision of its data set it read; None where that is not known."""
+    if revision is not None:
+        _REVISIONS[name, folder] = revision
+
+
+def data_revisions(names: Iterable[str | LocalData], folder: Path | None) -> dict[str, str]:
+    """Per data set its revision: the hub's commit, or ``sha256:`` and the hash of a local file.
+
+    Those that were not loaded, and those that have none because they are generated, are left out.
+    """
+    found = {
+        str(name): file_revision(name.path)
+        if isinstance(name, LocalData)
+        else _REVISIONS.get((name, folder))
+        for name in names
+    }
+    return {name: revision for name, revision in found.items() if revision}
+
+
+@cache
+def file_revision(path: Path) -> str:
+    """``sha256:`` and the hash of a file, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def revision(prompts: Sequence[Prompt]) -> str:

@@ -18,8 +18,11 @@ GGUF = ".gguf"
 CHECKPOINTS = ("gptq-int4", "awq-int4", "int8-w8a8", "fp8-w8a8")
 """Names that findings use of quantised checkpoints; a pair may have others, too. ``w8a8``: of the
 weights and of the activations; the others have activations in 16 bits."""
-TIERS = ("easy", "medium", "hard", "knowledge")
-"""Names of tiers: three of growing difficulty, and one of what thinking does not help with."""
+TIERS = (
+    *("easy", "medium", "hard"),
+    *("knowledge", "disciplines", "commonsense", "strategy", "code", "logic"),
+)
+"""Names of tiers: mathematics of growing difficulty, and domains beyond it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class ModelPair:
         reasoning, plain, draft: a folder, a GGUF file, or a model id that the engine can load.
         reasoning_format: how the reasoning model marks its reasoning, named after the first model
             that did so (``deepseek-r1``: ``<think>`` ... ``</think>``); engines translate it.
-        tiers: data set per tier of difficulty: its registered name, or a file of one's own.
+        tiers: data set per tier, one of :data:`TIERS`: its registered name, or a file of one's own.
         short, enough, generous: output budgets in tokens: one that cuts answers off, one that
             suffices for most, one that hardly binds.
         fixed_length: output tokens per request where speed is compared; fewer than a hard

@@ -251,7 +251,7 @@ def _data(tier: Table, name: str) -> str | LocalData:
         tier.fail(f"there is no file {path}; expected {TIER['file']}", "file")
     if path.suffix not in SUFFIXES:
         tier.fail(f"{path.name} is neither .jsonl nor .parquet; expected {TIER['file']}", "file")
-    kind = tier.text("kind", "word" if name == "knowledge" else "math")
+    kind = tier.text("kind", "math" if name in ("easy", "medium", "hard") else "word")
     if kind not in ("math", "word"):
         tier.fail(f"kind = {kind!r}; expected {TIER['kind']}", "kind")
     prompt = tier.text("prompt") if "prompt" in tier else None

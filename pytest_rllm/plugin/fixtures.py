@@ -128,20 +128,20 @@ def model(request: pytest.FixtureRequest) -> ModelPair:
 def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., list[Prompt]]:
     """``dataset("easy", "hard", n=64, repeats=1)``: questions of the pair's tiers, interleaved.
 
-    A finding is not measured further that asks for a tier which the pair has not, or for more
-    questions than the TOML file of a pair gives.
+    A finding is not measured further that asks for a tier which the pair has not, for a published
+    data set that cannot be had, or for more questions than the TOML file of a pair gives.
     """
-    from ..datasets.prompts import TooFewQuestions, choose
+    from ..datasets.prompts import DataMissing, TooFewQuestions, choose
     from ..models import TIERS
     from ..session.comparison import CannotMeasure
 
     session = session_of(request.config)
 
     def chosen(*tiers: str, n: int, repeats: int = 1, at_most: bool = False) -> list[Prompt]:
-        missing = [tier for tier in tiers if tier in TIERS and tier not in model.tiers]
-        if missing:
+        without = [tier for tier in tiers if tier in TIERS and tier not in model.tiers]
+        if without:
             raise CannotMeasure(
-                f"the model pair {model.name!r} has no data for {' and '.join(missing)}"
+                f"the model pair {model.name!r} has no data for {' and '.join(without)}"
             )
         try:
             return choose(
@@ -153,6 +153,8 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
                 at_most=at_most,
                 times=session.tier.times,
             )
+        except DataMissing as missing:
+            raise CannotMeasure(str(missing)) from missing
         except TooFewQuestions as few:
             if model.file is None:
                 raise

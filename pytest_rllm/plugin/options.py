@@ -51,7 +51,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "baseline": ("WORDS", "change stored baselines: create, fix, trim, update; joined by commas"),
     "baselines": ("DIR", "folder of stored baselines (default: baselines)"),
     "inconclusive": ("fail|skip", "how an undecided finding ends (default: fail in CI, else skip)"),
-    "data": ("DIR", "folder of local data sets, one NAME.jsonl each"),
+    "data": ("DIR", "folder of local data sets, one NAME.jsonl or NAME.parquet each"),
     "model-name": (
         "NAME",
         "what a server that runs already calls the model (default: it is asked, and must be the "

@@ -16,6 +16,9 @@ SCHEMA = 3
 
 SAID_TO_SERVE = "said_to_serve"
 """Note: URL of the server that serves so as the user says, and nobody else."""
+DATA = "data"
+"""Note: revision per data set of the pair that the session loaded: the hub's commit, or
+``sha256:`` and the hash of a local file."""
 REMARKS = "remarks"
 """Note: sentences on what could not be checked, for the report."""
 

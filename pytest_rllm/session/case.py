@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import cast
 
 from ..baselines.compare import Outcome
-from ..datasets.prompts import Prompt
+from ..datasets.prompts import Prompt, data_revisions
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..experiment.tiers import Name as TierName
@@ -18,7 +18,7 @@ from ..experiment.turns import turns_of
 from ..experiment.workloads import Sampling, Workload
 from ..metrics.base import Metric
 from ..models import ModelPair
-from ..records.header import Header
+from ..records.header import DATA, Header
 from ..records.run import Run
 from ..reports.row import Row
 from ..verdicts.claims import Claim
@@ -324,7 +324,9 @@ class FindingCase:
         return Arm(serving, prompts, workload, sampling or Sampling(self.pair.generous))
 
     def _header(self) -> Header:
-        return Header(finding=self.finding, case=self.case, pair=self.pair.name)
+        data = data_revisions(self.pair.tiers.values(), self.session.data)
+        notes = {DATA: data} if data else {}
+        return Header(finding=self.finding, case=self.case, pair=self.pair.name, notes=notes)
 
     def _row(self, outcome: Outcome) -> Row:
         return Row(

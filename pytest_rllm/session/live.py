@@ -300,7 +300,7 @@ class Live:
             machine=self.machine if on_this_machine(engine.url) else "",
             match=self.match(engine, arm.serving),
             versions=hardware.versions(),
-            notes=self._notes(server),
+            notes={**header.notes, **self._notes(server)},
         )
 
     def _notes(self, server: Server) -> dict[str, Any]:

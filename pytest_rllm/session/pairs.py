@@ -120,6 +120,7 @@ def header_of(
         sampling=arm.sampling,
         repeats=arm.repeats,
         engine=arm.engine,
+        notes=header.notes,
     )
 
 
