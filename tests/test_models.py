@@ -33,9 +33,11 @@ def test_a_pair_has_its_name_and_budgets_that_grow(name: str) -> None:
     assert set(pair.tiers.values()) <= set(datasets_known())
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_models_of_one_vocabulary_have_a_draft_model(name: str) -> None:
-    assert (PAIRS[name].draft is None) is ("llama" in name)
+def test_only_models_of_one_vocabulary_draft_for_each_other() -> None:
+    """R1-Distill-Qwen-1.5B has fewer tokens than its larger siblings: engines refuse it."""
+    assert {name for name, pair in PAIRS.items() if pair.draft} == {
+        name for name in PAIRS if name.startswith("tiny")
+    }
 
 
 def test_an_unknown_pair_names_those_there_are() -> None:
@@ -87,6 +89,13 @@ def test_the_bundled_pair_is_the_one_that_baselines_were_stored_of() -> None:
     assert revisions == ["9d4fef96c78b", "29c56307c43b", "5ea8bb0e5eee"]
     assert not pair.two_modes
     assert pair.asks({"model": "m"}, "plain") == {"model": "m"}
+
+
+def test_the_modes_of_one_checkpoint_are_told_apart_by_requests() -> None:
+    both = pair_named("qwen3-8b")
+    assert both.two_modes
+    for role, thinks in (("reasoning", True), ("plain", False)):
+        assert both.asks({}, role)["chat_template_kwargs"] == {"enable_thinking": thinks}
 
 
 def test_a_case_is_marked_with_what_it_needs() -> None:

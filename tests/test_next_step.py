@@ -56,7 +56,7 @@ STORE = f"{NOTHING}; to watch the times of this machine, too, measure once with 
         # two builds
         ((HERE,), {"decision": SAFE}, "nothing; new 2 may take the place of old 1"),
         ((FAILED, ERROR), {"decision": NOT_SAFE}, "keep old 1; the lines below the decision"),
-        ((OPEN,), {"decision": UNKNOWN}, "1 claim undecided; --rllm-tier=paper"),
+        ((OPEN,), {"decision": UNKNOWN}, "1 claim undecided; --rllm-tier=fine"),
         ((ERROR,), {"decision": UNKNOWN}, "1 case could not be judged: put right"),
         ((HERE, SKIPPED), {"decision": UNKNOWN}, "measure what the lines below the decision name"),
         # not judged
@@ -69,11 +69,15 @@ STORE = f"{NOTHING}; to watch the times of this machine, too, measure once with 
         ((DRIFTED,), {}, "1 case differ.* no claim is refuted: .*create,fix,trim stores it"),
         ((CHANGED, DRIFTED), {}, "2 cases differ from the baseline, and no claim is refuted"),
         # undecided
-        ((OPEN, HERE), {}, "1 claim undecided; --rllm-tier=paper .*, about 3 min of measuring"),
-        ((OPEN, OPEN), {}, "2 claims undecided; --rllm-tier=paper .*, about 5 min of measuring"),
+        ((OPEN, HERE), {}, "1 claim undecided; --rllm-tier=fine .*, about 3 min of measuring"),
+        ((OPEN, OPEN), {}, "2 claims undecided; --rllm-tier=fine .*, about 5 min of measuring"),
         ((row("inconclusive", HOPELESS),), {}, "1 claim undecided; .* four times as much$"),
         ((OPEN,), {"tier": "smoke"}, "1 claim undecided.*smoke.*--rllm-tier=short.*--rllm-plan"),
-        ((OPEN,), {"tier": "paper"}, "1 claim undecided at the largest tier"),
+        (
+            (OPEN,),
+            {"tier": "fine"},
+            "1 claim undecided at tier fine: the effect lies on its margin",
+        ),
         ((OPEN,), {"replayed": True}, "1 claim undecided; .* records cannot"),
         # as it is known
         ((HERE, KNOWN, SKIPPED), {}, f"{NOTHING}$"),
@@ -90,7 +94,7 @@ def test_a_session_ends_with_what_to_do_next(
     assert "\n" not in found
 
 
-@pytest.mark.parametrize("tier", ["smoke", "paper"])
+@pytest.mark.parametrize("tier", ["smoke", "fine", "paper"])
 def test_nobody_is_told_to_store_what_the_tier_does_not_store(tier: str) -> None:
     assert "--rllm-baseline" not in next_step(SessionReport((PAPER,), tier=tier))
 

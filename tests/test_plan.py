@@ -392,8 +392,11 @@ def test_the_session_after_a_plan_tells_the_next_one_its_minutes(
             "minutes: about *, at most *, at the pace of this machine's last sessions",
         ]
     )
+    fine = pytester.runpytest_inprocess(*args, "--rllm-plan", "--rllm-tier=fine")
+    fine.stdout.fnmatch_lines(["  accuracy higher by 10 pp * 8..16 * 32..64 * 256..512 *"])
+    # a hundred questions, three answers to each, in both arms; half of the blocks at the first look
     paper = pytester.runpytest_inprocess(*args, "--rllm-plan", "--rllm-tier=paper")
-    paper.stdout.fnmatch_lines(["  accuracy higher by 10 pp * 8..16 * 32..64 * 256..512 *"])
+    paper.stdout.fnmatch_lines(["  accuracy higher by 10 pp * 2..4 * 300..600 *"])
 
 
 def test_gpu_cases_are_left_out_by_their_titles_with_one_reason(

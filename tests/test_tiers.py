@@ -22,7 +22,7 @@ from pytest_rllm.verdicts.claims import Claim, higher, lower, not_higher, not_lo
 from pytest_rllm.verdicts.judge import judge
 from pytest_rllm.verdicts.tails import NO_HARM
 
-SMOKE, SHORT, GATE, PAPER = TIERS.values()
+SMOKE, SHORT, GATE, FINE, PAPER = TIERS.values()
 TIERS_OF_TINY = PAIRS["tiny"].tiers
 CLAIMS = (
     lower(TIME, by=pct(10)),
@@ -41,10 +41,10 @@ CLAIMS = (
         (SHORT, (8,), 1, (8,)),
         (GATE, (8,), 1, (8,)),
         (GATE, (12, 24, 36), 1, (12, 24, 36)),
-        (PAPER, (8,), 4, (32,)),
-        (PAPER, (12, 24, 36), 4, (48, 96, 144)),
-        (PAPER, (12, 24), 3, (36, 72)),
-        (PAPER, (12, 24), 1, (12, 24)),
+        (FINE, (8,), 4, (32,)),
+        (FINE, (12, 24, 36), 4, (48, 96, 144)),
+        (FINE, (12, 24), 3, (36, 72)),
+        (FINE, (12, 24), 1, (12, 24)),
         (SMOKE, (8,), 1, (FEWEST,)),
         (SMOKE, (12, 24, 36), 1, (FEWEST,)),
         (SMOKE, (4,), 1, (4,)),
@@ -61,8 +61,8 @@ def test_a_tier_looks_at_as_many_blocks_as_it_can_afford(
     [
         (GATE, (8,), 1, 480, 8),
         (GATE, (12, 24), 1, 480, 24),
-        (PAPER, (12, 24), 4, 480, 96),
-        (PAPER, (12, 24), 2, 480, 48),
+        (FINE, (12, 24), 4, 480, 96),
+        (FINE, (12, 24), 2, 480, 48),
         (SMOKE, (8,), 1, 480, 24),
         (SMOKE, (12, 24), 1, 480, 24),
         (SMOKE, (8,), 1, 20, 20),
@@ -148,7 +148,7 @@ def test_smoke_measures_six_blocks_of_a_third_of_the_questions(tmp_path: Path) -
         (SHORT, "smoke", True),
         (SHORT, "gate", False),
         (GATE, "gate", True),
-        (GATE, "paper", False),
+        (GATE, "fine", False),
         (PAPER, "gate", True),
     ],
 )
@@ -168,10 +168,10 @@ def test_a_tier_leaves_out_what_larger_ones_measure_and_says_which(
 
 
 @pytest.mark.parametrize(("times", "blocks"), [((1, 1), 8), ((4, 4), 32), ((4, 2), 16)])
-def test_paper_measures_as_many_more_blocks_as_both_arms_have_questions(
+def test_fine_measures_as_many_more_blocks_as_both_arms_have_questions(
     tmp_path: Path, times: tuple[int, int], blocks: int
 ) -> None:
-    case = case_of(tmp_path, PAPER, MockSource(twice), since="short")
+    case = case_of(tmp_path, FINE, MockSource(twice), since="short")
     first, second = (arm(prompts=asked(8, each)) for each in times)
     (found,) = case.compare(first, against=second, blocks=8).shows(lower(TIME, by=pct(10))).verdicts
     assert found.n == blocks

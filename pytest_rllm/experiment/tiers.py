@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Name = Literal["smoke", "short", "gate", "paper"]
+Name = Literal["smoke", "short", "gate", "fine", "paper"]
 NAMES: tuple[Name, ...] = get_args(Name)
 """From the least that is measured to the most."""
 FEWEST = 6
@@ -25,6 +25,8 @@ class Tier:
             has.
         times: how many times as many blocks and questions as a test plans, where the data set has
             them.
+        questions: of each data set are asked, or all that it has; None for as many as a test plans.
+        answers: to each question at least.
     """
 
     name: Name
@@ -32,11 +34,13 @@ class Tier:
     at_most: int | None = None
     split: int | None = None
     times: int = 1
+    questions: int | None = None
+    answers: int = 1
 
     @property
     def as_planned(self) -> bool:
         """Whether a finding is measured as its test plans it: baselines are of such tiers."""
-        return self.at_most is None and self.times == 1
+        return self.at_most is None and self.times == 1 and self.questions is None
 
     def looks(self, planned: Sequence[int], times: int) -> tuple[int, ...]:
         """Numbers of blocks at which claims are looked at.
@@ -88,6 +92,12 @@ TIERS: dict[str, Tier] = {
             "of its margins",
         ),
         Tier("gate", "every finding as its test plans it: sees effects of the size of its margins"),
-        Tier("paper", "four times as many blocks and questions: sees half the effects", times=4),
+        Tier("fine", "four times as many blocks and questions: sees half the effects", times=4),
+        Tier(
+            "paper",
+            "what the paper asked: the first 100 questions of a data set, three answers to each",
+            questions=100,
+            answers=3,
+        ),
     )
 }

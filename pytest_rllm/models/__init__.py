@@ -60,7 +60,7 @@ def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelP
         name=f"r1-distill-{size}".lower(),
         reasoning=f"deepseek-ai/DeepSeek-R1-Distill-{size}",
         plain=plain,
-        draft="deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B" if size.startswith("Qwen") else None,
+        draft=None,  # the 1.5B has 151,936 tokens, the larger ones 152,064: engines refuse it
         reasoning_format="deepseek-r1",
         tiers=_PAPER_TIERS,
         short=512,
@@ -72,6 +72,22 @@ def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelP
         gpus=gpus,
         quantized=quantized,
         size_b=float(size.partition("-")[2].removesuffix("B")),
+    )
+
+
+def _qwen3(size: str, memory_gib: float) -> ModelPair:
+    """One checkpoint with two modes: thinking is on or off by each request."""
+    checkpoint = f"Qwen/Qwen3-{size}"
+    return replace(
+        _deepseek(f"Qwen-{size}", checkpoint, memory_gib),
+        name=f"qwen3-{size}".lower(),
+        reasoning=checkpoint,
+        reasoning_format="qwen3",
+        quantized={},
+        requests={
+            "reasoning": {"chat_template_kwargs": {"enable_thinking": True}},
+            "plain": {"chat_template_kwargs": {"enable_thinking": False}},
+        },
     )
 
 
@@ -109,10 +125,14 @@ PAIRS: Mapping[str, ModelPair] = {
         _TINY,
         replace(_TINY, name="tiny-gpu", gpu_memory_gib=4),
         # Weights of both models at once in bf16, and room for the KV cache.
-        _deepseek("Qwen-7B", "Qwen/Qwen2.5-Math-7B-Instruct", 44),
+        # The paper's plain 7B is Qwen2.5-Math, whose context of 4096 tokens holds no budget of it.
+        _deepseek("Qwen-1.5B", "Qwen/Qwen2.5-1.5B-Instruct", 20),
+        _deepseek("Qwen-7B", "Qwen/Qwen2.5-7B-Instruct", 44),
         _deepseek("Qwen-14B", "Qwen/Qwen2.5-14B-Instruct", 76),
         _deepseek("Qwen-32B", "Qwen/Qwen2.5-32B-Instruct", 76, gpus=2),
         _deepseek("Llama-70B", "meta-llama/Llama-3.3-70B-Instruct", 76, gpus=4),
+        _qwen3("8B", 44),
+        _qwen3("14B", 76),
     )
 }
 

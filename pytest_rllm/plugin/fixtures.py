@@ -143,15 +143,16 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
             raise CannotMeasure(
                 f"the model pair {model.name!r} has no data for {' and '.join(without)}"
             )
+        tier = session.tier
         try:
             return choose(
                 model.tiers,
                 *tiers,
-                n=n,
-                repeats=repeats,
+                n=n if tier.questions is None else tier.questions * len(tiers),
+                repeats=max(repeats, tier.answers),
                 folder=session.data,
-                at_most=at_most,
-                times=session.tier.times,
+                at_most=at_most or tier.questions is not None,
+                times=tier.times,
             )
         except DataMissing as missing:
             raise CannotMeasure(str(missing)) from missing

@@ -35,9 +35,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "'vllm==0.31.0', a path to a python, a URL, or NAME@BUILD",
     ),
     "tier": (
-        "smoke|short|gate|paper",
+        "smoke|short|gate|fine|paper",
         "how much is measured: smoke takes minutes and sees what is broken, short leaves out what "
-        "takes long (default), gate is all that the tests plan, paper is four times as much",
+        "takes long (default), gate is all that the tests plan, fine is four times as much, paper "
+        "is what the paper asked",
     ),
     "record": (
         "DIR",

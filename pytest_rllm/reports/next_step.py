@@ -77,11 +77,11 @@ def _to_decide(report: SessionReport, undecided: list[Judged]) -> str:
             f"{what}, of which tier smoke measures too little; --rllm-tier=short decides, and with "
             "--rllm-plan tells before how long that takes"
         )
-    if report.tier == "paper":
-        return f"{what} at the largest tier: the effect lies on its margin, or scatters too much"
+    if not TIERS[report.tier].as_planned:
+        return f"{what} at tier {report.tier}: the effect lies on its margin, or scatters too much"
     known = [judged.further_s for judged in undecided if judged.further_s]
     minutes = f", about {math.ceil(sum(known) / 60)} min of measuring" if known else ""
-    return f"{what}; --rllm-tier=paper measures four times as much{minutes}"
+    return f"{what}; --rllm-tier=fine measures four times as much{minutes}"
 
 
 def _unwatched(pace: float | None, verdicts: tuple[Judged, ...]) -> bool:
