@@ -199,6 +199,16 @@ def test_a_copy_of_the_servers_stands_beside_them_and_is_asked_from_then_on(
     assert all(server.up for server in pool.servers)
 
 
+def test_an_answer_that_came_in_one_burst_is_no_rate_to_measure_the_client_at(
+    live: Live, server: ScriptedServer
+) -> None:
+    """A stalled machine reads a whole answer at once: 11 deltas in no time."""
+    server.default = AnswerScript(first_s=0.2, gap_s=0.0)
+    live.prepare(ARMS[:1])
+    (expected,) = live._paces.values()
+    assert 0 < expected <= 11 / 0.2
+
+
 class Prioritising(DeclaringEngine):
     """Takes priorities under a name of its own."""
 

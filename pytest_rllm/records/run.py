@@ -95,14 +95,6 @@ class Sample:
             return int(self.usage["completion_tokens"])
         return int(self.deltas.tokens.sum()) if self.deltas.counted else None
 
-    @property
-    def pace(self) -> float:
-        """Deltas per second from the first to the last; 0 without two different times."""
-        times = self.deltas.at_s
-        if times.size < 2 or times[-1] == times[0]:
-            return 0.0
-        return float((times.size - 1) / (times[-1] - times[0]))
-
     @cached_property
     def reasoning_tokens(self) -> int | None:
         """Number of tokens before the first visible one; all of a reasoning without any.

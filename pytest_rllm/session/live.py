@@ -181,7 +181,9 @@ class Live:
         load = self._load(warm, self.pool.folder / f"warm-up-{server.number}.jsonl", Header())
         with load.writer:
             run = drive(load.url, load.requests, load.workload, load.writer, scrape=load.scrape)
-        self._paces[asked] = max((s.pace for s in run.samples), default=0.0)
+        # Counted from the sending: what stalled comes in one burst, which is no rate.
+        paces = [len(s.deltas) / max(s.ended_s - s.sent_s, 1e-3) for s in run.samples]
+        self._paces[asked] = max([self._paces.get(asked, 0.0), *paces])
         errors = [s.error for s in run.samples if s.error]
         if errors and all(not_let_in(e) or e.startswith(SILENT) for e in errors):
             raise EngineError(
