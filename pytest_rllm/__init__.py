@@ -28,6 +28,7 @@ _HOMES = {
         "pp",
         "unchanged",
     ),
+    "verdicts.contrasts": ("falls", "flat", "levels_off", "rises"),
     "metrics": (
         "UNPARSED",
         "TRUNCATED",
@@ -125,6 +126,10 @@ if TYPE_CHECKING:
     from .verdicts.claims import pct as pct
     from .verdicts.claims import pp as pp
     from .verdicts.claims import unchanged as unchanged
+    from .verdicts.contrasts import falls as falls
+    from .verdicts.contrasts import flat as flat
+    from .verdicts.contrasts import levels_off as levels_off
+    from .verdicts.contrasts import rises as rises
 
 
 def __getattr__(name: str) -> Any:

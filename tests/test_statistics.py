@@ -53,3 +53,16 @@ def test_as_many_blocks_as_are_named_decide_four_times_out_of_five() -> None:
 
 def test_a_refutation_survives_a_later_disturbance() -> None:
     assert sessions.disturbed_later() == "refuted"
+
+
+def test_a_curve_errs_as_seldom_as_a_claim() -> None:
+    """Three claims, thirteen steps, as many as can be on their margins; one step beyond it."""
+    truths = {name: steps for name, (_, steps) in sessions.CURVE.items()}
+    assert sessions.curve(truths, 25)["any"][1] < 0.1
+    held = sessions.curve(sessions.BEYOND, 25)
+    assert max(held[name][0] for name in sessions.CURVE) < 0.1
+
+
+def test_two_effects_on_their_margin_err_seldom() -> None:
+    for held, refuted in sessions.effects_on_their_margin(25).values():
+        assert max(held, refuted) < 0.1

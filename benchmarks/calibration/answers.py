@@ -23,7 +23,7 @@ from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.models import ModelPair, pair_named
 from pytest_rllm.records.header import Header
 from pytest_rllm.session.live import Live
-from pytest_rllm.session.pairs import header_of
+from pytest_rllm.session.run_blocks import header_of
 from pytest_rllm.session.sources import Place
 from pytest_rllm.telemetry.gpu import Gpu
 

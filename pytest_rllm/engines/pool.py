@@ -29,6 +29,8 @@ from .server import Attached, Key, Server, Started, key_of, refusal, served_as
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
+LARGE_GIB = 4
+"""Servers of a pair that needs more GPU memory than this are up two at a time."""
 _LOG = re.compile(r"-(\d+)-[0-9a-f]{12}\.log$")
 """Name of a server's log, with its number."""
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -290,7 +292,7 @@ class Pool:
         """Stop servers of large pairs, and the oldest while memory is short."""
         for key, server in list(self.servers.items()):
             short = psutil.virtual_memory().available < NEEDED_BYTES
-            crowded = server.pair.gpu_memory_gib > 4 and len(self.servers) > 1
+            crowded = server.pair.gpu_memory_gib > LARGE_GIB and len(self.servers) > 1
             if (short or crowded) and key not in kept:
                 self.servers.pop(key).stop()
 

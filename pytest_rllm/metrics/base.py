@@ -54,6 +54,7 @@ class Metric:
         series: the engine's telemetry that the metric needs, in our names (``kv_use`` ...).
         counts_failed: whether failed requests count, too.
         tier: of the only requests that count; empty for all.
+        span: of a share, by how much two values can differ at most.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Metric:
     series: tuple[str, ...] = ()
     counts_failed: bool = False
     tier: str = ""
+    span: float = 1.0
 
     @property
     def evidence(self) -> Evidence:

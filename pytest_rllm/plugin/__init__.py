@@ -3,6 +3,8 @@
 from .fixtures import (
     compare,
     compare_builds,
+    compare_curve,
+    compare_effects,
     contract,
     dataset,
     engine,
@@ -28,6 +30,8 @@ from .hooks import (
 __all__ = [
     "compare",
     "compare_builds",
+    "compare_curve",
+    "compare_effects",
     "contract",
     "dataset",
     "engine",

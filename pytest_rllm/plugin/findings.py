@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 MARK = "finding"
-JUDGES = frozenset({"compare", "compare_builds", "contract"})
+JUDGES = frozenset({"compare", "compare_builds", "compare_curve", "compare_effects", "contract"})
 """Fixtures that end in a verdict."""
 NARROWED = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
 """Options of pytest that leave tests out."""

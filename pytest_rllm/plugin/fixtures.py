@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..records.run import Run
     from ..session.case import FindingCase
     from ..session.comparison import Comparison
+    from ..session.contrasts import Contrasts
     from ..session.knee import Knee
     from ..session.session import Session
     from ..telemetry.gpu import Gpu
@@ -192,6 +193,25 @@ def compare(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., C
     """``compare(A, against=B, prompts=, workload=).shows(claims...)``; see
     ``FindingCase.compare``."""
     return _case(request, model).compare
+
+
+@pytest.fixture
+def compare_curve(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Contrasts]:
+    """``compare_curve({8: arm, 16: arm}, of="in flight").shows(rises(...), flat(...))``: arms that
+    differ by one number; see ``session.contrasts.compare_curve``."""
+    from ..session.contrasts import compare_curve
+
+    return partial(compare_curve, _case(request, model))
+
+
+@pytest.fixture
+def compare_effects(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Contrasts]:
+    """``compare_effects(A, against=B, prompts=, workload=).shows(claims...)``: what a change does
+    to the reasoning model beside what it does to the plain one; see
+    ``session.contrasts.compare_effects``."""
+    from ..session.contrasts import compare_effects
+
+    return partial(compare_effects, _case(request, model))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
@@ -56,7 +56,7 @@ class Header:
 
     Attributes:
         arm: name of the arm, for people.
-        side: which arm of the comparison it is; None for a run of its own.
+        side: which arm of the comparison it is, by its letter; None for a run of its own.
         finding, case: of the test case.
         pair: name of the model pair.
         blocks: number of pairs of runs that the comparison may have at most.
@@ -88,7 +88,7 @@ class Header:
     """
 
     arm: str = ""
-    side: Literal["A", "B"] | None = None
+    side: str | None = None
     finding: str = ""
     case: str = ""
     pair: str = ""

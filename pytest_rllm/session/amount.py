@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ..engines.server import key_of
 from ..experiment.arm import Arm
@@ -12,6 +14,25 @@ from ..verdicts.claims import Claim
 from ..verdicts.sequential import confidences
 from .comparison import one
 from .session import Session
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a comparison of a test case is measured.
+
+    Attributes:
+        where: folder of its records, relative to the session's.
+        key: among the case's stored numbers.
+        sizes: numbers of blocks at which the claims are looked at.
+        parts: into how many blocks the prompts are split.
+        servers: how many servers of each arm claims need.
+    """
+
+    where: Path
+    key: str
+    sizes: tuple[int, ...]
+    parts: int
+    servers: Callable[[Sequence[Claim]], int]
 
 
 def fitting(looks: tuple[int, ...], *arms: Arm) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,14 @@ from ..verdicts.claims import Claim
 from ..verdicts.judgement import Judgement
 from ..verdicts.sequential import confidences
 from . import upgrade
-from .amount import fitting, servers_for, stored_effects
+from .amount import Setting, fitting, servers_for, stored_effects
 from .comparison import CannotMeasure, Comparison, compare, never
+from .contrasts import Contrasts
 from .ending import outcome_of
 from .pace import manner
-from .pairs import header_of
-from .plan import Planned
+from .plan import Planned, Steps, own_steps
 from .questions import too_few_questions
+from .run_blocks import header_of
 from .session import DecisionKnown, Session
 from .sources import Place
 
@@ -69,7 +70,7 @@ class FindingCase:
     pair: ModelPair
     folder: Path
     tier: TierName = "short"
-    comparisons: list[Comparison] = field(default_factory=list)
+    comparisons: list[Comparison | Contrasts] = field(default_factory=list)
     _seconds: list[float] = field(default_factory=list, init=False)
     _planned: int = field(default=0, init=False)
 
@@ -101,10 +102,10 @@ class FindingCase:
             CannotMeasure: an engine cannot do it, by its declared capabilities.
         """
         one, other = (
-            arm if isinstance(arm, Arm) else self._arm(arm, prompts, workload, sampling)
+            arm if isinstance(arm, Arm) else self.arm(arm, prompts, workload, sampling)
             for arm in (first, against)
         )
-        looks = fitting(LOOKS, one, other) if blocks is None else blocks
+        looks = self.looks(LOOKS, (one, other), blocks)
         return self._compared(one, other, looks, key=key)
 
     def compare_builds(
@@ -133,67 +134,89 @@ class FindingCase:
         known = self.session.not_measured(self.folder, self.session.decided_before())
         if known:
             raise DecisionKnown(known)
-        arm = self._arm(serving, prompts, workload, sampling)
+        arm = self.arm(serving, prompts, workload, sampling)
         new, old = (replace(arm, engine=engine) for engine in self.session.engines.compared())
-        looks = fitting(UPGRADE_LOOKS, new, old) if blocks is None else blocks
+        looks = self.looks(UPGRADE_LOOKS, (new, old), blocks)
         return self._compared(new, old, looks, key=key)
 
     def _compared(
-        self,
-        first: Arm,
-        second: Arm,
-        blocks: int | Sequence[int],
-        *,
-        key: str | None,
+        self, first: Arm, second: Arm, blocks: int | Sequence[int], *, key: str | None
     ) -> Comparison:
-        where = self.folder / str(len(self.comparisons))
-        self._check(where, first, second)
-        key = key or str(len(self.comparisons) + self._planned + 1)
-        if key in (comparison.key for comparison in self.comparisons):
-            raise ValueError(f"two comparisons of this test have the key {key!r}: rename one")
-        planned = (blocks,) if isinstance(blocks, int) else tuple(blocks)
-        times = min(getattr(arm.prompts, "times", 1) for arm in (first, second))
-        sizes = self.session.tier.looks(planned, times)
-        questions = min(len({p.id for p in arm.prompts}) for arm in (first, second))
-        parts = self.session.tier.parts(planned, times, questions)
-        servers = servers_for(self.session, self.pair, (first, second), sizes)
+        arms = first, second
+        setting = self.setting(arms, blocks, key)
         if self.session.planning:
             # All that a test may do with it is `shows`, which notes the claims.
-            plan = self._plan(first, second, sizes, parts, servers, key=key)
-            return cast(Comparison, plan)
-        self.session.say.later_s = self._later_s(key)
-
-        def untold(metric: Metric) -> str | None:
-            whys = (self.session.engines.untold(arm, metric) for arm in (first, second))
-            return next((why for why in whys if why), None)
+            return cast(Comparison, self.plan(arms, setting))
 
         def too_few(claim: Claim) -> str | None:
             if self.session.engines.builds is None:
                 return None  # two servings may differ enough for few questions
-            return too_few_questions(claim, (first, second), confidences(sizes)[-1])
+            return too_few_questions(claim, arms, confidences(setting.sizes)[-1])
 
         comparison = compare(
             self.session.source(self.pair),
             first,
             second,
-            blocks=sizes,
-            parts=parts,
-            where=where,
-            header=self._header(),
-            key=key,
-            turns=turns_of(first, second, parts),
-            servers=servers,
+            blocks=setting.sizes,
+            parts=setting.parts,
+            where=setting.where,
+            header=self.header(),
+            key=setting.key,
+            turns=turns_of(first, second, setting.parts),
+            servers=setting.servers,
             machine=self.session.machine,
-            untold=untold,
+            untold=partial(self.untold, arms),
             enough=upgrade.refutes if self.session.stops_early else never,
             too_few=too_few,
             label=self.session.engines.label,
-            measured=self._seconds.append,
+            measured=self.took,
             reused=self.session.count_kept,
         )
-        comparison.judged = partial(self._remember, comparison, (first, second))
+        comparison.judged = partial(self.remember, comparison, arms)
         self.comparisons.append(comparison)
         return comparison
+
+    @staticmethod
+    def looks(
+        usual: tuple[int, ...], arms: Sequence[Arm], blocks: int | Sequence[int] | None
+    ) -> int | Sequence[int]:
+        """Those that a test gives, else the usual ones, as far as there are questions."""
+        return fitting(usual, *arms) if blocks is None else blocks
+
+    def setting(self, arms: Sequence[Arm], blocks: int | Sequence[int], key: str | None) -> Setting:
+        """Where and how a comparison of these arms is measured.
+
+        Args:
+            arms: all of them.
+            blocks: growing numbers of blocks at which claims are looked at.
+            key: of the comparison; by default its number in the test.
+
+        Raises:
+            CannotMeasure: an engine cannot do it, by its declared capabilities.
+            ValueError: another comparison has that key.
+        """
+        where = self.folder / str(len(self.comparisons))
+        self._check(where, *arms)
+        key = key or str(len(self.comparisons) + self._planned + 1)
+        if key in (comparison.key for comparison in self.comparisons):
+            raise ValueError(f"two comparisons of this test have the key {key!r}: rename one")
+        planned = (blocks,) if isinstance(blocks, int) else tuple(blocks)
+        times = min(getattr(arm.prompts, "times", 1) for arm in arms)
+        sizes = self.session.tier.looks(planned, times)
+        questions = min(len({p.id for p in arm.prompts}) for arm in arms)
+        parts = self.session.tier.parts(planned, times, questions)
+        self.session.say.later_s = None if self.session.planning else self._later_s(key)
+        servers = servers_for(self.session, self.pair, arms, sizes)
+        return Setting(where, key, sizes, parts, servers)
+
+    def untold(self, arms: Sequence[Arm], metric: Metric) -> str | None:
+        """Why an arm's engine does not tell what a metric takes; None when all do."""
+        whys = (self.session.engines.untold(arm, metric) for arm in arms)
+        return next((why for why in whys if why), None)
+
+    def took(self, seconds: float) -> None:
+        """Note how long a block took."""
+        self._seconds.append(seconds)
 
     def _later_s(self, key: str) -> float | None:
         """Estimated seconds of all that this session measures after a comparison."""
@@ -201,8 +224,8 @@ class FindingCase:
             return None
         return self.session.costs.later_s(f"{self.finding}/{self.case}", key)
 
-    def _remember(
-        self, comparison: Comparison, arms: tuple[Arm, Arm], judgement: Judgement
+    def remember(
+        self, comparison: Comparison | Contrasts, arms: Sequence[Arm], judgement: Judgement
     ) -> None:
         """Keep what the comparison took on this machine; of kept blocks nothing is known."""
         if self._seconds and not self.session.replaying:
@@ -212,26 +235,24 @@ class FindingCase:
             self.session.costs.pace.note(where, manners, comparison.blocks, seconds, judgement)
         self._seconds.clear()
 
-    def _plan(
-        self,
-        first: Arm,
-        second: Arm,
-        sizes: tuple[int, ...],
-        parts: int,
-        servers: Callable[[Sequence[Claim]], int],
-        *,
-        key: str,
-    ) -> Planned:
-        """Note a comparison instead of measuring it."""
+    def plan(self, arms: Sequence[Arm], setting: Setting, steps: Steps = own_steps) -> Planned:
+        """Note a comparison instead of measuring it.
+
+        Args:
+            arms: all of them.
+            setting: where and how it would be measured.
+            steps: the claims on two arms that a claim is made of.
+        """
         planned = Planned(
             f"{self.finding} [{self.case}]",
-            f"{self.finding}/{self.case}/{key}",
-            (first, second),
+            f"{self.finding}/{self.case}/{setting.key}",
+            tuple(arms),
             self.pair,
-            sizes,
-            parts,
-            servers,
-            stored_effects(self.session, self.finding, self.case, first),
+            setting.sizes,
+            setting.parts,
+            setting.servers,
+            stored_effects(self.session, self.finding, self.case, arms[0]),
+            steps=steps,
         )
         self.session.costs.plan.comparisons.append(planned)
         self._planned += 1
@@ -252,7 +273,7 @@ class FindingCase:
         if self.session.planning:
             raise CannotMeasure(f"the plan ends before the run {name!r}, which has to be measured")
         source = self.session.source(self.pair)
-        of = self._header()
+        of = self.header()
         if where is not None:  # what cases share is of none of them
             of = Header(finding=where.parts[0], pair=self.pair.name)
         header = header_of(arm, of, name=name, side=None, blocks=1)
@@ -290,7 +311,7 @@ class FindingCase:
     @property
     def judgements(self) -> tuple[Judgement, ...]:
         """Of the comparisons that were judged."""
-        return tuple(c.judgement for c in self.comparisons if c.judgement is not None)
+        return tuple(judgement for c in self.comparisons for judgement in c.judgements)
 
     def conclude(self, not_measured: str | None = None) -> Row:
         """Decide how the case ends; stores what the baseline words allow.
@@ -306,13 +327,13 @@ class FindingCase:
             return self._row(Outcome("skip", [], [not_measured]))
         if not self.comparisons:
             raise ClaimsNothing("the finding compared nothing: call compare(...).shows(...)")
-        if len(judgements) < len(self.comparisons) and not_measured is None:
+        if not all(c.judgements for c in self.comparisons) and not_measured is None:
             raise ClaimsNothing("compare(...) without .shows(...): nothing was claimed of it")
         return self._row(
             outcome_of(self.session, self.finding, self.case, judgements, not_measured)
         )
 
-    def _arm(
+    def arm(
         self,
         serving: Serving,
         prompts: Sequence[Prompt] | None,
@@ -323,7 +344,8 @@ class FindingCase:
             raise TypeError("compare(Serving, ...) needs prompts= and workload=")
         return Arm(serving, prompts, workload, sampling or Sampling(self.pair.generous))
 
-    def _header(self) -> Header:
+    def header(self) -> Header:
+        """What every record of the case says of it."""
         data = data_revisions(self.pair.tiers.values(), self.session.data)
         notes = {DATA: data} if data else {}
         return Header(finding=self.finding, case=self.case, pair=self.pair.name, notes=notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +10,12 @@ from ..baselines.machines import UNMEASURED, Machine
 from ..experiment.arm import Arm
 from ..metrics.base import Metric
 from ..records.header import REMARKS, Header
+from ..records.run import Run
 from ..verdicts.claims import Claim
 from ..verdicts.judge import Look, Spread
 from ..verdicts.judgement import Judgement, judge_blocks
 from ..verdicts.really_on import unproven
-from .pairs import Pair, Pairs, arm_names, ignore
+from .run_blocks import RunBlocks, Runs, arm_names, ignore
 from .sources import Source
 
 
@@ -43,7 +44,7 @@ class Comparison:
 
     Attributes:
         key: of the comparison within its test case.
-        pair: the pair of runs of a block, by its number; None where records end before it.
+        pair: the two runs of a block, by its number; None where records end before it.
         sizes: numbers of blocks at which the claims are looked at, growing.
         machine: what is known of an engine on a class of hardware.
         untold: why an arm's engine does not tell what a metric takes; None when both do.
@@ -56,13 +57,13 @@ class Comparison:
     """
 
     key: str
-    pair: Callable[[int], Pair | None]
+    pair: Callable[[int], Runs | None]
     sizes: tuple[int, ...]
     machine: Callable[[str, str], Machine]
     untold: Callable[[Metric], str | None] = lambda _metric: None
     enough: Callable[[Judgement], bool] = never
     too_few: Callable[[Claim], str | None] = lambda _claim: None
-    blocks: list[Pair] = field(default_factory=list)
+    blocks: list[tuple[Run, Run]] = field(default_factory=list)
     judgement: Judgement | None = None
     judged: Callable[[Judgement], None] = ignore
     claimed: Callable[[Sequence[Claim]], None] = ignore
@@ -103,9 +104,11 @@ class Comparison:
                 self.blocks,
                 comparison=self.key,
                 look=Look(self.sizes, at),
-                spread=self._spread(),
+                spread=spread_between(*self.blocks[0], self.machine),
                 before=judgement,
-                remarks=tuple(self._remarks(measured)),
+                remarks=tuple(
+                    remarks_on(self.blocks, [claim.metric for claim in measured], self.machine)
+                ),
                 not_measured=not_measured,
             )
             if judgement.decided or self.enough(judgement):
@@ -115,51 +118,72 @@ class Comparison:
         self.judged(judgement)
         return judgement
 
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """What was found; nothing before."""
+        return () if self.judgement is None else (self.judgement,)
+
     def _measured(self, size: int) -> bool:
         """Have at least ``size`` blocks; False where that cannot be had any more."""
         while len(self.blocks) < size:
-            pair = self.pair(len(self.blocks))
-            if pair is None:
+            runs = self.pair(len(self.blocks))
+            if runs is None:
                 return False
-            self.blocks.append(pair)
+            first, second = runs
+            self.blocks.append((first, second))
         return True
 
-    def _machines(self) -> list[Machine]:
-        """What is known of each arm's engine on its hardware."""
-        matches = [run.header.match for run in self.blocks[0]]
-        return [self.machine(match["hardware"], match["engine"]) for match in matches]
 
-    def _spread(self) -> Spread:
-        """What is known of the spread between a server of one arm and one of the other.
+MachineOf = Callable[[str, str], Machine]
 
-        Each engine's is known between two of its own servers.
-        """
-        first, second = self._machines()
-        if first == second:
-            return first.spread
-        return lambda metric: first.spread(metric).between_engines(second.spread(metric))
 
-    def _remarks(self, claims: Sequence[Claim]) -> Iterator[str]:
-        yield from dict.fromkeys(
-            remark
-            for pair in self.blocks[:1]
-            for run in pair
-            for remark in (*run.header.notes.get(REMARKS, ()), *unproven(run))
-        )
-        servers = {run.server for pair in self.blocks for run in pair}
-        if len(servers) < 2:
-            return
-        matches = [run.header.match for run in self.blocks[0]]
-        names = [f"{match['engine']} on {match['hardware']}" for match in matches]
-        for name, machine in dict(zip(names, self._machines(), strict=True)).items():
-            unknown = [claim.metric.name for claim in claims if not machine.measured(claim.metric)]
-            if unknown:
-                yield (
-                    "how far two servers of one build differ was not measured for "
-                    f"{', '.join(dict.fromkeys(unknown))} of {name}: {UNMEASURED.sd:.0%} is "
-                    "assumed until the servers of a session show more (benchmarks/calibration "
-                    "measures it)"
-                )
+def spread_between(first: Run, second: Run, machine: MachineOf) -> Spread:
+    """What is known of the spread between the server of one run's arm and of another's.
+
+    Each engine's is known between two of its own servers.
+    """
+    one, other = _machines((first, second), machine)
+    if one == other:
+        return one.spread
+    return lambda metric: one.spread(metric).between_engines(other.spread(metric))
+
+
+def remarks_on(
+    blocks: Sequence[Runs], metrics: Iterable[Metric], machine: MachineOf
+) -> Iterator[str]:
+    """What a reader should know of runs and their servers.
+
+    Args:
+        blocks: that were measured, one at least.
+        metrics: that are judged.
+        machine: what is known of an engine on a class of hardware.
+    """
+    yield from dict.fromkeys(
+        remark
+        for run in blocks[0]
+        for remark in (*run.header.notes.get(REMARKS, ()), *unproven(run))
+    )
+    servers = {run.server for runs in blocks for run in runs}
+    if len(servers) < 2:
+        return
+    matches = [run.header.match for run in blocks[0]]
+    names = [f"{match['engine']} on {match['hardware']}" for match in matches]
+    known = zip(names, _machines(blocks[0], machine), strict=True)
+    for name, found in dict(known).items():
+        unknown = [metric.name for metric in metrics if not found.measured(metric)]
+        if unknown:
+            yield (
+                "how far two servers of one build differ was not measured for "
+                f"{', '.join(dict.fromkeys(unknown))} of {name}: {UNMEASURED.sd:.0%} is "
+                "assumed until the servers of a session show more (benchmarks/calibration "
+                "measures it)"
+            )
+
+
+def _machines(runs: Runs, machine: MachineOf) -> list[Machine]:
+    """What is known of each arm's engine on its hardware."""
+    matches = [run.header.match for run in runs]
+    return [machine(match["hardware"], match["engine"]) for match in matches]
 
 
 def compare(
@@ -208,7 +232,7 @@ def compare(
         if questions < most:
             raise ValueError(f"{questions} questions cannot fill {most} blocks")
     name, other = arm_names(first, second, label)
-    pairs = Pairs(
+    pairs = RunBlocks(
         source,
         {"A": first, "B": second},
         {"A": name, "B": other},

@@ -96,7 +96,7 @@ class Pace:
         self,
         key: str,
         arms: Sequence[str],
-        blocks: Sequence[tuple[Run, Run]],
+        blocks: Sequence[Sequence[Run]],
         seconds: float,
         judgement: Judgement,
     ) -> None:
@@ -105,8 +105,8 @@ class Pace:
         Args:
             key: ``finding/case/comparison``.
             arms: how they were served and asked, see :func:`manner`.
-            blocks: all pairs of runs of it.
-            seconds: that one pair of runs took, on average.
+            blocks: all blocks of it.
+            seconds: that one block took, on average.
             judgement: what it showed.
         """
         before = self.took.get(key)

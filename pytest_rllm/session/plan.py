@@ -12,6 +12,7 @@ from ..models import ModelPair
 from ..reports.layout import listing, wrapped
 from ..reports.terminal import short
 from ..verdicts.claims import Claim
+from ..verdicts.contrasts import CurveClaim
 from .pace import Pace, Took, manner
 
 DETECTABLE = 1.43
@@ -19,6 +20,15 @@ DETECTABLE = 1.43
 HEADERS = ("finding and claim", "sees", "blocks", "requests", "tokens", "minutes")
 Server = tuple[str, str, str]
 """Engine, pair and serving of a server, in words."""
+Said = Claim | CurveClaim
+Steps = Callable[[Said], Sequence[tuple[str, Claim]]]
+"""The claims on two arms that a claim is made of, each with its comparison's part of the key."""
+
+
+def own_steps(claim: Said) -> Sequence[tuple[str, Claim]]:
+    """A claim on two arms is its own only step."""
+    assert isinstance(claim, Claim)
+    return [("", claim)]
 
 
 @dataclass
@@ -28,26 +38,28 @@ class Planned:
     Attributes:
         case: title of the test case.
         key: ``finding/case/comparison``, by which the pace of this machine is known.
-        arms: the two arms.
+        arms: all of them.
         pair: the models.
         sizes: numbers of blocks at which the claims are looked at.
         parts: into how many blocks the prompts are split.
-        copies: how many pairs of servers claims need.
+        copies: how many servers of each arm claims need.
         stored: effects of the baseline, of this class of machine or another, by their keys.
         claims: what is claimed of it.
+        steps: the claims on two arms that a claim is made of.
     """
 
     case: str
     key: str
-    arms: tuple[Arm, Arm]
+    arms: tuple[Arm, ...]
     pair: ModelPair
     sizes: tuple[int, ...]
     parts: int
     copies: Callable[[Sequence[Claim]], int]
     stored: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[Said, ...] = ()
+    steps: Steps = field(default=own_steps, kw_only=True)
 
-    def shows(self, *claims: Claim) -> None:
+    def shows(self, *claims: Said) -> None:
         """Note the claims; nothing is measured."""
         self.claims = claims
 
@@ -59,7 +71,7 @@ class Planned:
 
     @property
     def requests(self) -> float:
-        """Of one block, both arms."""
+        """Of one block, all arms."""
         return sum(len(arm.prompts) + len(arm.cut) for arm in self.arms) / self.parts
 
     @property
@@ -69,14 +81,15 @@ class Planned:
 
     def copies_after(self, blocks: int) -> int:
         """Pairs of servers that so many blocks are measured on, see ``Pairs.copy_for``."""
-        return min(self.copies(self.claims), -(-blocks // self.sizes[0]))
+        claims = [step for claim in self.claims for _, step in self.steps(claim)]
+        return min(self.copies(claims), -(-blocks // self.sizes[0]))
 
     def replicates(self, claim: Claim, blocks: int) -> float:
         """How many a claim has in so many blocks: questions for answers where both arms are asked
         the same ones, else the blocks."""
-        first, second = ({prompt.id for prompt in arm.prompts} for arm in self.arms)
+        first, *others = ({prompt.id for prompt in arm.prompts} for arm in self.arms)
         by_question = claim.metric.per == "pair" or (
-            claim.metric.per == "question" and first == second
+            claim.metric.per == "question" and all(first == other for other in others)
         )
         return len(first) * blocks / self.parts if by_question else blocks
 
@@ -151,22 +164,35 @@ class Plan:
     def _cost(self, one: Planned) -> tuple[str, ...]:
         return _range(one.sizes), self._requests(one), self._tokens(one), self._minutes(one)
 
-    def _sees(self, one: Planned, claim: Claim) -> str:
+    def _sees(self, one: Planned, claim: Said) -> str:
         """The effect beyond the margin that the claim could tell at the first look, as the scatter
-        of the last session lets one expect, else that of the baseline."""
-        percent = claim.margin.scale == "percent"
-        took = self.took(one)
-        known = took.sees.get(claim.slug) if took else None
-        if known is None:
-            comparison = one.key.rpartition("/")[2]
-            key = f"{comparison}/{claim.metric.slug}/{'pct' if percent else 'pp'}"
-            if key not in one.stored:
+        of the last session lets one expect, else that of the baseline; of several steps the largest
+        of each unit."""
+        found: dict[str, float] = {}
+        for part, step in one.steps(claim):
+            size = self._step_sees(one, part, step)
+            if size is None:
                 return "unknown"
+            unit = "%" if step.margin.scale == "percent" else "pp"
+            found[unit] = max(size, found.get(unit, 0.0))
+        return ", ".join(f"{size:.1f} {unit}" for unit, size in found.items())
+
+    def _step_sees(self, one: Planned, part: str, claim: Claim) -> float | None:
+        """Of one step, in per cent or points; None where nothing is known."""
+        comparison = one.key.rpartition("/")[2] + part
+        took = self.took(one)
+        known = (
+            took.sees.get(f"{comparison}/{claim.slug}" if part else claim.slug) if took else None
+        )
+        if known is None:
+            scale = "pct" if claim.margin.scale == "percent" else "pp"
+            key = f"{comparison}/{claim.metric.slug}/{scale}"
+            if key not in one.stored:
+                return None
             _, low, high, n = one.stored[key]
             known = DETECTABLE * (high - low) / 2, int(n)
         detectable, replicates = known
-        size = detectable * math.sqrt(replicates / one.replicates(claim, one.sizes[0]))
-        return f"{size:.1f} {'%' if percent else 'pp'}"
+        return detectable * math.sqrt(replicates / one.replicates(claim, one.sizes[0]))
 
     def _requests(self, one: Planned) -> str:
         return _range([round(one.requests * size) for size in one.sizes])

@@ -27,10 +27,10 @@ class Place:
     done: float | None = None
     share: float = 0.0
 
-    def half(self, i: int) -> Place:
-        """The place of the first (0) or the second (1) of two runs that share it."""
-        done = None if self.done is None else self.done + i * self.share / 2
-        return Place(self.text, done, self.share / 2)
+    def part(self, i: int, of: int) -> Place:
+        """The place of the ``i``-th of so many runs that share it, from 0."""
+        done = None if self.done is None else self.done + i * self.share / of
+        return Place(self.text, done, self.share / of)
 
 
 Wanted = tuple[Arm, Path, Header]

@@ -114,6 +114,8 @@ class Claim:
             "not_higher": "not higher by more than",
             "unchanged": "unchanged within",
         }
+        if self.margin.size == 0 and self.verb in ("lower", "higher"):
+            return f"{self.metric} {self.verb}"
         return f"{self.metric} {words[self.verb]} {self.margin}"
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Self
 
 from ..metrics.base import Metric, MetricUnavailable
 from .claims import Claim, Verdict
-from .effects import Effects
+from .effects import Blocks as Blocks
+from .effects import Effects, between_servers, effects_of
 from .intervals import CONFIDENCE
-from .paired import Blocks as Blocks
-from .paired import between_servers, effects_of
 from .sequential import confidences
 from .server_spread import NO_SPREAD, ServerSpread
 from .shares import no_difference
@@ -140,6 +139,41 @@ def no_spread(_metric: Metric) -> ServerSpread:
     return NO_SPREAD
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """The claims on one comparison, and the blocks that they are judged on.
+
+    Attributes:
+        claims: on the comparison.
+        blocks: pairs of runs.
+        arms: their names.
+        invalid: by a claim's slug, reasons why it cannot be judged.
+        spread: what is known of the spread between servers of one build; what the servers of these
+            blocks show of it is added.
+        void: indices of blocks that say nothing of times; claims about answers keep them. A claim
+            that holds without them must hold with them, too: what is left out may be the effect.
+    """
+
+    claims: Sequence[Claim]
+    blocks: Blocks
+    arms: tuple[str, str]
+    invalid: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    spread: Spread = no_spread
+    void: Collection[int] = ()
+
+    def prepared(self) -> list[_Prepared]:
+        """Per claim the blocks and effects that it is judged on."""
+        kept = [pair for i, pair in enumerate(self.blocks) if i not in self.void]
+        found = []
+        for claim in self.claims:
+            why = self.invalid.get(claim.slug, ())
+            whole = _prepare(claim, self.blocks, why, self.spread)
+            if self.void and claim.metric.per == "run":
+                whole = replace(_prepare(claim, kept, why, self.spread), whole=whole)
+            found.append(whole)
+        return found
+
+
 def judge_family(
     claims: Sequence[Claim],
     blocks: Blocks,
@@ -149,40 +183,40 @@ def judge_family(
     spread: Spread = no_spread,
     void: Collection[int] = (),
 ) -> list[Judged]:
-    """Judge the claims of one comparison on its paired run blocks.
-
-    A comparison succeeds when all of its claims hold and fails when one is refuted. "Holds" needs
-    no correction for their number, because each claim must be shown. "Refuted" is corrected by
-    Holm's method: one of many claims is refuted by chance no more often than a single one. A claim
-    about runs that holds of the typical block must pass the tests of ``tails``, too.
+    """Judge the claims of one comparison on its paired run blocks, see :func:`judge_together`.
 
     Args:
-        claims: the family.
-        blocks: pairs of runs.
-        arms: their names.
-        invalid: by a claim's slug, reasons why it cannot be judged.
+        claims, blocks, arms, invalid, spread, void: as of :class:`Evidence`.
         look: which look at growing data this is; the only one by default.
-        spread: what is known of the spread between servers of one build; what the servers of these
-            blocks show of it is added.
-        void: indices of blocks that say nothing of times; claims about answers keep them. A claim
-            that holds without them must hold with them, too: what is left out may be the effect.
     """
-    look = look or Look((max(1, len(blocks)),), 0)
-    kept = [pair for i, pair in enumerate(blocks) if i not in void]
-    prepared = []
-    for claim in claims:
-        whole = _prepare(claim, blocks, invalid.get(claim.slug, ()), spread)
-        if void and claim.metric.per == "run":
-            ready = _prepare(claim, kept, invalid.get(claim.slug, ()), spread)
-            prepared.append(replace(ready, whole=whole))
-        else:
-            prepared.append(whole)
+    evidence = Evidence(claims, blocks, arms, invalid, spread, void)
+    return judge_together([evidence], look)[0]
+
+
+def judge_together(families: Sequence[Evidence], look: Look | None = None) -> list[list[Judged]]:
+    """Judge the claims of comparisons that stand or fall together; they may share runs.
+
+    All succeed when all of their claims hold and fail when one is refuted. "Holds" needs no
+    correction for their number, because each claim must be shown. "Refuted" is corrected by Holm's
+    method, whatever the effects share: one of many claims is refuted by chance no more often than a
+    single one. A claim about runs that holds of the typical block must pass the tests of ``tails``,
+    too.
+
+    Args:
+        families: the claims of each comparison with their blocks; as many blocks of each.
+        look: which look at growing data this is; the only one by default.
+    """
+    look = look or Look((max(1, *(len(each.blocks) for each in families), 1),), 0)
+    claims = [claim for each in families for claim in each.claims]
+    prepared = [ready for each in families for ready in each.prepared()]
     refuted, holm = _refuted(claims, prepared, look)
     strictest = look.confidence((1 - CONFIDENCE) / len(claims))
-    return [
-        _judged(claim, ready, arms, look, strictest, None if i in refuted else holm)
-        for i, (claim, ready) in enumerate(zip(claims, prepared, strict=True))
-    ]
+    arms = [each.arms for each in families for _ in each.claims]
+    judged = iter(
+        _judged(claim, ready, names, look, strictest, None if i in refuted else holm)
+        for i, (claim, ready, names) in enumerate(zip(claims, prepared, arms, strict=True))
+    )
+    return [[next(judged) for _ in each.claims] for each in families]
 
 
 @dataclass(frozen=True)

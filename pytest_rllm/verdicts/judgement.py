@@ -10,10 +10,11 @@ from typing import Any, Self
 
 from ..metrics.base import MetricUnavailable
 from .claims import Claim, Verdict
-from .judge import Blocks, Judged, Look, Spread, judge_family, no_spread
+from .contrasts import checked_both
+from .judge import Blocks, Evidence, Judged, Look, Spread, judge_together, no_spread
 from .precedence import overall
 from .reasons import Reason, Side
-from .validity import check, differ
+from .validity import Checked, differ
 
 ALPHA = 0.01
 """A difference within the margin is remarked upon when its p value is below this."""
@@ -125,6 +126,31 @@ def _number(told: float | None) -> float:
     return math.nan if told is None else told
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is claimed of one comparison, and the blocks so far.
+
+    Attributes:
+        claims: what is claimed of it.
+        blocks: pairs of runs.
+        comparison: its key within the test case.
+        said: what tells it from others that are judged with it, for people; follows every claim.
+        spread: what is known of the spread between servers of one build.
+        before: the judgement at the look before: a claim keeps the verdict of the look that
+            decided it.
+        remarks, not_measured: as of a :class:`Judgement`.
+    """
+
+    claims: Sequence[Claim]
+    blocks: Blocks
+    comparison: str = "1"
+    said: str = ""
+    spread: Spread = no_spread
+    before: Judgement | None = None
+    remarks: Sequence[str] = ()
+    not_measured: Sequence[str] = ()
+
+
 def judge_blocks(
     claims: Sequence[Claim],
     blocks: Blocks,
@@ -136,43 +162,67 @@ def judge_blocks(
     remarks: Sequence[str] = (),
     not_measured: Sequence[str] = (),
 ) -> Judgement:
-    """Judge the claims of a comparison on the blocks that were measured so far.
+    """Judge the claims of one comparison on the blocks that were measured so far.
 
     Args:
-        claims: what is claimed of it.
-        blocks: pairs of runs.
-        comparison: its key within the test case.
+        claims, blocks, comparison, spread, before, remarks, not_measured: as of a :class:`Part`.
         look: which look at growing data this is.
-        spread: what is known of the spread between servers of one build.
-        before: the judgement at the look before: a claim keeps the verdict of the look that
-            decided it.
-        remarks, not_measured: as of a :class:`Judgement`.
     """
-    arms = (blocks[0][0].header.arm, blocks[0][1].header.arm)
-    checked = check(blocks, claims)
-    invalid = {
-        claim.slug: [r.text for r in checked.reasons if claim.slug in r.claims] for claim in claims
+    part = Part(claims, blocks, comparison, "", spread, before, remarks, not_measured)
+    return judge_parts([part], look)[0]
+
+
+def judge_parts(parts: Sequence[Part], look: Look | None = None) -> list[Judgement]:
+    """Judge comparisons that stand or fall together, see :func:`~.judge.judge_together`; a
+    judgement of each."""
+    checked = [checked_both(part.blocks, part.claims) for part in parts]
+    evidence = [
+        Evidence(part.claims, part.blocks, _arms(part), _invalid(part, of), part.spread, of.void)
+        for part, of in zip(parts, checked, strict=True)
+    ]
+    families = judge_together(evidence, look)
+    found = zip(parts, checked, evidence, families, strict=True)
+    return [_judgement(*each) for each in found]
+
+
+def _arms(part: Part) -> tuple[str, str]:
+    first, second = part.blocks[0]
+    return first.header.arm, second.header.arm
+
+
+def _invalid(part: Part, checked: Checked) -> dict[str, list[str]]:
+    return {
+        claim.slug: [r.text for r in checked.reasons if claim.slug in r.claims]
+        for claim in part.claims
     }
-    fresh = judge_family(claims, blocks, arms, invalid, look, spread, checked.void)
-    family = fresh if before is None else settled(before.verdicts, fresh)
-    verdicts = tuple(replace(judged, comparison=comparison) for judged in family)
+
+
+def _judgement(
+    part: Part, checked: Checked, evidence: Evidence, fresh: Sequence[Judged]
+) -> Judgement:
+    claims, blocks = part.claims, part.blocks
+    said = f", {part.said}" if part.said else ""
+    fresh = [replace(j, comparison=part.comparison, claim=f"{j.claim}{said}") for j in fresh]
+    verdicts = tuple(fresh if part.before is None else settled(part.before.verdicts, fresh))
     measured = tuple(_blocks(claims, blocks, checked.void))
     return Judgement(
-        comparison=comparison,
-        arms=arms,
+        comparison=part.comparison,
+        arms=evidence.arms,
         verdicts=verdicts,
-        reasons=_for(verdicts, *checked.reasons, *_unavailable(claims, fresh, blocks, invalid)),
+        reasons=_for(
+            verdicts, *checked.reasons, *_unavailable(claims, fresh, blocks, evidence.invalid)
+        ),
         spreads=_spreads(claims, verdicts, measured),
         blocks=measured,
         remarks=(
             *(f"block {i + 1} is void: {why}" for i, why in checked.void.items()),
-            *remarks,
+            *part.remarks,
             *_small_differences(claims, verdicts),
         ),
         match=_match(blocks),
         machine=_machine(blocks),
         reference_s=_reference_s(blocks),
-        not_measured=tuple(not_measured),
+        not_measured=tuple(part.not_measured),
         claims=tuple(claims),
     )
 

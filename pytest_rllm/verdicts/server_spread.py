@@ -48,14 +48,11 @@ class ServerSpread:
     def between_engines(self, other: ServerSpread) -> ServerSpread:
         """Between a server of one engine and one of another: each gives half of the variance, with
         the degrees of freedom of Satterthwaite (Biometrics Bulletin 1946)."""
-        variances = [self.sd**2 / 2, other.sd**2 / 2]
-        if not any(variances):
-            return ServerSpread(0.0, min(self.df, other.df))
-        parts = zip(variances, (self.df, other.df), strict=True)
-        share = sum(v**2 / df for v, df in parts)
-        return ServerSpread(
-            math.sqrt(sum(variances)), sum(variances) ** 2 / share if share else math.inf
-        )
+        return _summed((self.sd**2 / 2, self.df), (other.sd**2 / 2, other.df))
+
+    def with_another(self, other: ServerSpread) -> ServerSpread:
+        """Of the difference of two effects, each between servers of its own."""
+        return _summed((self.sd**2, self.df), (other.sd**2, other.df))
 
     def of_mean(self, pairs: float) -> ServerSpread:
         """Of the mean of so many pairs of servers."""
@@ -70,3 +67,12 @@ class ServerSpread:
 
 NO_SPREAD = ServerSpread(0.0)
 """Of what no server's speed moves, and of two arms on one server."""
+
+
+def _summed(*parts: tuple[float, float]) -> ServerSpread:
+    """Of independent parts, each a variance and its degrees of freedom."""
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return ServerSpread(0.0, min(df for _, df in parts))
+    share = sum(part**2 / df for part, df in parts)
+    return ServerSpread(math.sqrt(variance), variance**2 / share if share else math.inf)

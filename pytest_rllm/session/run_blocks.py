@@ -1,20 +1,21 @@
-"""The pairs of runs of a comparison: measured on engines, or read from records, one by one."""
+"""The run blocks of a comparison: measured on engines, or read from records, one by one."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from ..experiment.arm import Arm
 from ..records.header import Header
 from ..records.run import Run
 from .sources import Place, Source, Wanted
 
-Pair = tuple[Run, Run]
-Side = Literal["A", "B"]
+LETTERS = "ABCDEFGHIJKLMNOP"
+"""Of the arms of a comparison, in their order."""
+Runs = tuple[Run, ...]
+"""Of one block: a run of every arm."""
 
 
 def ignore(*_: object) -> None:
@@ -22,27 +23,28 @@ def ignore(*_: object) -> None:
 
 
 @dataclass
-class Pairs:
-    """The pairs of runs of a comparison, in the order ABBA ABBA ...
+class RunBlocks:
+    """The blocks of a comparison: in each, every arm is run once, in the order ABBA ABBA, or of
+    more arms ABCD DCBA, so that what drifts evenly slows all of them alike.
 
     Attributes:
         source: an engine or records.
-        arms: both arms.
-        names: of both, for people.
-        sizes: numbers of pairs at which claims are looked at, growing.
-        parts: into how many pairs the prompts are split.
+        arms: the arms by their letters.
+        names: of all, for people.
+        sizes: numbers of blocks at which claims are looked at, growing.
+        parts: into how many blocks the prompts are split.
         where: folder of the records, relative to the source's.
         header: what the records say of the test (finding, case, pair).
-        turns: how many the two runs of a pair take, A B B A; 1: one run follows the other.
-        servers: pairs of servers that the pairs of runs are spread over: two servers of one build
-            differ a little for as long as they live.
-        measured: told after every pair how many seconds it took.
-        reused: told of every pair that an earlier session had measured.
+        turns: how many the runs of a block take, A B B A; 1: one run follows the other.
+        servers: of each arm, that the blocks are spread over: two servers of one build differ a
+            little for as long as they live.
+        measured: told after every block how many seconds it took.
+        reused: told of every block that an earlier session had measured.
     """
 
     source: Source
-    arms: dict[Side, Arm]
-    names: dict[Side, str]
+    arms: Mapping[str, Arm]
+    names: Mapping[str, str]
     sizes: tuple[int, ...]
     parts: int
     where: Path
@@ -53,16 +55,17 @@ class Pairs:
     reused: Callable[[], None] = ignore
     _copy: int | None = field(default=None, init=False)
 
-    def __call__(self, i: int) -> Pair | None:
-        """The ``i``-th pair; None where records end before it."""
-        first, second = (self.source.kept(*self._run(i, side)) for side in self.arms)
-        if first is not None and second is not None:
+    def __call__(self, i: int) -> Runs | None:
+        """The ``i``-th block; None where records end before it."""
+        kept = [self.source.kept(*self._run(i, side)) for side in self.arms]
+        runs = tuple(run for run in kept if run is not None)
+        if len(runs) == len(self.arms):
             self.reused()
-            return first, second
-        if i >= self.sizes[0] and not all(self.source.has(self._path(i, side)) for side in "AB"):
+            return runs
+        if i >= self.sizes[0] and not all(self.source.has(self._path(i, s)) for s in self.arms):
             return None
         self._prepare(i)
-        order: tuple[Side, Side] = ("A", "B") if i % 2 == 0 else ("B", "A")
+        order = list(self.arms) if i % 2 == 0 else list(self.arms)[::-1]
         begun = time.monotonic()
         wanted = [self._run(i, side) for side in order]
         place = Place(
@@ -71,16 +74,21 @@ class Pairs:
             share=1 / self.sizes[-1],
         )
         if self.turns > 1:
-            runs = self.source.runs_in_turns(wanted, place)
+            found = self.source.runs_in_turns(wanted, place)
         else:
-            halves = place.half(0), place.half(1)
-            runs = [self.source.run(*w, of) for w, of in zip(wanted, halves, strict=True)]
+            found = [
+                self.source.run(*one, place.part(k, len(order))) for k, one in enumerate(wanted)
+            ]
         self.measured(time.monotonic() - begun)
-        found = dict(zip(order, runs, strict=True))
-        return found["A"], found["B"]
+        by_side = dict(zip(order, found, strict=True))
+        return tuple(by_side[side] for side in self.arms)
+
+    def leave(self) -> None:
+        """Other servers are used meanwhile, which may take the place of these."""
+        self._copy = None
 
     def copy_for(self, i: int) -> int:
-        """Which of the pairs of servers the ``i``-th pair is measured on: as many pairs as the
+        """Which of the servers of each arm the ``i``-th block is measured on: as many blocks as the
         first look has on the first one, as many on the next, and then back again, 0 1 1 0."""
         turn = i // self.sizes[0] % (2 * self.servers)
         return min(turn, 2 * self.servers - 1 - turn)
@@ -91,21 +99,19 @@ class Pairs:
         if copy == self._copy:
             return
         self._copy = copy
-        order = [self.arms["A"], self.arms["B"]]
+        order = list(self.arms.values())
         self.source.prepare(order if copy % 2 == 0 else order[::-1], copy=copy)
 
     def _path(self, i: int, side: str) -> Path:
         return self.where / f"{i:02d}-{side}.jsonl"
 
-    def _run(self, i: int, side: Side) -> Wanted:
+    def _run(self, i: int, side: str) -> Wanted:
         arm = self.arms[side].block(i, self.parts)
         about = header_of(arm, self.header, name=self.names[side], side=side, blocks=self.parts)
         return arm, self._path(i, side), replace(about, turns=self.turns)
 
 
-def header_of(
-    arm: Arm, header: Header, *, name: str, side: Literal["A", "B"] | None, blocks: int
-) -> Header:
+def header_of(arm: Arm, header: Header, *, name: str, side: str | None, blocks: int) -> Header:
     """What a record says of an arm, before a server adds what it is."""
     return Header(
         arm=name,
@@ -125,31 +131,37 @@ def header_of(
 
 
 def arm_names(first: Arm, second: Arm, label: Callable[[str], str] = str) -> tuple[str, str]:
-    """What tells two arms apart: serving and tiers always, the rest where it differs.
+    """Names of two arms, see :func:`names_of`."""
+    one, other = names_of([first, second], label)
+    return one, other
 
-    Engines are named where they differ; two builds of one label by how the arms name them, too.
+
+def names_of(arms: Sequence[Arm], label: Callable[[str], str] = str) -> list[str]:
+    """What tells arms apart: serving and tiers always, the rest where it differs.
+
+    Engines are named where they differ; builds of one label by how the arms name them, too.
     """
-    engines = first.engine, second.engine
-    if first.engine == second.engine:
-        called = ["", ""]
+    engines = [arm.engine for arm in arms]
+    if len(set(engines)) == 1:
+        called = [""] * len(arms)
     else:
         labels = [label(engine) for engine in engines]
-        alike = labels[0] == labels[1]
+        alike = len({*labels}) < len({*engines})
         called = [
             f"{text} ({engine})" if alike and engine else text
             for text, engine in zip(labels, engines, strict=True)
         ]
-    return _name(first, second, called[0]), _name(second, first, called[1])
+    return [_name(arm, arms, engine) for arm, engine in zip(arms, called, strict=True)]
 
 
-def _name(arm: Arm, other: Arm, engine: str) -> str:
+def _name(arm: Arm, arms: Sequence[Arm], engine: str) -> str:
     words = [f"{arm.serving} on {'+'.join(dict.fromkeys(p.tier for p in arm.prompts))}"]
     if engine:
         words[0] = f"{engine}: {words[0]}"
-    if arm.workload != other.workload:
+    if any(arm.workload != other.workload for other in arms):
         words.append(str(arm.workload))
-    if arm.sampling != other.sampling:
+    if any(arm.sampling != other.sampling for other in arms):
         words.append(f"up to {arm.sampling.max_tokens} tokens")
-    if len(arm.cut) != len(other.cut):
+    if any(len(arm.cut) != len(other.cut) for other in arms):
         words.append(f"{len(arm.cut)} more aborted")
     return ", ".join(words)
