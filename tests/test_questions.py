@@ -18,7 +18,7 @@ from pytest_rllm import (
     unchanged,
 )
 from pytest_rllm.datasets.prompts import Prompt, Prompts
-from pytest_rllm.session.questions import too_few_questions
+from pytest_rllm.session.amount import too_few_questions
 from pytest_rllm.verdicts.claims import Claim
 from pytest_rllm.verdicts.judge import Look
 

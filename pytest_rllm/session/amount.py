@@ -1,7 +1,9 @@
-"""How much a comparison takes: looks that its questions can fill, servers that its claims need."""
+"""How much a comparison takes: looks that its questions can fill, questions and servers that its
+claims need."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,9 @@ from ..experiment.arm import Arm
 from ..models import ModelPair
 from ..telemetry.hardware import hardware_id
 from ..verdicts.claims import Claim
+from ..verdicts.means import unseen
 from ..verdicts.sequential import confidences
+from ..verdicts.tails import NO_HARM
 from .comparison import one
 from .session import Session
 
@@ -86,3 +90,38 @@ def stored_effects(
     others = baselines.elsewhere(*where, case) if stored is None else {}
     found = next(iter(others.values()), stored)
     return {} if found is None else found.effects
+
+
+def too_few_questions(claim: Claim, arms: Sequence[Arm], confidence: float) -> str | None:
+    """Why a claim on shares of answers could not hold even if no answer changed; None if it could.
+
+    Where no answer of n independent questions changed, a share of up to
+    ``1 - ((1 - confidence) / 2) ** (1 / n)`` may change unseen (Clopper and Pearson, Biometrika
+    1934). Questions of one template are not independent and count once.
+
+    Args:
+        claim: that is to be judged.
+        arms: both sides, with all the questions that they are ever asked.
+        confidence: two-sided, of the interval at the last look.
+    """
+    margin, metric = claim.margin, claim.metric
+    if metric.per == "run" or claim.verb not in NO_HARM or margin.scale != "points":
+        return None
+    if not 0 < margin.size < 100:
+        return None
+    first, second = (
+        {p.id: p.template for p in arm.prompts if metric.tier in ("", p.tier)} for arm in arms
+    )
+    n = len(set(first.values()))
+    if first != second or n == 0:
+        return None  # judged by blocks, or not at all
+    error = (1 - confidence) / 2
+    may_change = unseen(error, n)
+    if may_change < margin.size / 100:
+        return None
+    needed = math.floor(math.log(error) / math.log1p(-margin.size / 100)) + 1
+    of_tier = f" of tier {metric.tier}" if metric.tier else ""
+    return (
+        f"{n} independent questions{of_tier} are too few for it to hold: if no answer changes, "
+        f"{100 * may_change:.1f} pp may still change unseen; {needed} questions would do"
+    )

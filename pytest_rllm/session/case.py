@@ -25,13 +25,12 @@ from ..verdicts.claims import Claim
 from ..verdicts.judgement import Judgement
 from ..verdicts.sequential import confidences
 from . import upgrade
-from .amount import Setting, fitting, servers_for, stored_effects
+from .amount import Setting, fitting, servers_for, stored_effects, too_few_questions
 from .comparison import CannotMeasure, Comparison, compare, never
 from .contrasts import Contrasts
 from .ending import outcome_of
 from .pace import manner
 from .plan import Planned, Steps, own_steps
-from .questions import too_few_questions
 from .run_blocks import header_of
 from .session import DecisionKnown, Session
 from .sources import Place
