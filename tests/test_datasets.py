@@ -16,7 +16,7 @@ import pytest
 from pytest_rllm import registry
 from pytest_rllm.datasets import hub
 from pytest_rllm.datasets import prompts as datasets
-from pytest_rllm.datasets.hub import BOXED
+from pytest_rllm.datasets.hub import BOXED, COMPLETE
 from pytest_rllm.datasets.prompts import (
     DataMissing,
     Prompt,
@@ -27,6 +27,7 @@ from pytest_rllm.datasets.prompts import (
     load,
     revision,
 )
+from pytest_rllm.datasets.sandbox import key_of
 
 GPQA_ROW = {
     "Question": "Which one? ",
@@ -111,6 +112,15 @@ ROWS: dict[str, list[dict[str, Any]]] = {
             "task": 1,
         }
     ],
+    "humaneval": [
+        {
+            "task_id": "HumanEval/900",
+            "prompt": 'def half(n):\n    """Half of n."""\n',
+            "canonical_solution": "    return n // 2\n",
+            "test": "def check(candidate):\n    assert candidate(4) == 2\n",
+            "entry_point": "half",
+        }
+    ],
 }
 WANTED = {
     "gsm8k": Prompt("gsm8k-0", "How many?" + BOXED, "1207", "easy", "math", "gsm8k-0"),
@@ -156,6 +166,18 @@ WANTED = {
         "logic",
         "word",
         "babi-1-Zed went to the glimhouse.",
+    ),
+    "humaneval": Prompt(
+        "HumanEval/900",
+        f'{COMPLETE}\n\n```python\ndef half(n):\n    """Half of n."""\n```',
+        key_of(
+            'def half(n):\n    """Half of n."""\n',
+            "def check(candidate):\n    assert candidate(4) == 2\n",
+            "half",
+        ),
+        "code",
+        "code",
+        "HumanEval/900",
     ),
 }
 TIERS = {tier: f"bundled-{tier}" for tier in ("easy", "medium", "hard", "knowledge")}
@@ -255,6 +277,7 @@ def test_options_of_gpqa_are_in_a_seeded_order_and_keyed_by_letter(folder: Path)
         ("commonsenseqa", "choices"),
         ("strategyqa", "qid"),
         ("babi", "passage"),
+        ("humaneval", "entry_point"),
     ],
 )
 def test_a_missing_column_is_named_with_the_existing_ones(

@@ -160,6 +160,11 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "eazy.dataset",
         r":22: unknown key 'eazy' in \[tiers\]: did you mean 'easy'\? There are easy, medium, hard",
     ),
+    "a file of programs": (
+        "[tiers.medium]",
+        "[tiers.code]",
+        r":25: programs need their tests: expected dataset = 'humaneval'",
+    ),
     "a missing key": ('plain = "org/talker"\n', "", r":1: the pair has no 'plain'; expected a fol"),
     "a missing key of a table": (
         "enough = 512\n",

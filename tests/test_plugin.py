@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--help").stdout.str()
-    assert len(OPTIONS) <= 14
+    assert len(OPTIONS) <= 15
     assert set(FLAGS) == {"complete", "plan"}
     assert set(LISTS) == {"serving", "key-env", "header-env"}
     for name in (*OPTIONS, *FLAGS, *LISTS):

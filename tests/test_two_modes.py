@@ -224,6 +224,8 @@ question = "asked"
 answer = "key"
 [tiers.commonsense]
 dataset = "commonsenseqa"
+[tiers.code]
+dataset = "humaneval"
 """
 FINDING = """
 from pytest_rllm import ACCURACY, REASONING_TOKENS, Serving, finding, higher, pct, pp
@@ -332,6 +334,25 @@ def test_a_finding_on_a_tier_that_the_pair_has_not_or_not_enough_of_says_so(
     assert found["outcomes"] == {"skipped": 1}
     assert why in json.dumps(found["notes"])
     assert found["statuses"] == ["holds (paper)"], "what could be measured is judged"
+
+
+def test_a_finding_on_programs_is_skipped_without_a_sandbox(
+    session: Session, pytester: pytest.Pytester
+) -> None:
+    row = {"prompt": "def f():\n", "test": "def check(f):\n    f()\n", "entry_point": "f"}
+    rows = [json.dumps(row | {"task_id": f"own/{i}"}) for i in range(48)]
+    (pytester.path / "humaneval.jsonl").write_text("\n".join(rows))
+    found = session("mock", "--rllm-data", ".", more=["code"])
+    assert found["outcomes"] == {"skipped": 1}
+    assert "switch one on with --rllm-run-code=bwrap" in json.dumps(found["notes"])
+
+
+def test_a_sandbox_that_does_not_exist_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    write(pytester.path)
+    args = ("--rllm-model", "mine.toml", "--rllm-engine", "mock", "--rllm-run-code", "chroot")
+    result = pytester.runpytest_inprocess(*args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --rllm-run-code: bwrap or docker, not 'chroot'"])
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ import threading
 from functools import lru_cache
 from typing import Literal
 
+from . import sandbox
+
 Grade = Literal["right", "wrong", "unparsed", "truncated", "empty"]
 
 _ANSWER_IS = re.compile(r"answer is:?\s*\**([^\s*]*[^\s*.,;!])", re.IGNORECASE)
+_BLOCK = re.compile(r"^ *```[^\n`]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 _AS_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
 TIMEOUT_S = 5
 """Time limit of a comparison, in s: 9^9^9^9 would be computed for ever; it counts as wrong."""
@@ -21,15 +24,22 @@ def grade(answer: str, key: str, kind: str, finish_reason: str | None) -> Grade:
     Args:
         answer: the visible text, without the reasoning.
         key: the answer key.
-        kind: ``math``: compare as mathematics (math-verify); ``word``: compare as text.
+        kind: ``math``: compare as mathematics (math-verify); ``word``: compare as text; ``code``:
+            run the program against its tests, see :mod:`.sandbox`.
         finish_reason: of the engine; with ``length`` an answer without a result is ``truncated``.
+
+    Raises:
+        NoSandbox: the answer is a program, and no sandbox is switched on.
     """
-    found = final_answer(answer)
+    code = kind == "code"
+    found = final_program(answer, finish_reason) if code else final_answer(answer)
     if found is None:
         if finish_reason == "length":
             return "truncated"
         return "unparsed" if answer.strip() else "empty"
-    if kind == "word":
+    if code:
+        same = sandbox.passes(found, key)
+    elif kind == "word":
         same = _AS_TEXT.sub(r"\1", found).strip().casefold() == key.strip().casefold()
     else:
         same = found == key.strip() or _same_mathematics(found, key)
@@ -48,6 +58,14 @@ def final_answer(text: str) -> str | None:
         if depth == 0:
             return text[start + len("\\boxed{") : i].strip() or None
     return None
+
+
+def final_program(text: str, finish_reason: str | None) -> str | None:
+    """The last fenced block that is closed; of a finished answer without a block all of it."""
+    if blocks := _BLOCK.findall(text):
+        return str(blocks[-1])
+    whole = "```" not in text and finish_reason != "length" and text.strip()
+    return text if whole else None
 
 
 @lru_cache(maxsize=10_000)

@@ -9,10 +9,15 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from . import sandbox
 from .prompts import DataMissing, Prompt, dataset, file_revision, note_revision
 
 BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 LETTER = f"{BOXED} Answer with the letter."
+COMPLETE = (
+    "Complete this Python function. Answer with the whole program, and nothing else, in one block "
+    "of Python code."
+)
 SUFFIXES = {".jsonl": "json", ".parquet": "parquet"}
 """How names of local files end, and what the library calls their format."""
 
@@ -194,3 +199,15 @@ def babi(folder: Path | None) -> Iterator[Prompt]:
         answer = _column("babi", row, "answer").strip()
         story = f"babi-{row['task']}-{passage.splitlines()[0]}"
         yield Prompt(key, text, answer, "logic", "word", story)
+
+
+@dataset("humaneval")
+def humaneval(folder: Path | None) -> Iterator[Prompt]:
+    """164 functions to write, graded by their tests. Source: Chen et al., arXiv 2107.03374."""
+    for row in _rows("humaneval", folder, "openai/openai_humaneval", split="test"):
+        key = _column("humaneval", row, "task_id")
+        start = _column("humaneval", row, "prompt")
+        tests, function = (_column("humaneval", row, name) for name in ("test", "entry_point"))
+        text = f"{COMPLETE}\n\n```python\n{start}```"
+        answer = sandbox.key_of(start, tests, function)
+        yield Prompt(key, text, answer, "code", "code", key)

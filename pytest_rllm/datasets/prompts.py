@@ -27,7 +27,8 @@ class Prompt:
         text: the complete user message.
         answer: the answer key.
         tier: one of ``pytest_rllm.models.TIERS``.
-        kind: ``math`` (graded as mathematics) or ``word`` (graded as text).
+        kind: ``math`` (graded as mathematics), ``word`` (graded as text) or ``code`` (a program,
+            run against the tests in its key).
         template: questions with the same one are not independent: they are one cluster.
         repeat: 0 for the first request of a question in a run, then 1, 2 ...
     """
@@ -36,7 +37,7 @@ class Prompt:
     text: str
     answer: str
     tier: str
-    kind: Literal["math", "word"]
+    kind: Literal["math", "word", "code"]
     template: str
     repeat: int = 0
 

@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 
 from ..datasets.grading import Grade, grade
+from ..datasets.sandbox import NoSandbox
 from ..records.run import Run, Sample
 from .base import MetricUnavailable, finished, known, metric, per_question, uncounted
 
@@ -113,7 +114,10 @@ def _graded(run: Run, *grades: Grade) -> dict[str, float]:
 
     def found(sample: Sample) -> float:
         prompt = sample.prompt
-        given = grade(sample.answer, prompt.answer, prompt.kind, sample.finish_reason)
+        try:
+            given = grade(sample.answer, prompt.answer, prompt.kind, sample.finish_reason)
+        except NoSandbox as missing:
+            raise MetricUnavailable(str(missing)) from missing
         return float(given in grades)
 
     return per_question(run, found)

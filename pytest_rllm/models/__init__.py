@@ -36,6 +36,7 @@ _PAPER_TIERS = {
     "disciplines": "supergpqa",
     "commonsense": "commonsenseqa",
     "strategy": "strategyqa",
+    "code": "humaneval",
     "logic": "babi",
 }
 

@@ -245,6 +245,12 @@ def _data(tier: Table, name: str) -> str | LocalData:
             if key != "dataset":
                 tier.fail(f"{key!r} is for a file, and a data set has no columns to name", key)
         return tier.text("dataset")
+    if name == "code":
+        tier.fail(
+            "programs need their tests: expected dataset = 'humaneval'; questions of your own "
+            "stand in humaneval.jsonl, in its columns, in the folder of --rllm-data",
+            "file",
+        )
     said = tier.text("file")
     path = Path(os.path.abspath(tier.file.parent / Path(said).expanduser()))
     if not path.is_file():

@@ -130,8 +130,10 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
     """``dataset("easy", "hard", n=64, repeats=1)``: questions of the pair's tiers, interleaved.
 
     A finding is not measured further that asks for a tier which the pair has not, for a published
-    data set that cannot be had, or for more questions than the TOML file of a pair gives.
+    data set that cannot be had, for programs without a sandbox, or for more questions than the TOML
+    file of a pair gives.
     """
+    from ..datasets import sandbox
     from ..datasets.prompts import DataMissing, TooFewQuestions, choose
     from ..models import TIERS
     from ..session.comparison import CannotMeasure
@@ -146,7 +148,7 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
             )
         tier = session.tier
         try:
-            return choose(
+            found = choose(
                 model.tiers,
                 *tiers,
                 n=n if tier.questions is None else tier.questions * len(tiers),
@@ -161,6 +163,10 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
             if model.file is None:
                 raise
             raise CannotMeasure(str(few)) from few
+        unable = sandbox.needed() if any(prompt.kind == "code" for prompt in found) else None
+        if unable:
+            raise CannotMeasure(unable)
+        return found
 
     return chosen
 

@@ -53,6 +53,11 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "baselines": ("DIR", "folder of stored baselines (default: baselines)"),
     "inconclusive": ("fail|skip", "how an undecided finding ends (default: fail in CI, else skip)"),
     "data": ("DIR", "folder of local data sets, one NAME.jsonl or NAME.parquet each"),
+    "run-code": (
+        "bwrap|docker",
+        "run the programs that answers are, as those to HumanEval, in this sandbox: bubblewrap, or "
+        "a docker container (default: they are not run, and findings that need it are skipped)",
+    ),
     "model-name": (
         "NAME",
         "what a server that runs already calls the model (default: it is asked, and must be the "
@@ -312,6 +317,7 @@ def make_session(config: pytest.Config) -> Session:
             "--rllm-against out"
         )
     planning = flag(config, "plan")
+    _named("run-code", partial(_run_code, config, planning))
     if planning and replay:
         raise ValueError("--rllm-plan tells what measuring costs, and --rllm-replay measures none")
     for pair in map(pair_named, model_names(config)):
@@ -339,6 +345,20 @@ def make_session(config: pytest.Config) -> Session:
         models_named=bool(value(config, "model-name"))
         or all(pair.served_name is not None for pair in pairs),
     )
+
+
+def _run_code(config: pytest.Config, planning: bool) -> None:
+    """Switch the sandbox for programs on that the user names, until the session ends.
+
+    Raises:
+        ValueError: there is no such sandbox, or it does not work here.
+    """
+    from ..datasets import sandbox
+
+    sandbox.use(value(config, "run-code"))
+    config.add_cleanup(partial(sandbox.use, None))
+    if value(config, "run-code") and not planning:
+        sandbox.check()
 
 
 def _whole(against: str, engine: str) -> str:
