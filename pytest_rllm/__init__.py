@@ -40,6 +40,7 @@ _HOMES = {
         "ACCEPTANCE_LENGTH",
         "ACCEPTANCE_RATE",
         "ACCURACY",
+        "CHANGED_NUMERICS",
         "DECODE_PER_PREFILL",
         "DELTAS_PER_S",
         "E2E",
@@ -48,9 +49,11 @@ _HOMES = {
         "KV_FULL",
         "KV_MEAN",
         "KV_PEAK",
+        "KV_ROOM",
         "KV_SWING",
         "LANES_FILLED",
         "OUTPUT_TOKENS",
+        "PLAUSIBLE_NUMERICS",
         "REASONING_TOKENS",
         "RUN_TIME",
         "STRAGGLING",
@@ -85,6 +88,7 @@ if TYPE_CHECKING:
     from .metrics import ACCEPTANCE_RATE as ACCEPTANCE_RATE
     from .metrics import ACCURACY as ACCURACY
     from .metrics import AGREEMENT as AGREEMENT
+    from .metrics import CHANGED_NUMERICS as CHANGED_NUMERICS
     from .metrics import DECODE_PER_PREFILL as DECODE_PER_PREFILL
     from .metrics import DELTAS_PER_S as DELTAS_PER_S
     from .metrics import E2E as E2E
@@ -95,9 +99,11 @@ if TYPE_CHECKING:
     from .metrics import KV_FULL as KV_FULL
     from .metrics import KV_MEAN as KV_MEAN
     from .metrics import KV_PEAK as KV_PEAK
+    from .metrics import KV_ROOM as KV_ROOM
     from .metrics import KV_SWING as KV_SWING
     from .metrics import LANES_FILLED as LANES_FILLED
     from .metrics import OUTPUT_TOKENS as OUTPUT_TOKENS
+    from .metrics import PLAUSIBLE_NUMERICS as PLAUSIBLE_NUMERICS
     from .metrics import PREEMPTIONS as PREEMPTIONS
     from .metrics import PREFIX_HITS as PREFIX_HITS
     from .metrics import REASONING_TOKENS as REASONING_TOKENS

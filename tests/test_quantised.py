@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from doubles.script_engine import HEALTHY, ScriptEngine
+from doubles.synthetic import run, sample
 
 from pytest_rllm.checkpoints import Checkpoint
 from pytest_rllm.checkpoints.rounded import GROUP, MATRICES, bits_of, round_to, rounded, unpacked
@@ -20,7 +21,13 @@ from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.server import refusal
 from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.metrics import ACCURACY, CHANGED_NUMERICS, KV_ROOM, PLAUSIBLE_NUMERICS
 from pytest_rllm.models import CHECKPOINTS, PAIRS, ModelPair, PairFileError, pair_named
+from pytest_rllm.plugin.model_params import kv_dtypes
+from pytest_rllm.records.run import Run
+from pytest_rllm.verdicts.claims import Claim, higher, not_lower, pct, pp
+from pytest_rllm.verdicts.judge import judge
+from pytest_rllm.verdicts.validity import check
 
 TINY = PAIRS["tiny"]
 
@@ -234,3 +241,70 @@ def test_an_engine_that_does_not_start_at_all_refuses_no_format(pool: Pool) -> N
         pool.try_without_formats(broken, Serving(quantization="odd"), TINY, error)
     pool.try_without_formats(broken, Serving(prefix_caching=True), TINY, error)
     assert broken.starts == 1
+
+
+# ---- whether a format is really on, as claims
+
+REALLY_ON = (
+    higher(KV_ROOM, by=pct(50)),
+    not_lower(CHANGED_NUMERICS, by_more_than=pp(50)),
+    not_lower(PLAUSIBLE_NUMERICS, by_more_than=pp(50)),
+)
+
+
+def served(room: float, signature: tuple[float, ...], kind: str | None = None) -> Run:
+    return run(
+        *(sample(f"q{i}") for i in range(4)),
+        arm="A" if kind else "B",
+        serving=Serving(kv_cache_dtype=kind),
+        signature=signature,
+        series={"kv_capacity_tokens": [room, room]},
+    )
+
+
+BASE = served(1000, (-0.5, -0.25, -1.0, -0.125))
+
+
+@pytest.mark.parametrize(
+    ("fresh", "verdicts"),
+    [
+        (served(1880, (-0.52, -0.24, -1.1, -0.125), "q8"), ("holds", "holds", "holds")),
+        (served(1000, BASE.header.signature, "ignored"), ("refuted", "refuted", "holds")),
+        (served(2000, (-9.0, -8.0, -0.9, -7.0), "broken"), ("holds", "holds", "refuted")),
+    ],
+    ids=["on", "ignored", "broken"],
+)
+def test_a_type_that_is_ignored_or_broken_is_refuted_and_costs_other_claims(
+    fresh: Run, verdicts: tuple[str, ...]
+) -> None:
+    """What tells whether a format is on is judged, and answers and times are not, as long as it is
+    not on."""
+    blocks = [(fresh, BASE)] * 2
+    found = check(blocks, [*REALLY_ON, not_lower(ACCURACY, by_more_than=pp(10))])
+    costs = {slug for reason in found.reasons for slug in reason.claims}
+    assert costs == (set() if set(verdicts) == {"holds"} else {"accuracy-not-lower-10pp"})
+    assert tuple(judge(c, blocks, ("A", "B")).verdict for c in REALLY_ON) == verdicts
+
+
+def test_what_a_server_is_has_no_sampling_error() -> None:
+    fresh = served(1880, BASE.header.signature, "q8")
+    told = judge(REALLY_ON[0], [(fresh, BASE)] * 2, ("A", "B"))
+    assert told.low == told.high == told.estimate
+    assert told.levels == (1880, 1000)
+    other = served(1200, BASE.header.signature, "q8")
+    spread = judge(REALLY_ON[0], [(fresh, BASE), (other, BASE)], ("A", "B"))
+    assert spread.verdict == "inconclusive"  # two servers that disagree
+
+
+@pytest.mark.parametrize("claim", REALLY_ON, ids=str)
+def test_what_an_engine_does_not_tell_cannot_be_judged(claim: Claim) -> None:
+    silent = run(sample(), serving=Serving(kv_cache_dtype="q8"), signature=())
+    told = judge(claim, [(silent, BASE)] * 2, ("A", "B"))
+    assert told.verdict == "invalid"
+    assert "did not tell" in (told.why or "") or "told no" in (told.why or "")
+
+
+def test_each_type_that_an_engine_offers_is_a_case_and_none_is_a_skip() -> None:
+    assert [case.id for case in kv_dtypes(("fp8", "q4_0"))] == ["fp8", "q4_0"]
+    (none,) = kv_dtypes(())
+    assert none.marks[0].name == "skip"

@@ -42,12 +42,14 @@ from .latency import (
     goodput,
     in_time,
 )
+from .served import CHANGED_NUMERICS, KV_ROOM, PLAUSIBLE_NUMERICS
 
 __all__ = [
     "ACCEPTANCE_LENGTH",
     "ACCEPTANCE_RATE",
     "ACCURACY",
     "AGREEMENT",
+    "CHANGED_NUMERICS",
     "DECODE_PER_PREFILL",
     "DELTAS_PER_S",
     "E2E",
@@ -58,10 +60,12 @@ __all__ = [
     "KV_FULL",
     "KV_MEAN",
     "KV_PEAK",
+    "KV_ROOM",
     "KV_SWING",
     "LANES_FILLED",
     "METRICS",
     "OUTPUT_TOKENS",
+    "PLAUSIBLE_NUMERICS",
     "PREEMPTIONS",
     "PREFIX_HITS",
     "REASONING_TOKENS",

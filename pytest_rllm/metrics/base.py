@@ -14,9 +14,9 @@ from ..records.run import Run, Sample
 Better = Literal["higher", "lower", "neither"]
 
 
-Evidence = Literal["requests", "answers", "times"]
-"""What a metric is worked out from: whether requests were answered, what the answers say, or the
-course of a run in time, which the machine's speed is part of."""
+Evidence = Literal["requests", "answers", "times", "served"]
+"""What a metric is worked out from: whether requests were answered, what the answers say, the
+course of a run in time, which the machine's speed is part of, or what a server is."""
 
 
 class MetricUnavailable(LookupError):
@@ -55,6 +55,7 @@ class Metric:
         counts_failed: whether failed requests count, too.
         tier: of the only requests that count; empty for all.
         span: of a share, by how much two values can differ at most.
+        exact: whether it is a property of the server that has no sampling error.
     """
 
     name: str
@@ -71,12 +72,15 @@ class Metric:
     counts_failed: bool = False
     tier: str = ""
     span: float = 1.0
+    exact: bool = False
 
     @property
     def evidence(self) -> Evidence:
         """What it is worked out from."""
         if self.counts_failed:
             return "requests"
+        if self.exact:
+            return "served"
         return "times" if self.per == "run" else "answers"
 
     @property
@@ -145,14 +149,14 @@ class Metric:
         assert isinstance(value, dict)
         return value, dict.fromkeys(value, 1.0)
 
-    def of_pair(self, first: Run, second: Run) -> tuple[float, ...]:
+    def of_pair(self, first: Run, second: Run) -> tuple[float, float]:
         """One number per arm; see :meth:`of_run`."""
         if self.per != "pair":
             return self.of_run(first), self.of_run(second)
         numbers = self.of_question_pairs(first, second)
         if not numbers[0]:
             raise MetricUnavailable(f"{self.name}: no question was answered in both arms")
-        return tuple(statistics.fmean(arm.values()) for arm in numbers)
+        return statistics.fmean(numbers[0].values()), statistics.fmean(numbers[1].values())
 
     def on(self, tier: str) -> Metric:
         """The same metric, of the requests of one tier only."""
@@ -183,6 +187,7 @@ def metric(
     bursty: bool = False,
     series: tuple[str, ...] = (),
     counts_failed: bool = False,
+    exact: bool = False,
 ) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
     """Register a function as the metric ``name``; the arguments are those of :class:`Metric`."""
 
@@ -201,6 +206,7 @@ def metric(
             bursty,
             series=series,
             counts_failed=counts_failed,
+            exact=exact,
         )
         METRICS[name] = made
         return made

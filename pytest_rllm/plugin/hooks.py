@@ -75,6 +75,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             named=bool(value(metafunc.config, "model")),
         )
         metafunc.parametrize("model", pairs, indirect=True, scope="session")
+    if mark and "kv_dtype" in metafunc.fixturenames:
+        from .model_params import kv_dtypes
+
+        offered = session_of(metafunc.config).engines.kv_types()
+        metafunc.parametrize("kv_dtype", kv_dtypes(offered))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,5 @@
-"""Model pairs as test cases: which ones a finding has, and what each needs of GPUs as its mark."""
+"""What findings have a case each of: model pairs, with what each needs of GPUs as its mark, and the
+types that an engine offers for its KV cache."""
 
 from __future__ import annotations
 
@@ -45,3 +46,15 @@ def cases(
         else:
             left_out.append(pytest.param(name, id=pair.name, marks=pytest.mark.skip(reason=why)))
     return made or left_out
+
+
+def kv_dtypes(offered: Sequence[str]) -> list[Any]:
+    """``pytest.param`` per type that an engine offers for its KV cache.
+
+    Args:
+        offered: their names; of none there is one case, which is skipped.
+    """
+    if offered:
+        return [pytest.param(name, id=name) for name in offered]
+    why = "the engine does not tell which types it offers for its KV cache"
+    return [pytest.param("unknown", id="unknown", marks=pytest.mark.skip(reason=why))]

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..engines import engine_named
-from ..engines.base import CannotServe, Endpoint
+from ..engines.base import CannotServe, Endpoint, EngineError
 from ..engines.server import refusal, served_as
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
@@ -146,6 +146,16 @@ class Engines:
             return None
         return f"{self.label(arm.engine)} does not tell {', '.join(missing)}"
 
+    def kv_types(self) -> tuple[str, ...]:
+        """Names of the types that the session's engine offers for the KV cache beside the model's
+        own; none where it does not tell, or is not there."""
+        if self.replaying:
+            return tuple(self.memo.kv_types.get(self._kept_as(self.text), ()))
+        try:
+            return self.own.capabilities.kv_cache_dtypes
+        except EngineError:
+            return ()
+
     # ---- what a replay has to know
 
     @cached_property
@@ -162,8 +172,9 @@ class Engines:
         text = self._kept_as(arm.engine)
         if self.replaying or text in self.memo.labels:
             return
-        series = self.of(arm.engine).capabilities.series
-        self.memo.add_engine(text, self.label(arm.engine), series)
+        told = self.of(arm.engine).capabilities
+        kv_types = told.kv_cache_dtypes
+        self.memo.add_engine(text, self.label(arm.engine), told.series, kv_types)
         self.memo.write(self.records)
 
     def _kept_as(self, text: str) -> str:

@@ -18,6 +18,7 @@ class Memo:
     Attributes:
         labels: what people call an engine, by how arms name it.
         series: our names of what its metrics page tells, by how arms name the engine.
+        kv_types: names of the types that it offers for the KV cache, by how arms name the engine.
         not_measured: the reason by place: ``finding/case`` of a whole case, with the number of the
             comparison or the name of the run where the rest of the case could be measured.
     """
@@ -25,15 +26,23 @@ class Memo:
     labels: dict[str, str] = field(default_factory=dict)
     series: dict[str, list[str]] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
+    kv_types: dict[str, list[str]] = field(default_factory=dict)
 
-    def add_engine(self, text: str, label: str, series: Iterable[str]) -> None:
+    def add_engine(
+        self, text: str, label: str, series: Iterable[str], kv_types: Iterable[str] = ()
+    ) -> None:
         """Remember an engine that arms name by ``text``."""
         self.labels[text], self.series[text] = label, sorted(series)
+        if offered := list(kv_types):
+            self.kv_types[text] = offered
 
     def write(self, folder: Path) -> None:
         """Keep it beside the records."""
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        told = asdict(self)
+        if not self.kv_types:
+            del told["kv_types"]  # as older sessions have it
+        text = json.dumps(told, indent=1, ensure_ascii=False)
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
     @staticmethod
@@ -49,7 +58,7 @@ class Memo:
         try:
             memo = Memo(**json.loads(path.read_text(encoding="utf-8")))
             if not all(isinstance(part, dict) for part in vars(memo).values()):
-                raise TypeError("labels, series and not_measured are objects")
+                raise TypeError("labels, series, not_measured and kv_types are objects")
             return memo
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: broken ({error}); record the session anew") from error

@@ -17,8 +17,9 @@ from .means import mean, padded
 from .server_spread import NO_SPREAD, ServerSpread
 from .shares import share
 
-Kind = Literal["location", "mean", "share"]
-"""How effects are averaged; a function of that name explains each."""
+Kind = Literal["location", "mean", "share", "exact"]
+"""How effects are averaged; a function of that name explains each but the last: values without
+sampling error are not averaged, their interval goes from the least to the largest."""
 Blocks = Sequence[tuple[Run, Run]]
 DOUBLED = math.log(2)
 """For ratios: the change at least that one more pair may show."""
@@ -50,6 +51,10 @@ class Effects:
         return self._of_values(confidence).widened(self.spread)
 
     def _of_values(self, confidence: float) -> Interval:
+        if self.kind == "exact":
+            x = finite(self.values)
+            low, high = float(x.min()), float(x.max())
+            return Interval(float(x.mean()), low, high, x.size, x.size, None, confidence)
         n, equal = len(self.values), sum(value == 0 for value in self.values)
         still = 2 * equal > n if self.kind == "location" else equal == n
         if self.identical is not None and self.kind != "share" and n > 1 and still:
@@ -67,6 +72,9 @@ class Effects:
 
 def effects_of(metric: Metric, scale: str, blocks: Blocks) -> tuple[Effects, str]:
     """Paired by question where the arms were asked the same ones, else by block."""
+    if metric.exact:
+        levels = [metric.of_pair(a, b) for a, b in blocks]
+        return Effects([_one_effect(metric, scale, *pair) for pair in levels], "exact"), "blocks"
     size = None if metric.timed else metric.span if scale == "points" else DOUBLED
     if metric.per == "pair" or (metric.per == "question" and _same_questions(blocks)):
         values = [metric.of_question_pairs(a, b) for a, b in blocks]

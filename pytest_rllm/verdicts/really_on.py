@@ -8,15 +8,14 @@ import numpy as np
 
 from ..metrics.base import Evidence, MetricUnavailable
 from ..metrics.engine import counted
+from ..metrics.served import FAR_OFF
 from ..records.header import SAID_TO_SERVE
 from ..records.run import Run
 from .judge import Blocks
-from .reasons import EVERYTHING, WHAT_FINISHED, Fault, Side
+from .reasons import EVERYTHING, WHAT_FINISHED, WHAT_IS_ASKED, Fault, Side
 
 CAPACITY_GROWTH = 1.5
 """An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
-FAR_OFF = 2.0
-"""Mean change of a token's log probability beyond which quantised numerics are implausible."""
 
 
 def faults_of_run(run: Run, arm: str, side: Side) -> Iterator[Fault]:
@@ -118,7 +117,7 @@ def faults_of_quantisation(blocks: Blocks) -> Iterator[Fault]:
         elif change > FAR_OFF:
             text = f"{kind} broke the model: a token's log probability moves by {change:.1f}"
         if text:
-            yield Fault(f"{arm}: {text}", EVERYTHING)
+            yield Fault(f"{arm}: {text}", WHAT_IS_ASKED)
     if one.kv_cache_dtype and not other.kv_cache_dtype:
         yield from _room(first, second)
     if other.kv_cache_dtype and not one.kv_cache_dtype:
@@ -133,12 +132,12 @@ def _room(small: Run, own: Run) -> Iterator[Fault]:
         return
     if not all(rooms):
         text = f"{arm}: whether kv_cache_dtype is on is unknown: the engine tells no capacity"
-        yield Fault(text, EVERYTHING)
+        yield Fault(text, WHAT_IS_ASKED)
     elif rooms[0][0] < CAPACITY_GROWTH * rooms[1][0]:
         yield Fault(
             f"{arm}: kv_cache_dtype was not really on: room for {rooms[0][0]:.0f} tokens "
             f"against {rooms[1][0]:.0f}",
-            EVERYTHING,
+            WHAT_IS_ASKED,
         )
 
 

@@ -9,7 +9,8 @@ from ..metrics.base import Evidence
 from .claims import Claim
 
 Side = Literal["A", "B"]
-EVERYTHING: frozenset[Evidence] = frozenset(("requests", "answers", "times"))
+EVERYTHING: frozenset[Evidence] = frozenset(("requests", "answers", "times", "served"))
+WHAT_IS_ASKED: frozenset[Evidence] = frozenset(("requests", "answers", "times"))
 WHAT_FINISHED: frozenset[Evidence] = frozenset(("answers", "times"))
 TIMES: frozenset[Evidence] = frozenset(("times",))
 
