@@ -606,12 +606,12 @@ def test_a_finding_of_a_curve_is_measured_stored_and_replayed(
         lambda b, x: (1.0 + "ABCD".index(x) / 2 + b / 1000, 4), folder=pytester.path / "records"
     )
     pytester.makepyfile(test_curve=FINDING)
-    args = ("-p", "no:cacheprovider", "--rllm-engine=vllm")
+    args = ("-p", "no:cacheprovider", "--rllm-engine=vllm", "--rllm-model=tiny")
     with monkeypatch.context() as patched:
         mock_engines(patched, source, {"vllm": DeclaringEngine("engine 1")})
         live = ("--rllm-record=records", "--rllm-baseline=create", "--rllm-report=json:live.json")
         result = pytester.runpytest_inprocess(*args, *live)
-    result.assert_outcomes(passed=1, skipped=5)
+    result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*E2E higher, 8 against 4*", "*effect on accuracy*"])
     written = sorted(
         path.relative_to("records").as_posix() for path in Path("records").rglob("00-*")
@@ -624,7 +624,7 @@ def test_a_finding_of_a_curve_is_measured_stored_and_replayed(
     result = pytester.runpytest_inprocess(
         *args, "--rllm-replay=records", "--rllm-report=json:again.json"
     )
-    result.assert_outcomes(passed=1, skipped=5)
+    result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*E2E higher, 8 against 4 * holds", "*E2E rises by 50 %*: holds*"])
     told = [
         [

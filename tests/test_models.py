@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,22 @@ def test_a_pair_has_its_name_and_budgets_that_grow(name: str) -> None:
     assert pair.short < pair.enough < pair.generous < pair.max_model_len
     assert {"easy", "medium", "hard", "knowledge"} <= set(pair.tiers) <= set(TIERS)
     assert set(pair.tiers.values()) <= set(datasets_known())
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_curve_over_budgets_is_level_from_one_of_them_on(name: str) -> None:
+    pair = pair_named(name)
+    budgets, level = pair.budget_curve, pair.level_from or pair.enough
+    assert list(budgets) == sorted(set(budgets))
+    assert budgets[0] < level < budgets[-1] == pair.generous
+    assert level in budgets
+
+
+def test_budgets_of_a_curve_are_doubled_where_a_pair_does_not_say_them() -> None:
+    pair = pair_named("tiny")
+    assert pair.budget_curve == (64, 128, 256, 512, 1024)
+    own = replace(pair, short=256, enough=3000, generous=5000)
+    assert own.budget_curve == (256, 512, 1024, 2048, 3000, 4096, 5000)
 
 
 def test_only_models_of_one_vocabulary_draft_for_each_other() -> None:

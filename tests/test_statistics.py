@@ -57,7 +57,7 @@ def test_a_refutation_survives_a_later_disturbance() -> None:
 
 
 def test_a_curve_errs_as_seldom_as_a_claim() -> None:
-    """Three claims, thirteen steps, as many as can be on their margins; one step beyond it."""
+    """Three claims of four steps each, as many as can be on their margins; one step beyond."""
     truths = {name: steps for name, (_, steps) in sessions.CURVE.items()}
     assert sessions.curve(truths, 25)["any"][1] < 0.1
     held = sessions.curve(sessions.BEYOND, 25)

@@ -37,6 +37,10 @@ class ModelPair:
         tiers: data set per tier, one of :data:`TIERS`: its registered name, or a file of one's own.
         short, enough, generous: output budgets in tokens: one that cuts answers off, one that
             suffices for most, one that hardly binds.
+        budgets: output budgets of a curve over them, growing; empty leaves it to
+            :attr:`budget_curve`.
+        level_from: the one of these from which on a larger one is not expected to help; None is
+            ``enough``.
         fixed_length: output tokens per request where speed is compared; fewer than a hard
             question takes, so that nothing is generated past an answer's natural end.
         max_model_len: context length to serve with, in tokens.
@@ -88,7 +92,19 @@ class ModelPair:
     size_b: float | None = None
     stands_for: float | None = None
     made_for: frozenset[str] = frozenset()
+    budgets: tuple[int, ...] = ()
+    level_from: int | None = None
     file: Path | None = field(default=None, compare=False)
+
+    @property
+    def budget_curve(self) -> tuple[int, ...]:
+        """Output budgets in tokens of a curve over them, growing: those that the pair says, else
+        from ``short`` on twice as large each, to ``generous``, with ``enough`` among them."""
+        if self.budgets:
+            return self.budgets
+        doubled = (self.short * 2**k for k in range(self.generous.bit_length()))
+        found = {budget for budget in doubled if budget < self.generous}
+        return tuple(sorted(found | {self.enough, self.generous}))
 
     @property
     def two_modes(self) -> bool:

@@ -325,7 +325,7 @@ def _small_differences(claims: Sequence[Claim], verdicts: Sequence[Judged]) -> I
         worse = judged.estimate > 0 if claim.verb == "not_higher" else judged.estimate < 0
         harmless = claim.verb != "unchanged" and not worse
         how = "and not to the worse" if harmless else "by less than the margin"
-        yield f"{claim}: the arms do differ (p = {p:.2g}), {how}"
+        yield f"{judged.claim}: the arms do differ (p = {p:.2g}), {how}"
 
 
 def _machine(blocks: Blocks) -> str:
