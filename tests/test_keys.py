@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 from pytest_rllm.__main__ import main
 from pytest_rllm.checkpoints import INDEX, Checkpoint, CheckpointError
 from pytest_rllm.checkpoints.keys import SCALED, keys_of
-from pytest_rllm.checkpoints.wide_keys import WideKeys, widened_copy
+from pytest_rllm.checkpoints.wide_keys import WideKeys, widened_copy, write
+from pytest_rllm.engines.capabilities import Capabilities
+from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS
 
+ROOT = Path(__file__).parent.parent
 REASONING = Path(PAIRS["tiny"].reasoning)
 SMALL = {
     "vocab_size": 61,
@@ -305,3 +309,80 @@ def test_what_is_no_checkpoint_at_all_is_refused(
     assert "is a GGUF file" in said(capsys, str(tmp_path / "model.gguf"))[2]
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     assert "the hub's local cache has no such model" in said(capsys, "nobody/nothing")[2]
+
+
+# ---- what it foretells, and the pairs that are made of variants
+
+
+def test_what_is_foretold_is_what_was_measured() -> None:
+    """`benchmarks/wide_keys.json`: variants on real vLLM, with a CPU that has AVX-512."""
+    rows = json.loads((ROOT / "benchmarks" / "wide_keys.json").read_text())
+    real = [row for row in rows if row["source"].startswith("vLLM")]
+    reasoning = [row for row in real if row["model"] == "tiny-reasoning"]
+    (own,) = {row["accuracy"] for row in reasoning if row["cache"] == "bf16"}
+    told = {"kept": 0, "collapses": 0}
+    for row in reasoning:
+        if row["foretold"] is not None:
+            told[row["foretold"]] += row["cache"] != "bf16"
+            kept = row["foretold"] == "kept"
+            assert own - row["accuracy"] < 0.1 if kept else own - row["accuracy"] > 0.3, row
+    assert min(told.values()) >= 6
+    emulated = {(row["keys"], row["cache"]): row["accuracy"] for row in rows if row not in real}
+    shared = [row for row in reasoning if (row["keys"], row["cache"]) in emulated and row["whole"]]
+    assert len(shared) >= 12
+    for row in shared:
+        assert abs(emulated[row["keys"], row["cache"]] - row["accuracy"]) < 0.15, row
+
+
+@pytest.mark.parametrize(
+    ("keys", "cache", "foretold"),
+    [
+        (WideKeys(4), "e4m3", "kept"),
+        (WideKeys(5), "e4m3", None),
+        (WideKeys(7), "e4m3", "collapses"),
+        (WideKeys(7), "e5m2", "kept"),
+        (WideKeys(11), "e5m2", "kept"),
+        (WideKeys(14), "e5m2", "collapses"),
+        (WideKeys(7, heads=(0,)), "e4m3", None),
+        (WideKeys(7, heads=(1,)), "e4m3", "collapses"),
+        (WideKeys(9, layers=(3,)), "e4m3", None),
+        (WideKeys(14), "bf16", "kept"),
+        (WideKeys(14), "fp16", "collapses"),
+        (WideKeys(14), "int8 per token", "kept"),
+    ],
+)
+def test_what_is_foretold_of_a_variant(
+    tmp_path: Path, keys: WideKeys, cache: str, foretold: str | None
+) -> None:
+    write(REASONING, keys, tmp_path / "made")
+    fit = keys_of(tmp_path / "made").fit(cache)
+    assert fit is not None
+    assert fit.accuracy == foretold
+
+
+def test_a_pair_with_wide_keys_serves_the_variant_and_the_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLLM_CACHE", str(tmp_path))
+    pair = PAIRS["tiny-wide-keys"]
+    assert pair.path("original") == str(REASONING)
+    variant = Path(pair.path("reasoning"))
+    assert variant.is_relative_to(tmp_path)
+    assert pair.revision("original") == PAIRS["tiny"].revision("reasoning")
+    assert pair.revision("reasoning") != pair.revision("original")
+    assert sorted(f.name for f in variant.iterdir()) == sorted(f.name for f in REASONING.iterdir())
+    with pytest.raises(ValueError, match="the model pair 'tiny' has no original model"):
+        PAIRS["tiny"].path("original")
+
+
+def test_the_original_is_asked_as_the_reasoning_model() -> None:
+    serving = Serving(model="original", kv_cache_dtype="fp8")
+    assert (str(serving), serving.slug) == ("original, fp8 KV", "original+kv-fp8")
+    assert Serving.of_slug("kv-fp8+original") == serving
+    assert serving.reasons
+    assert not Serving(model="plain").reasons
+    can = Capabilities(models=frozenset({"reasoning"}), kv_cache_dtype=True)
+    assert can.lacking(serving) == []
+    assert can.lacking(Serving(model="plain")) == ["the plain model"]
+    pair = replace(PAIRS["tiny"], requests={"reasoning": {"top_k": 1}})
+    assert pair.asks({}, "original") == pair.asks({}, "reasoning") == {"top_k": 1}

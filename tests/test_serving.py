@@ -54,7 +54,7 @@ def test_a_serving_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("unknown", "message"),
     [
-        ({"model": "base"}, "'reasoning' or 'plain', not 'base'"),
+        ({"model": "base"}, "'reasoning', 'plain' or 'original', not 'base'"),
         ({"speculative": "eagle"}, "'ngram', 'draft' or None, not 'eagle'"),
         ({"scheduling": "lottery"}, "'priority' or None, not 'lottery'"),
         ({"speculative_tokens": 0}, "are at least 1"),

@@ -110,7 +110,7 @@ def _advice(keys: Keys) -> list[str]:
         if fit.accuracy == "collapses":
             text = (
                 f"tokens reach {fit.excess:.1f} times its range in the first layer, and more than "
-                f"{HARMFUL:g} times made all answers of our test model wrong"
+                f"{HARMFUL:g} times made nearly all answers of a small reasoning model wrong"
             )
         else:
             text = "keys are expected beyond its range: accuracy may suffer, so measure it"

@@ -48,8 +48,9 @@ SIGMAS = 4.0
 pair of normal numbers one in 3,000 is further out."""
 HARMFUL = 2.0
 """How many times the range must be exceeded, by tokens in the first layer, for a collapse to be
-foretold. Read from variants of the bundled model (docs/why-fp8-kv-caches-collapse.md): up to 1.8
-times its answers stayed right, from 2.3 times on they were all wrong."""
+foretold. Read from variants of the bundled reasoning model, whose answers stayed right up to 1.8
+times and were wrong from 2.3 times on; a model with short answers loses less
+(docs/why-fp8-kv-caches-collapse.md)."""
 TOKENS = 4096
 """Most tokens of the vocabulary whose keys are worked out in the first layer."""
 
@@ -101,7 +102,8 @@ class Fit:
 
     @property
     def accuracy(self) -> Literal["kept", "collapses"] | None:
-        """What is foretold of the accuracy with such a KV cache; None: it may suffer."""
+        """What is foretold of a reasoning model's accuracy with such a KV cache; None: it may
+        suffer."""
         if self.answer in ("holds", "probably holds"):
             return "kept"
         return "collapses" if self.excess > HARMFUL else None

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import lzma
-import os
 import re
 import shutil
 import tarfile
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..cache import cache_folder
+from ..cache import cache_folder, made_once
 from . import Checkpoint, CheckpointError
 
 ROUNDED = re.compile(r"rounded-([2-8])")
@@ -61,7 +58,7 @@ def unpacked(place: str) -> str:
             raise CheckpointError(f"{archive} is damaged ({error}): fetch it anew") from error
 
     digest = _digest(archive, archive.stat().st_mtime_ns)
-    folders = _made_once(cache_folder() / "unpacked" / digest, unpack)
+    folders = made_once(cache_folder() / "unpacked" / digest, unpack)
     if not (folders / folder / "config.json").is_file():
         there = ", ".join(sorted(one.name for one in folders.iterdir()))
         raise CheckpointError(f"{archive} holds no checkpoint {folder!r}; there are {there}")
@@ -107,7 +104,7 @@ def rounded(folder: Path, bits: int, digest: str) -> Path:
                 content.write(values.tobytes())
 
     name = f"{folder.name}-{bits}-{digest}-{FORMAT}"
-    return _made_once(cache_folder() / "rounded" / name, make)
+    return made_once(cache_folder() / "rounded" / name, make)
 
 
 def round_to(weights: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.float32]:
@@ -133,25 +130,3 @@ def _narrowed(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     """The nearest bfloat16 of each number, ties to even, as its bits."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def _made_once(target: Path, make: Callable[[Path], None]) -> Path:
-    """A folder of the cache, made where it is not there; of several processes one makes it.
-
-    Args:
-        target: the folder.
-        make: makes it at the path that it is given, from where it is moved.
-    """
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.with_name(f"{target.name}.making"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            part = target.with_name(f".{target.name}.{os.getpid()}")
-            try:
-                make(part)
-                part.rename(target)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-    return target

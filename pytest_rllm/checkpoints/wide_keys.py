@@ -7,19 +7,18 @@ while what the model computes in its own precision stays the same.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
-import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..cache import cache_folder
-from . import Checkpoint, CheckpointError
+from ..cache import cache_folder, made_once
+from . import Checkpoint, CheckpointError, widened
 from .families import LayerNames, head_size
 
 FORMAT = 1
@@ -58,30 +57,15 @@ def widened_copy(folder: Path, keys: WideKeys) -> Path:
     Raises:
         CheckpointError: it is no such checkpoint, or a number leaves the range of bfloat16.
     """
-    digest = hashlib.sha256(f"{FORMAT} {keys}".encode())
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        digest.update(f"\0{file.name}\0".encode())
-        digest.update(file.read_bytes())
-    made = cache_folder() / "wide-keys" / f"{folder.name}-{digest.hexdigest()[:12]}"
-    if made.is_dir():
-        return made
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with open(made.with_suffix(".making"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another session may be making it
-        if not made.is_dir():
-            part = Path(tempfile.mkdtemp(dir=made.parent, prefix=f".{made.name}."))
-            try:
-                write(folder, keys, part)
-                part.chmod(0o755)
-                part.rename(made)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-    return made
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    digest = _digest(tuple((file, file.stat().st_mtime_ns) for file in files), str(keys))
+    target = cache_folder() / "wide-keys" / f"{folder.name}-{digest}"
+    return made_once(target, lambda part: write(folder, keys, part))
 
 
 def write(folder: Path, keys: WideKeys, to: Path) -> None:
-    """Write a variant into a folder that is there; its files are those of the checkpoint, but for
-    the tensors. Raises as :func:`widened_copy`."""
+    """Make the folder of a variant; its files are those of the checkpoint, but for the tensors.
+    Raises as :func:`widened_copy`."""
     checkpoint = Checkpoint(folder)
     layers = LayerNames.of(checkpoint)
     size, (heads, kv_heads) = head_size(checkpoint.config)
@@ -99,6 +83,7 @@ def write(folder: Path, keys: WideKeys, to: Path) -> None:
             ):
                 if name in checkpoint.stored:
                     changed[name] = _scaled(checkpoint, name, rows, exponent)
+    to.mkdir()
     for file in folder.iterdir():
         if file.is_file():
             shutil.copyfile(file, to / file.name)
@@ -116,10 +101,20 @@ def _scaled(
     if (kind := checkpoint.stored[name].kind) != "BF16":
         raise CheckpointError(f"{name} is {kind}, and keys are widened in BF16 alone")
     bits = np.array(checkpoint.bits(name))
-    wide = (bits.astype(np.uint32) << 16).view(np.float32)
+    wide = widened(bits)
     wide[rows] = np.ldexp(wide[rows], exponent)
     scaled = wide.view(np.uint32)
     lost = (scaled & 0xFFFF) != 0
     if lost.any() or not np.isfinite(wide).all():
         raise CheckpointError(f"{name} times 2^{exponent} cannot be held exactly in bfloat16")
     return (scaled >> 16).astype(np.uint16)
+
+
+@cache
+def _digest(files: tuple[tuple[Path, int], ...], keys: str) -> str:
+    """Of names and contents; read anew when a time of change differs."""
+    digest = hashlib.sha256(f"{FORMAT} {keys}".encode())
+    for file, _ in files:
+        digest.update(f"\0{file.name}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]

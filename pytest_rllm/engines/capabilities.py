@@ -97,7 +97,8 @@ class Capabilities:
     def lacking(self, serving: Serving) -> list[str]:
         """What a serving needs and is not declared, in the words of ``Serving``."""
         asked = {
-            f"the {serving.model} model": serving.model in self.models,
+            f"the {serving.model} model": ("reasoning" if serving.reasons else "plain")
+            in self.models,
             f"{serving.quantization} weights": self.quantization or not serving.quantization,
             f"a KV cache of {serving.kv_cache_dtype}": self.kv_cache_dtype
             or not serving.kv_cache_dtype,

@@ -313,7 +313,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             "--kv-cache-dtype": serving.kv_cache_dtype,
             "--scheduling-policy": serving.scheduling,
         }
-        if serving.model == "reasoning":
+        if serving.reasons:
             options["--reasoning-parser"] = parser_of(pair, "vLLM", PARSERS, ONE_MODE)
         if serving.speculative:
             options["--speculative-config"] = json.dumps(_speculation(serving, pair))

@@ -6,13 +6,13 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Role = Literal["reasoning", "plain"]
+Role = Literal["reasoning", "plain", "original"]
 BASE = "reasoning"
 """Slug of the base of every comparison."""
 _PARTS = {
-    "plain": "plain",
+    "role": "plain|original",
     "kv": r"kv-([\w.-]+)",
     "weights": r"weights-([\w.-]+)",
     "prefix": "prefix-caching",
@@ -32,7 +32,8 @@ class Serving:
     optimisation on. Engines refuse what they cannot do; a flag is never dropped in silence.
 
     Attributes:
-        model: which model of the pair, ``"reasoning"`` or ``"plain"``.
+        model: which model of the pair, ``"reasoning"`` or ``"plain"``; or ``"original"``, what the
+            reasoning model of a pair with ``wide_keys`` was made from.
         quantization: weight quantisation, None for none: named as a checkpoint of the pair's
             (``ModelPair.quantized``), ``rounded-2`` to ``rounded-8``, or as the engine names what
             it does when it loads the model.
@@ -57,8 +58,10 @@ class Serving:
     scheduling: Literal["priority"] | None = None
 
     def __post_init__(self) -> None:
-        if self.model not in ("reasoning", "plain"):
-            raise ValueError(f"Serving.model is 'reasoning' or 'plain', not {self.model!r}")
+        if self.model not in get_args(Role):
+            raise ValueError(
+                f"Serving.model is 'reasoning', 'plain' or 'original', not {self.model!r}"
+            )
         if self.speculative not in (None, "ngram", "draft"):
             raise ValueError(
                 f"Serving.speculative is 'ngram', 'draft' or None, not {self.speculative!r}"
@@ -67,6 +70,11 @@ class Serving:
             raise ValueError(f"Serving.scheduling is 'priority' or None, not {self.scheduling!r}")
         if self.speculative_tokens < 1 or self.tensor_parallel < 1:
             raise ValueError("Serving.speculative_tokens and tensor_parallel are at least 1")
+
+    @property
+    def reasons(self) -> bool:
+        """Whether the model is one that reasons."""
+        return self.model != "plain"
 
     @property
     def said(self) -> dict[str, Any]:
@@ -94,7 +102,7 @@ class Serving:
             return None
         drafted = "" if self.speculative_tokens == 3 else f"-{self.speculative_tokens}"
         parts = [
-            "plain" if self.model == "plain" else "",
+            self.model if self.model != "reasoning" else "",
             f"weights-{self.quantization}" if self.quantization else "",
             f"kv-{self.kv_cache_dtype}" if self.kv_cache_dtype else "",
             "prefix-caching" if self.prefix_caching else "",
@@ -118,13 +126,13 @@ class Serving:
             )
             if found is None:
                 raise ValueError(
-                    f"{slug!r} names no serving: {part!r} is none of plain, kv-DTYPE, "
+                    f"{slug!r} names no serving: {part!r} is none of plain, original, kv-DTYPE, "
                     "weights-NAME, prefix-caching, ngram, draft, ngram-TOKENS, draft-TOKENS, "
                     "tp-GPUS, priority, joined by +"
                 )
             match kind:
-                case "plain":
-                    said["model"] = "plain"
+                case "role":
+                    said["model"] = part
                 case "kv":
                     said["kv_cache_dtype"] = found[1]
                 case "weights":

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ..checkpoints.wide_keys import WideKeys
 from ..registry import Registry, RegistryError
 from .pair import CHECKPOINTS as CHECKPOINTS
 from .pair import TIERS as TIERS
@@ -122,6 +123,33 @@ _TINY = ModelPair(
     stands_for=14,  # of nothing that hurts small models only
 )
 
+_WIDE = {
+    "": WideKeys(7),
+    "-4": WideKeys(4),
+    "-11": WideKeys(11),
+    "-14": WideKeys(14),
+    "-head": WideKeys(7, heads=(1,)),
+    "-layer": WideKeys(7, layers=(0,)),
+}
+"""What is added to ``tiny-wide-keys`` to name a variant of the bundled reasoning model."""
+
+
+def _wide() -> list[ModelPair]:
+    """The bundled pair with variants of its reasoning model whose keys are wider, see
+    ``docs/why-fp8-kv-caches-collapse.md``; the first one stands for the paper's 7B."""
+    return [
+        replace(
+            _TINY,
+            name=f"tiny-wide-keys{more}",
+            wide_keys=keys,
+            quantized={},
+            stands_for=_TINY.stands_for if more else 7,
+            made_for=frozenset({"kv-collapse"}),
+        )
+        for more, keys in _WIDE.items()
+    ]
+
+
 PAIRS: Mapping[str, ModelPair] = {
     pair.name: pair
     for pair in (
@@ -136,6 +164,7 @@ PAIRS: Mapping[str, ModelPair] = {
         _deepseek("Llama-70B", "meta-llama/Llama-3.3-70B-Instruct", 76, gpus=4),
         _qwen3("8B", 44),
         _qwen3("14B", 76),
+        *_wide(),
     )
 }
 

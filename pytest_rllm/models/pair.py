@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.rounded import bits_of, rounded, unpacked
+from ..checkpoints.wide_keys import WideKeys, widened_copy
 from ..local_data import LocalData
 
 GGUF = ".gguf"
@@ -66,6 +67,8 @@ class ModelPair:
             None for its own.
         made_for: ids of the findings that the pair is made for; others measure it only where
             ``--rllm-model`` names it. Empty: it is for all.
+        wide_keys: makes the reasoning model a variant of the checkpoint that ``reasoning`` names,
+            which is then the ``"original"``; None for that checkpoint as it is.
         file: the TOML file that describes the pair; None for one that no file describes.
     """
 
@@ -94,6 +97,7 @@ class ModelPair:
     made_for: frozenset[str] = frozenset()
     budgets: tuple[int, ...] = ()
     level_from: int | None = None
+    wide_keys: WideKeys | None = None
     file: Path | None = field(default=None, compare=False)
 
     @property
@@ -113,7 +117,7 @@ class ModelPair:
         return self.reasoning == self.plain and self._fields("reasoning") != self._fields("plain")
 
     def _fields(self, role: str) -> Mapping[str, Any]:
-        return self.requests.get(role, {})
+        return self.requests.get("reasoning" if role == "original" else role, {})
 
     def asks(self, body: Mapping[str, Any], role: str) -> dict[str, Any]:
         """A request's body with the further fields of that role.
@@ -131,13 +135,22 @@ class ModelPair:
         return {**body, **fields}
 
     def path(self, role: str) -> str:
-        """The folder, file or model id behind ``"reasoning"``, ``"plain"`` or ``"draft"``.
+        """The folder, file or model id behind ``"reasoning"``, ``"plain"``, ``"draft"`` or
+        ``"original"``; a variant is made at the first call and kept in the cache.
 
         Raises:
-            ValueError: the pair has no draft model, a local folder is not a checkpoint, or there is
-                no such file.
+            ValueError: the pair has no such model, a local folder is not a checkpoint, there is no
+                such file, or a variant cannot be made of it.
         """
-        path = {"reasoning": self.reasoning, "plain": self.plain, "draft": self.draft}[role]
+        if role == "reasoning" and self.wide_keys is not None:
+            return str(widened_copy(Path(self.path("original")), self.wide_keys))
+        original = None if self.wide_keys is None else self.reasoning
+        path = {
+            "reasoning": self.reasoning,
+            "plain": self.plain,
+            "draft": self.draft,
+            "original": original,
+        }[role]
         if path is not None and path.startswith("~"):
             path = str(Path(path).expanduser())
         if path is None:

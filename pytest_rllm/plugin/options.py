@@ -213,8 +213,9 @@ def model_names(config: pytest.Config) -> list[str]:
                     f"{called[pair.name]} and {name} are both called {pair.name!r}: say name = ... "
                     "in one of the files"
                 )
-            for role in ("reasoning", "plain", *(["draft"] if pair.draft else [])):
-                pair.path(role)
+            if given:  # those of the table are there, and variants are made when they are served
+                for role in ("reasoning", "plain", *(["draft"] if pair.draft else [])):
+                    pair.path(role)
         except ValueError as error:
             raise pytest.UsageError(f"--rllm-model: {error}") from error
     return names

@@ -50,7 +50,7 @@ def faults_of_run(run: Run, arm: str, side: Side) -> Iterator[Fault]:
             "plain reasons",
             EVERYTHING,
         )
-    if serving.model == "reasoning" and not reasoned:
+    if serving.reasons and not reasoned:
         assert run.closing is not None
         yield fault(
             "no reasoning in any answer; fields of the stream's deltas were "

@@ -299,7 +299,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     def _flags(self, serving: Serving) -> list[str]:
         """All flags but those that name files, the address and the size of the KV cache."""
         flags = ["--parallel", str(SLOTS), "--kv-unified", "--metrics", "--slots", "--jinja"]
-        flags += ["--reasoning-format", "deepseek" if serving.model == "reasoning" else "none"]
+        flags += ["--reasoning-format", "deepseek" if serving.reasons else "none"]
         flags += ["--cache-prompt"] if serving.prefix_caching else ["--no-cache-prompt"]
         if not serving.prefix_caching:
             flags += ["--cache-ram", "0"]

@@ -281,7 +281,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             "--kv-cache-dtype": kv_type,
             "--decode-log-interval": GAUGES_EVERY,
         }
-        if serving.model == "reasoning":
+        if serving.reasons:
             options["--reasoning-parser"] = parser_of(pair, "SGLang", PARSERS, ONE_MODE)
         options |= _speculation(serving, pair)
         # Without --sleep-on-idle an idle server keeps a processor busy that the other arm needs.
