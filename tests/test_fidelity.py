@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_rllm.loadgen import fidelity
+from pytest_rllm.loadgen import CLIENT_ERROR_S, fidelity
 from pytest_rllm.loadgen import run as loadgen
 from pytest_rllm.loadgen.fidelity import (
     HEADROOM,
@@ -21,7 +21,6 @@ from pytest_rllm.loadgen.fidelity import (
     find_capacity,
     measure,
 )
-from pytest_rllm.loadgen.limits import CLIENT_ERROR_S
 from pytest_rllm.loadgen.reference_server import running
 
 

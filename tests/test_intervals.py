@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
-from doubles.tolerances import close, four_errors
+from doubles import close, four_errors
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

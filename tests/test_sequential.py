@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from doubles.tolerances import close, four_errors
+from doubles import close, four_errors
 
 from pytest_rllm.verdicts.location import location
 from pytest_rllm.verdicts.sequential import confidences

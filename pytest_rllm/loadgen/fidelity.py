@@ -25,8 +25,8 @@ from ..records.header import Header
 from ..records.run import Run
 from ..records.spool import ClientError
 from ..records.writer import RunWriter
+from . import CLIENT_ERROR_S
 from .client import Request
-from .limits import CLIENT_ERROR_S
 from .reference_server import Running, running, truth
 from .run import drive
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
-from ..loadgen.limits import CLIENT_ERROR_S
+from ..loadgen import CLIENT_ERROR_S
 from ..records.run import Run
 from .judge import Blocks
 
