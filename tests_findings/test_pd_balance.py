@@ -24,7 +24,7 @@ def test_pd_balance(compare, dataset, workload, in_flight):
     compare(
         Serving(model="reasoning"),
         against=Serving(model="plain"),
-        prompts=dataset("easy", "medium", "hard", n=96 if in_flight == 1 else 720, at_most=True),
+        prompts=dataset("easy", "medium", "hard", n=96 if in_flight == 1 else 480, at_most=True),
         workload=workload.closed(in_flight),
         blocks=(8, 12),
     ).shows(

@@ -1,6 +1,16 @@
 """Pilot study: a few hard requests of a batch run on long after the rest."""
 
-from pytest_rllm import STRAGGLING, Serving, finding, higher, pp
+from pytest_rllm import (
+    LANES_FILLED,
+    STRAGGLING,
+    Arm,
+    Sampling,
+    Serving,
+    finding,
+    higher,
+    lower,
+    pp,
+)
 
 
 @finding(
@@ -23,4 +33,26 @@ def test_stragglers(compare, dataset, workload):
         blocks=(8, 12),
     ).shows(
         higher(STRAGGLING, by=pp(10)),
+    )
+
+
+@finding(
+    "In a batch of easy and hard questions the running requests fall off early and a few hard ones "
+    "run on alone; those of a batch of easy questions end together.",
+    cite="Li et al., ICLR 2026 (arXiv 2510.18672), pilot study: running requests over time",
+)
+def test_mixed_batch(compare, dataset, workload, model):
+    """The paper mixes GSM8K and AIME. Lanes filled is the mean number of running requests over the
+    run, as a share of their highest number: the area under the curve that the paper draws. Ten
+    points of it are a tenth of the engine's room for a whole batch.
+
+    Both arms are the reasoning model, with 30 requests in a batch.
+    """
+
+    def arm(*tiers: str) -> Arm:
+        prompts = dataset(*tiers, n=360, at_most=True)
+        return Arm(Serving(), prompts, workload.together(), Sampling(model.generous))
+
+    compare(arm("easy", "hard"), against=arm("easy"), blocks=(8, 12)).shows(
+        lower(LANES_FILLED, by=pp(10)),
     )

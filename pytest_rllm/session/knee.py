@@ -104,11 +104,12 @@ def knee_of(case: FindingCase, arm: Arm) -> Knee:
     """
     arm = replace(arm, workload=closed(1))
     where = Path("knee") / case.pair.name / arm.fingerprint
+    what = f"{case.pair.name} ({arm.serving}, up to {arm.sampling.max_tokens} tokens)"
     if case.session.planning:
         most = 1 + DOUBLINGS + BISECTIONS
         case.note(
-            f"the knee of {case.pair.name} ({arm.serving}) is searched first: {ALONE} requests one "
-            f"at a time, then {len(arm.prompts)} at each of some 5 rates, {most} at most"
+            f"the knee of {what} is searched first: {ALONE} requests one at a time, then "
+            f"{len(arm.prompts)} at each of some 5 rates, {most} at most"
         )
         return Knee(1.0, 1.0)
 
@@ -132,7 +133,7 @@ def knee_of(case: FindingCase, arm: Arm) -> Knee:
             f"{limit:g} s to the first token: there is no knee to measure at; ask more questions, "
             "or give the pair a KV cache of another size (kv_cache_bytes)"
         ) from error
-    case.note(f"knee of {case.pair.name} ({arm.serving}): {found}")
+    case.note(f"knee of {what}: {found}")
     return found
 
 
