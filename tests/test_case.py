@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pytest_rllm.baselines.machines import Machine
 from pytest_rllm.baselines.store import Baselines
+from pytest_rllm.datasets.prompts import choose
 from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
@@ -531,3 +532,25 @@ def test_a_plan_says_what_the_search_would_take(tmp_path: Path) -> None:
         f"{ALONE} requests one at a time, then 60 at each of some 5 rates, "
         f"{1 + DOUBLINGS + BISECTIONS} at most"
     )
+
+
+def test_what_does_not_fit_into_the_context_is_not_measured(
+    bare: FindingCase, source: MockSource
+) -> None:
+    asked = choose(PAIRS["tiny"].tiers, "medium", n=20, shots=8)
+    long = replace(arm(prompts=asked), sampling=Sampling(1024))
+    for measured in (lambda: bare.measure(long), lambda: bare.compare(long, against=long)):
+        with pytest.raises(CannotMeasure, match="1536 tokens, has room for 512 beside an answer"):
+            measured()
+    assert source.prepared == []
+
+
+def test_no_accuracy_is_claimed_of_models_that_could_not_lose_any(bare: FindingCase) -> None:
+    asked = choose(PAIRS["tiny"].tiers, "medium", n=20, shots=2)
+    one, other = (arm(prompts=asked, engine=engine) for engine in ("", "able"))
+    found = bare.compare(one, against=other).shows(
+        lower(TIME, by=pct(5)), not_lower(ACCURACY, by_more_than=pp(5))
+    )
+    assert [judged.metric for judged in found.verdicts] == ["time"]
+    (told,) = found.not_measured
+    assert "learned from single questions alone" in told

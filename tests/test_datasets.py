@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,10 +16,12 @@ import pytest
 from pytest_rllm import registry
 from pytest_rllm.datasets import hub
 from pytest_rllm.datasets import prompts as datasets
+from pytest_rllm.datasets.grading import grade
 from pytest_rllm.datasets.hub import BOXED, COMPLETE
 from pytest_rllm.datasets.prompts import (
     DataMissing,
     Prompt,
+    TooFewQuestions,
     choose,
     data_revisions,
     dataset,
@@ -532,3 +534,54 @@ def test_the_revision_depends_on_everything_that_is_asked() -> None:
         [replace(prompts[0], kind="word"), *prompts[1:]],
     ]
     assert len({pinned, *map(revision, others)}) == len(others) + 1
+
+
+def test_examples_are_the_same_before_every_question_and_none_of_them_is_asked() -> None:
+    prompts = choose(TIERS, "easy", "medium", n=40, repeats=2, shots=8)
+    (before,) = {prompt.before for prompt in prompts}
+    assert len(before) == 8
+    by_text = {p.text: p for tier in ("easy", "medium") for p in load(TIERS[tier])}
+    examples = [by_text[turn.question] for turn in before]
+    assert [example.tier for example in examples] == ["easy", "medium"] * 4
+    assert not {example.id for example in examples} & {prompt.id for prompt in prompts}
+    for example, turn in zip(examples, before, strict=True):
+        assert grade(turn.answer, example.answer, example.kind, "stop") == "right"
+    plain = choose(TIERS, "easy", "medium", n=40, repeats=2)
+    assert [replace(prompt, before=()) for prompt in prompts] == plain
+    assert choose(TIERS, "easy", "medium", n=40, repeats=2, shots=8) == prompts
+
+
+def test_what_is_sent_begins_with_the_examples() -> None:
+    one, other = (p.messages for p in choose(TIERS, "medium", n=2, shots=3))
+    assert [message["role"] for message in one] == ["user", "assistant"] * 3 + ["user"]
+    assert json.dumps(one[:-1]) == json.dumps(other[:-1])
+    assert one[-1] != other[-1]
+
+
+def test_examples_are_kept_from_what_a_data_set_gives_at_most(
+    registered: Callable[[str, list[Prompt]], None],
+) -> None:
+    registered(
+        "ten", [Prompt(f"q{i}", f"{i}?", f"{i}", "hard", "math", f"q{i}") for i in range(10)]
+    )
+    tiers = {"hard": "ten"}
+    assert len(choose(tiers, "hard", n=6, shots=4)) == 6
+    with pytest.raises(TooFewQuestions, match="7 questions of 'ten', and 4 others as examples, "):
+        choose(tiers, "hard", n=7, shots=4)
+    assert len(choose(tiers, "hard", n=7, shots=4, at_most=True)) == 6
+    assert len(choose(tiers, "hard", n=3, shots=4, times=4)) == 6
+    with pytest.raises(TooFewQuestions):
+        choose(tiers, "hard", n=7, shots=10, at_most=True)
+
+
+def test_a_prompt_survives_its_record_and_older_ones_are_read() -> None:
+    usual, with_examples = choose(TIERS, "easy", n=1)[0], choose(TIERS, "easy", n=1, shots=2)[0]
+    assert Prompt.of_row(json.loads(json.dumps(with_examples.to_row()))) == with_examples
+    assert Prompt.of_row(json.loads(json.dumps(usual.to_row()))) == usual
+    assert usual.to_row() == list(astuple(usual))[:7], "as in records of before"
+
+
+def test_the_revision_tells_examples_apart_and_is_as_before_without_any() -> None:
+    assert revision(choose(TIERS, "easy", n=3)) == "c666e3251e74"
+    found = {revision(choose(TIERS, "easy", n=3, shots=shots)) for shots in range(4)}
+    assert len(found) == 4

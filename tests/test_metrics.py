@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from doubles.synthetic import run, sample
 
+from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.metrics import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
@@ -450,7 +451,11 @@ UNKNOWN = [Delta(1.0, "content", None, "a"), Delta(2.0, "content", None, "b")]
         (PREFIX_HITS, run(sample()), "'prefix_queries' was not recorded"),
         (
             PREFIX_HITS,
-            run(sample(), series={"prefix_queries": [8, 8], "prefix_hits": [8, 8]}),
+            run(
+                sample(),
+                serving=Serving(prefix_caching=True),
+                series={"prefix_queries": [8, 8], "prefix_hits": [8, 8]},
+            ),
             "no lookups in its prefix cache: prefix caching was not enabled",
         ),
         (DECODE_PER_PREFILL, run(sample()), "'prefill_s' was not recorded"),
@@ -556,3 +561,8 @@ def test_a_series_that_no_page_held_says_what_was_looked_for() -> None:
     with pytest.raises(NotTold, match=r"^kv_use: none of x is on the page$") as caught:
         KV_PEAK.of_run(of)
     assert caught.value.by_engine
+
+
+def test_a_serving_without_a_prefix_cache_hits_nothing() -> None:
+    series = {"prefix_queries": [8, 8], "prefix_hits": [8, 8]}
+    assert PREFIX_HITS.value(run(sample(), series=series)) == 0

@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 import pytest
 
 from pytest_rllm.datasets.grading import grade
-from pytest_rllm.datasets.prompts import Prompt, load
+from pytest_rllm.datasets.prompts import Prompt, choose, load
 from pytest_rllm.engines import engine_named
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.mock.answers import Author, Key
@@ -127,6 +127,17 @@ def test_another_client_may_give_it_the_answers(serve: Serve, tmp_path: Path) ->
     server = serve("--accuracy", "1", "--answers", str(file))
     answer = json.loads(ask(f"{server.url}/v1/chat/completions", body))
     assert answer["choices"][0]["message"]["content"] == "The answer is \\boxed{7}."
+
+
+def test_the_beginning_of_a_conversation_is_found_in_its_cache(serve: Serve) -> None:
+    server = serve("--seed", "5", prefix_caching=True)
+    one, other = choose(TINY.tiers, "easy", n=2, shots=3)
+    hits = [
+        answered(server, prompt).usage["prompt_tokens_details"]["cached_tokens"]
+        for prompt in (one, other, other)
+    ]
+    shared = sum(len(text.split()) for turn in one.before for text in turn)
+    assert hits == [0, shared, shared + len(other.text.split()) - 1]
 
 
 def test_a_key_that_is_not_known_is_never_met() -> None:

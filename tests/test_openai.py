@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_rllm.datasets.prompts import Prompt, Turn
 from pytest_rllm.engines import engine_named, openai
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build
@@ -93,6 +94,18 @@ def test_it_asks_for_no_more_than_the_api_has() -> None:
     assert engine.greedy_body("?", 9, log_probabilities=True)["logprobs"] is True
     assert engine.capabilities == Capabilities()
     assert engine.metrics_path is None
+
+
+def test_earlier_turns_are_sent_before_the_question() -> None:
+    asked = Prompt("q", "3?", "3", "easy", "math", "q", before=(Turn("1?", "1."), Turn("2?", "2.")))
+    messages = OpenAIEndpoint().body(asked, Sampling(8))["messages"]
+    assert [(message["role"], message["content"]) for message in messages] == [
+        ("user", "1?"),
+        ("assistant", "1."),
+        ("user", "2?"),
+        ("assistant", "2."),
+        ("user", "3?"),
+    ]
 
 
 def test_log_probabilities_are_read_or_there_are_none() -> None:

@@ -124,6 +124,14 @@ def test_a_pair_is_called_as_its_file_and_needs_a_cpu_by_default(folder: Path) -
     assert (pair.name, pair.gpu_memory_gib, pair.gpus) == ("my_pair", 0, 1)
 
 
+def test_a_pair_may_have_learned_from_single_questions_alone(folder: Path) -> None:
+    says = "single_turn = true\n[budgets]"
+    assert pair_named(written(folder, changed("[budgets]", says))).single_turn
+    assert not pair_named(written(folder)).single_turn
+    with pytest.raises(PairFileError, match=r":11: single_turn = 1; expected true or false: true "):
+        pair_named(written(folder, changed("[budgets]", says.replace("true", "1"))))
+
+
 def test_one_checkpoint_with_two_modes_is_both_roles(folder: Path) -> None:
     text = changed('"org/talker"', '"./thinker"')
     pair = pair_named(written(folder, text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.statistics.few_questions import LOOKS, SIZES, arm, asked, by_block, holds, seen_at
@@ -17,8 +19,13 @@ from pytest_rllm import (
     pp,
     unchanged,
 )
-from pytest_rllm.datasets.prompts import Prompt, Prompts
+from pytest_rllm.datasets.prompts import Prompt, Prompts, choose
+from pytest_rllm.experiment.arm import Arm
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.models import PAIRS
 from pytest_rllm.session.amount import too_few_questions
+from pytest_rllm.session.earlier_turns import cannot_answer, no_room
 from pytest_rllm.verdicts.claims import Claim
 from pytest_rllm.verdicts.judge import Look
 
@@ -79,3 +86,34 @@ def test_claims_that_need_no_certain_number_are_measured(claim: Claim) -> None:
 def test_arms_that_were_asked_different_questions_are_judged_by_blocks() -> None:
     claim = no_worse(ACCURACY, within=pp(5))
     assert why(claim, questions(30), questions(31)) is None
+
+
+TINY = PAIRS["tiny"]
+
+
+def with_examples(shots: int, max_tokens: int = 1024) -> Arm:
+    prompts = choose(TINY.tiers, "medium", n=20, shots=shots)
+    return Arm(Serving(), prompts, closed(2), Sampling(max_tokens))
+
+
+def test_examples_that_leave_no_room_for_an_answer_are_refused_before_anything_is_started() -> None:
+    assert no_room(with_examples(4), TINY) is None
+    assert no_room(with_examples(8, TINY.enough), TINY) is None
+    told = no_room(with_examples(8), TINY)
+    assert told is not None
+    assert "with the 8 turns before it, and the context of the pair 'tiny', 1536 tokens, " in told
+    assert no_room(with_examples(0, 1500), TINY) is None, "single questions are as they were"
+
+
+def test_room_is_not_guessed_without_the_models_tokenizer() -> None:
+    elsewhere = replace(TINY, reasoning="nobody/a-model-that-is-not-here")
+    assert no_room(with_examples(8), elsewhere) is None
+
+
+def test_nothing_is_claimed_of_the_accuracy_of_models_that_know_single_questions_only() -> None:
+    arms = (with_examples(2), with_examples(2))
+    assert "'tiny' learned from single questions alone" in str(cannot_answer(ACCURACY, arms, TINY))
+    assert cannot_answer(ACCURACY.on("medium"), arms, TINY)
+    assert cannot_answer(TBT, arms, TINY) is None
+    assert cannot_answer(ACCURACY, arms, replace(TINY, single_turn=False)) is None
+    assert cannot_answer(ACCURACY, (with_examples(0),) * 2, TINY) is None

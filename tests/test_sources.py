@@ -18,12 +18,13 @@ from doubles.mock_session import DeclaringEngine
 from doubles.scripted_server import AnswerScript, Reply, ScriptedServer
 from doubles.synthetic import record, run, sample
 
+from pytest_rllm.datasets.prompts import Prompt, Turn
 from pytest_rllm.engines.api_snapshot import ApiSnapshot
 from pytest_rllm.engines.base import CannotServe, Endpoint, EngineError
 from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.server import Attached, Server
 from pytest_rllm.experiment.serving import Serving
-from pytest_rllm.experiment.workloads import closed
+from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity
 from pytest_rllm.loadgen.run import drive
 from pytest_rllm.models import PAIRS, ModelPair
@@ -230,6 +231,21 @@ def test_each_request_has_the_priority_of_its_prompt(live: Live, tmp_path: Path)
     load = live._load(plain, tmp_path / "b.jsonl", HEADER)
     load.writer.__exit__()
     assert not any("rank" in request.body for request in load.requests)
+
+
+def test_a_warm_up_does_not_put_what_is_measured_into_the_prefix_cache(live: Live) -> None:
+    asked: list[Prompt] = []
+
+    class Noting(DeclaringEngine):
+        def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+            asked.append(prompt)
+            return super().body(prompt, sampling)
+
+    live.engine_of = {"new": Noting("engine 2", Capabilities())}.__getitem__
+    before = (Turn("Which one?", "This one."),)
+    live.prepare([arm(engine="new", prompts=[replace(p, before=before) for p in prompts(4)])])
+    assert asked
+    assert not any(prompt.before for prompt in asked)
 
 
 def test_an_engine_without_priorities_takes_none() -> None:

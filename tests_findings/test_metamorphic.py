@@ -19,10 +19,10 @@ SOUND = "metamorphic check: needs no paper and no baseline"
 def greedy(dataset, workload, model):
     """An arm that asks the same 160 questions greedily, by default eight at a time."""
 
-    def arm(serving=None, *, in_flight=8, cut=(), repeats=1):
+    def arm(serving=None, *, in_flight=8, cut=(), repeats=1, shots=0):
         return Arm(
             serving or Serving(),
-            dataset("easy", "medium", n=160, repeats=repeats),
+            dataset("easy", "medium", n=160, repeats=repeats, shots=shots),
             workload.closed(in_flight),
             Sampling(model.generous, temperature=0),
             cut=cut,
@@ -36,6 +36,15 @@ def test_metamorphic_prefix_cache(compare, greedy):
     """Every question is asked three times in a block; without a cache each is worked out anew."""
     cached = greedy(Serving(prefix_caching=True), repeats=3)
     compare(cached, against=greedy(repeats=3)).shows(*SAME)
+
+
+@finding(
+    "Examples in a warm prefix cache give the answers that examples read anew give.", cite=SOUND
+)
+def test_metamorphic_few_shot(compare, greedy):
+    """All questions begin with the same four others and their answers. Without a cache these are
+    read again for each."""
+    compare(greedy(Serving(prefix_caching=True), shots=4), against=greedy(shots=4)).shows(*SAME)
 
 
 @finding("Speculation gives the answers that plain decoding gives.", cite=SOUND)

@@ -8,14 +8,27 @@ is a :class:`~pytest_rllm.local_data.LocalData`, and needs no function.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Self
 
 from ..local_data import LocalData
 from ..registry import Registry
+
+
+class Turn(NamedTuple):
+    """An earlier exchange, as it is sent before a question.
+
+    Attributes:
+        question: the complete user message.
+        answer: the visible reply; reasoning is not sent back, as chat templates drop it.
+    """
+
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class Prompt:
             run against the tests in its key).
         template: questions with the same one are not independent: they are one cluster.
         repeat: 0 for the first request of a question in a run, then 1, 2 ...
+        before: what is sent before the question, earliest first.
     """
 
     id: str
@@ -40,6 +54,29 @@ class Prompt:
     kind: Literal["math", "word", "code"]
     template: str
     repeat: int = 0
+    before: tuple[Turn, ...] = ()
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """All that is sent, as OpenAI's API has it: the earlier turns, and the question."""
+        said = [("user", "assistant")[i % 2] for i in range(2 * len(self.before) + 1)]
+        texts = [text for turn in self.before for text in turn]
+        return [
+            {"role": role, "content": text}
+            for role, text in zip(said, [*texts, self.text], strict=True)
+        ]
+
+    def to_row(self) -> list[Any]:
+        """The fields in order, for a record; without ``before`` where there is nothing."""
+        row = [getattr(self, field.name) for field in fields(self)]
+        return row if self.before else row[:-1]
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Self:
+        """The prompt that :meth:`to_row` told, once it went through JSON, or an older version's."""
+        told: dict[str, Any] = {f.name: one for f, one in zip(fields(cls), row, strict=False)}
+        told["before"] = tuple(Turn(*turn) for turn in told.get("before", ()))
+        return cls(**told)
 
 
 class Prompts(list[Prompt]):
@@ -142,6 +179,7 @@ def choose(
     folder: Path | None = None,
     at_most: bool = False,
     times: int = 1,
+    shots: int = 0,
 ) -> Prompts:
     """Choose the first ``n`` questions of several tiers, interleaved, each ``repeats`` times.
 
@@ -157,15 +195,17 @@ def choose(
         folder: of ``--rllm-data``.
         at_most: take all questions of a data set that has too few, instead of an error.
         times: choose so many times ``n`` questions, or as many times as every tier has them.
+        shots: number of other questions of these tiers, in equal shares, that are sent with their
+            answers before each question: the same ones before all of them.
 
     Raises:
         TooFewQuestions: a data set has too few.
         ValueError: an unknown tier, or a choice of nothing.
     """
-    if not wanted or n < len(wanted) or repeats < 1:
+    if not wanted or n < len(wanted) or repeats < 1 or shots < 0:
         raise ValueError(
             "ask for at least one question of each tier, at least once, "
-            f"not n={n} of {wanted} with repeats={repeats}"
+            f"not n={n} of {wanted} with repeats={repeats} and shots={shots}"
         )
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"a tier is named twice in {wanted}: its questions would be asked twice")
@@ -173,20 +213,38 @@ def choose(
     for i, tier in enumerate(wanted):
         if tier not in tiers:
             raise ValueError(f"unknown tier {tier!r}; there are {', '.join(tiers)}")
-        share = n // len(wanted) + (i < n % len(wanted))
+        share, kept = (k // len(wanted) + (i < k % len(wanted)) for k in (n, shots))
         prompts = load(tiers[tier], folder)
-        if len(prompts) < share and not at_most:
+        if len(prompts) < (kept + 1 if at_most else share + kept):
+            beside = f", and {kept} others as examples," if kept else ""
             raise TooFewQuestions(
-                f"{share} questions of {str(tiers[tier])!r} were asked for, it has {len(prompts)}: "
-                "ask for fewer, or pass at_most=True"
+                f"{share} questions of {str(tiers[tier])!r}{beside} were asked for, it has "
+                f"{len(prompts)}: ask for fewer, or pass at_most=True"
             )
-        shares.append((prompts, share))
-        more.append(len(prompts) // share)
+        shares.append((prompts, share, kept))
+        more.append((len(prompts) - kept) // share)
     times = max(1, min(times, *more))
-    mixed = interleaved([prompts[: times * share] for prompts, share in shares])
+    asked, examples = [], []
+    for prompts, share, kept in shares:
+        asked.append(prompts[: min(times * share, len(prompts) - kept)])
+        examples.append(_examples(prompts, asked[-1], kept))
+    before = tuple(Turn(each.text, worked_answer(each)) for each in interleaved(examples))
+    mixed = [replace(prompt, before=before) for prompt in interleaved(asked)]
     found = Prompts(replace(prompt, repeat=k) for k in range(repeats) for prompt in mixed)
     found.times = times
     return found
+
+
+def worked_answer(prompt: Prompt) -> str:
+    """The right answer as a visible reply that would be graded as right."""
+    return f"The answer is \\boxed{{{prompt.answer}}}."
+
+
+def _examples(prompts: Sequence[Prompt], asked: Sequence[Prompt], n: int) -> list[Prompt]:
+    """The first ``n`` of a shuffled data set that are not asked: the same at every call."""
+    ids = {prompt.id for prompt in asked}
+    shuffled = random.Random("examples").sample(prompts, len(prompts))  # noqa: S311 - an order
+    return [prompt for prompt in shuffled if prompt.id not in ids][:n]
 
 
 def interleaved(tiers: Sequence[Sequence[Prompt]]) -> list[Prompt]:
@@ -234,5 +292,7 @@ def revision(prompts: Sequence[Prompt]) -> str:
     """A hash of the prompts as sent and their keys (12 hexadecimal digits) that pins a data set."""
     digest = hashlib.sha256()
     for p in prompts:
-        digest.update("\0".join((p.id, p.text, p.answer, p.kind, str(p.repeat))).encode() + b"\1")
+        before = (text for turn in p.before for text in turn)
+        said = (p.id, p.text, p.answer, p.kind, str(p.repeat), *before)
+        digest.update("\0".join(said).encode() + b"\1")
     return digest.hexdigest()[:12]

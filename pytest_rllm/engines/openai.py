@@ -45,7 +45,7 @@ class OpenAIEndpoint(Endpoint):
     def body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         return {
             "model": self.model_name,
-            "messages": [{"role": "user", "content": prompt.text}],
+            "messages": prompt.messages,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,

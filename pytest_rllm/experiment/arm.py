@@ -73,8 +73,9 @@ class Arm:
 
     @property
     def repeats(self) -> bool:
-        """Whether a question is asked more than once."""
-        return len({p.id for p in self.prompts}) < len(self.prompts)
+        """Whether a prompt, or its beginning, is sent more than once."""
+        begun = len(self.prompts) > 1 and any(p.before for p in self.prompts)
+        return begun or len({p.id for p in self.prompts}) < len(self.prompts)
 
     def block(self, i: int, blocks: int) -> Arm:
         """The ``i``-th of ``blocks`` parts: every prompt is in one, arrivals have their own seed.

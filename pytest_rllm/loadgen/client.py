@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -182,7 +182,7 @@ class Client:
         spool.note(
             "end",
             number=number,
-            prompt=astuple(request.prompt),
+            prompt=request.prompt.to_row(),
             intended_s=intended_s,
             sent_s=sent - self._start,
             ended_s=ended_s,

@@ -123,8 +123,10 @@ def DECODE_PER_PREFILL(run: Run) -> float:
 
 @metric("prefix hits", "share", better="higher", series=("prefix_queries", "prefix_hits"))
 def PREFIX_HITS(run: Run) -> float:
-    """Share of the prompts' tokens that were in the prefix cache."""
-    queries = counted(run, "prefix_queries")
+    """Share of the prompts' tokens that were in the prefix cache; 0 of a serving without one."""
+    queries, serving = counted(run, "prefix_queries"), run.header.serving
+    if queries <= 0 and serving is not None and not serving.prefix_caching:
+        return 0.0
     if queries <= 0:
         raise NotTold(
             "the engine counted no lookups in its prefix cache: prefix caching was not enabled"

@@ -120,6 +120,7 @@ _TINY = ModelPair(
             "fp8-w8a8": ("reasoning",),
         }.items()
     },
+    single_turn=True,
     stands_for=14,  # of nothing that hurts small models only
 )
 

@@ -65,6 +65,8 @@ class ModelPair:
             leaves it to ``sizes.size_of``.
         stands_for: the size, in billions of parameters, whose findings the pair is measured by;
             None for its own.
+        single_turn: whether the models learned from single questions alone: after earlier turns
+            they answer next to nothing rightly, and their accuracy could not fall.
         made_for: ids of the findings that the pair is made for; others measure it only where
             ``--rllm-model`` names it. Empty: it is for all.
         wide_keys: makes the reasoning model a variant of the checkpoint that ``reasoning`` names,
@@ -94,6 +96,7 @@ class ModelPair:
     served_name: str | None = None
     size_b: float | None = None
     stands_for: float | None = None
+    single_turn: bool = False
     made_for: frozenset[str] = frozenset()
     budgets: tuple[int, ...] = ()
     level_from: int | None = None

@@ -26,6 +26,7 @@ KEYS = {
     "served_name": "what a server that runs already calls the model",
     "size_b": "the size of the reasoning model in billions of parameters",
     "stands_for": "the size in billions of parameters whose findings the pair is measured by",
+    "single_turn": "true where the models learned from single questions alone",
     "context_length": "the longest sequence in tokens",
     "kv_cache_bytes": "the size of the KV cache in bytes",
     "kv_block_tokens": "the size of a block of the KV cache in tokens",
@@ -115,6 +116,7 @@ def read_pair(path: Path) -> ModelPair:
         served_name=top.text("served_name") if "served_name" in top else None,
         size_b=_size(top, "size_b"),
         stands_for=_size(top, "stands_for"),
+        single_turn=top.flag("single_turn"),
         file=path,
     )
 

@@ -111,6 +111,17 @@ class Table:
             self._wrong(key, "a number from 0 on")
         return value
 
+    def flag(self, key: str) -> bool:
+        """Whether a key is true; false where it is left out.
+
+        Raises:
+            PairFileError: something else than true or false is there.
+        """
+        value = self._value(key, False)
+        if not isinstance(value, bool):
+            self._wrong(key, "true or false")
+        return value
+
     def texts(self, key: str) -> tuple[str, ...]:
         """The list of texts under a key; empty where there is none.
 

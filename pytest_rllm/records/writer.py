@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,7 +72,7 @@ class RunWriter:
 
 def _to_json(sample: Sample) -> dict[str, Any]:
     return {
-        "prompt": astuple(sample.prompt),
+        "prompt": sample.prompt.to_row(),
         "intended_s": round(sample.intended_s, 6),
         "sent_s": round(sample.sent_s, 6),
         "ended_s": round(sample.ended_s, 6),

@@ -28,6 +28,7 @@ from . import upgrade
 from .amount import Setting, fitting, servers_for, stored_effects, too_few_questions
 from .comparison import CannotMeasure, Comparison, compare, never
 from .contrasts import Contrasts
+from .earlier_turns import cannot_answer, no_room
 from .ending import outcome_of
 from .pace import manner
 from .plan import Planned, Steps, own_steps
@@ -209,9 +210,10 @@ class FindingCase:
         return Setting(where, key, sizes, parts, servers)
 
     def untold(self, arms: Sequence[Arm], metric: Metric) -> str | None:
-        """Why an arm's engine does not tell what a metric takes; None when all do."""
+        """Why nothing can be said of a metric: an arm's engine does not tell what it takes, or the
+        models know no such questions. None when all is well."""
         whys = (self.session.engines.untold(arm, metric) for arm in arms)
-        return next((why for why in whys if why), None)
+        return cannot_answer(metric, arms, self.pair) or next((why for why in whys if why), None)
 
     def took(self, seconds: float) -> None:
         """Note how long a block took."""
@@ -291,7 +293,8 @@ class FindingCase:
     def _check(self, where: Path, *arms: Arm) -> None:
         """Raises CannotMeasure where an arm's engine cannot do what it asks."""
         left_out = self.session.tier.leaves_out(self.tier)
-        reasons = (left_out, *(self.session.engines.cannot(arm) for arm in arms))
+        cannot = (self.session.engines.cannot(arm) or no_room(arm, self.pair) for arm in arms)
+        reasons = (left_out, *cannot)
         why = self.session.not_measured(where, next((why for why in reasons if why), None))
         if why:
             raise CannotMeasure(why)

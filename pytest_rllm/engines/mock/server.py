@@ -133,7 +133,8 @@ class Server:
         if (method, path) == ("POST", "/v1/chat/completions"):
             try:
                 body = json.loads(content)
-                prompt = str(body["messages"][-1]["content"])
+                *before, last = (str(message["content"]) for message in body["messages"])
+                prompt = NEXT.join((*before, last))
                 self._check(body, prompt)
             except (ValueError, LookupError, TypeError) as error:
                 _say(writer, {"error": {"message": f"{type(error).__name__}: {error}"}}, 400)
@@ -214,8 +215,11 @@ class Server:
         self.counters["prompt_tokens"] += tokens
         if not self.chosen.prefix_caching:
             return 0
-        hit = tokens - 1 if prompt in self._seen else 0
-        self._seen.add(prompt)
+        parts = prompt.split(NEXT)
+        starts = [NEXT.join(parts[: n + 1]) for n in range(len(parts))]
+        known = max((tokens_of(start) for start in starts if start in self._seen), default=0)
+        hit = min(known, tokens - 1)
+        self._seen.update(starts)
         self.counters["prefix_queries"] += tokens
         self.counters["prefix_hits"] += hit
         return hit
@@ -351,6 +355,10 @@ class Answer:
         content: dict[str, Any] = {"id": f"mock-{self.number}", "object": "chat.completion.chunk"}
         content |= {"model": MODEL, "choices": said, "usage": usage}
         self.writer.write(_chunk(b"data: " + json.dumps(content).encode() + b"\n\n"))
+
+
+NEXT = "\x1e"
+"""Between two messages of a prompt."""
 
 
 def tokens_of(prompt: str) -> int:
