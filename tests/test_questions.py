@@ -24,8 +24,7 @@ from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.models import PAIRS
-from pytest_rllm.session.amount import too_few_questions
-from pytest_rllm.session.earlier_turns import cannot_answer, no_room
+from pytest_rllm.session.amount import cannot_answer, no_room, too_few_questions
 from pytest_rllm.verdicts.claims import Claim
 from pytest_rllm.verdicts.judge import Look
 

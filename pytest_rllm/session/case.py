@@ -25,10 +25,17 @@ from ..verdicts.claims import Claim
 from ..verdicts.judgement import Judgement
 from ..verdicts.sequential import confidences
 from . import upgrade
-from .amount import Setting, fitting, servers_for, stored_effects, too_few_questions
+from .amount import (
+    Setting,
+    cannot_answer,
+    fitting,
+    no_room,
+    servers_for,
+    stored_effects,
+    too_few_questions,
+)
 from .comparison import CannotMeasure, Comparison, compare, never
 from .contrasts import Contrasts
-from .earlier_turns import cannot_answer, no_room
 from .ending import outcome_of
 from .pace import manner
 from .plan import Planned, Steps, own_steps
