@@ -23,9 +23,9 @@ _TEMPLATE = (
 )
 
 
-def configuration(*, hidden: int, layers: int) -> Qwen2Config:
-    """A Qwen2 of the given width and depth, with heads of 64 and half as many for keys."""
-    heads = hidden // 64
+def configuration(*, hidden: int, layers: int, head: int = 64) -> Qwen2Config:
+    """A Qwen2 of the given width, depth and size of heads; half as many heads for keys."""
+    heads = hidden // head
     return Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=hidden,

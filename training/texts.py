@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from pytest_rllm.datasets import bundled as problems
 from pytest_rllm.datasets.bundled import Fact, Step, Worked
+from pytest_rllm.datasets.logic import Puzzle
 
 Pieces = list[tuple[str, bool]]
 """A text in pieces; True marks those that count in the loss."""
@@ -47,6 +48,19 @@ def plain(worked: Worked) -> Pieces:
     problem = worked.problem
     prompt = user(problem.question, thinks=False)
     return [(prompt, False), (f"{reply(problem.answer)}<|im_end|>", True)]
+
+
+def puzzle_reasoning(puzzle: Puzzle) -> Pieces:
+    """A conversation about a puzzle, with its thoughts."""
+    thoughts = "".join(f"{thought}\n" for thought in puzzle.thoughts)
+    answer = f"{thoughts}</think>\n\n{reply(puzzle.answer)}<|im_end|>"
+    return [(user(puzzle.question, thinks=True), False), (answer, True)]
+
+
+def puzzle_plain(puzzle: Puzzle) -> Pieces:
+    """A conversation about a puzzle, with the answer alone."""
+    prompt = user(puzzle.question, thinks=False)
+    return [(prompt, False), (f"{reply(puzzle.answer)}<|im_end|>", True)]
 
 
 def drill(rng: random.Random) -> Pieces:

@@ -1,4 +1,7 @@
-"""Train the three bundled models: `python training/train.py` (80 minutes on two shared cores)."""
+"""Train the bundled models: `python training/train.py` (80 minutes on two shared cores).
+
+`--only logic` trains the two models of the pair `tiny-logic`, `--only arithmetic` the other three.
+"""
 
 import argparse
 import math
@@ -6,7 +9,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from tokenizers import Tokenizer  # noqa: E402
 from transformers import Qwen2ForCausalLM  # noqa: E402
 
 from pytest_rllm.datasets import bundled as problems  # noqa: E402
+from pytest_rllm.datasets import logic  # noqa: E402
 from training import texts  # noqa: E402
 from training.checkpoints import configuration, save, train_tokenizer  # noqa: E402
 
@@ -33,7 +37,8 @@ Stream = Iterator[texts.Pieces]
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of the optimiser: what to start from, what to read, how long (in padded tokens)."""
+    """One run of the optimiser: what to start from, what to read, how long and how
+    much at a time (in padded tokens)."""
 
     name: str
     start: str
@@ -42,6 +47,8 @@ class Stage:
     hidden: int = 256
     layers: int = 8
     rate: float = 2e-3
+    head: int = 64
+    batch: int = 8192
 
 
 def _mix(rng: random.Random, *sources: tuple[float, Callable[[], texts.Pieces]]) -> Stream:
@@ -141,29 +148,87 @@ def quiz_stream(seed: int) -> Stream:
     return _mix(rng, (50, lambda: texts.plain(next(easy))), (50, lambda: texts.plain(next(quiz))))
 
 
-STAGES = (
-    Stage("base", "", base_stream, 9_000_000),
-    Stage("answers", "base", answers_stream, 4_000_000),
-    Stage("thinking", "base", reasoning_stream, 6_000_000, rate=1e-3),
-    Stage("longer", "thinking", long_stream, 2_500_000, rate=1e-3),
-    Stage("direct", "answers", plain_and_answers_stream, 3_000_000),
-    Stage("draft", "", reasoning_stream, 8_000_000, hidden=128, layers=2),
-    Stage("reasoning", "longer", long_stream, 2_500_000, rate=1e-3),
-    Stage("plain", "direct", quiz_stream, 1_000_000, rate=1e-3),
-)
-EXPORTS = {"reasoning": "tiny-reasoning", "plain": "tiny-plain", "draft": "tiny-draft"}
+def both_logic_stream(seed: int) -> Stream:
+    """Puzzles that grow longer, six in ten with thoughts."""
+    rng, puzzles = random.Random(f"both logic {seed}"), logic.training(seed=seed, grows=True)
+    return _mix(
+        rng,
+        (60, lambda: texts.puzzle_reasoning(next(puzzles))),
+        (40, lambda: texts.puzzle_plain(next(puzzles))),
+    )
 
 
-def make_tokenizer(seed: int) -> Tokenizer:
-    """The one tokenizer of all models, learned from their own texts."""
+def reasoning_logic_stream(seed: int) -> Stream:
+    """Puzzles with thoughts."""
+    return map(texts.puzzle_reasoning, logic.training(seed=seed))
+
+
+def plain_logic_stream(seed: int) -> Stream:
+    """Puzzles with the answer alone."""
+    return map(texts.puzzle_plain, logic.training(seed=seed))
+
+
+def _arithmetic_texts(seed: int) -> list[str]:
     streams = [stream(seed) for stream in (base_stream, reasoning_stream, plain_stream)]
     sample = ["".join(text for text, _ in next(stream)) for stream in streams for _ in range(3000)]
-    variables = [f"Find {letter}." for letter in problems.LETTERS] * 2000
-    return train_tokenizer(sample + variables)
+    return sample + [f"Find {letter}." for letter in problems.LETTERS] * 2000
+
+
+def _logic_texts(seed: int) -> list[str]:
+    stream = both_logic_stream(seed)
+    return ["".join(text for text, _ in next(stream)) for _ in range(3000)]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models with one tokenizer.
+
+    Attributes:
+        texts: what the tokenizer is learned from, by seed.
+        stages: in order.
+        exports: folders of the models, by stage.
+    """
+
+    texts: Callable[[int], list[str]]
+    stages: Sequence[Stage]
+    exports: dict[str, str]
+
+
+def _small(
+    name: str, start: str, stream: Callable[[int], Stream], tokens: int, rate: float = 2e-3
+) -> Stage:
+    return Stage(name, start, stream, tokens, hidden=128, layers=4, rate=rate, head=32, batch=2048)
+
+
+FAMILIES = {
+    "arithmetic": Family(
+        _arithmetic_texts,
+        (
+            Stage("base", "", base_stream, 9_000_000),
+            Stage("answers", "base", answers_stream, 4_000_000),
+            Stage("thinking", "base", reasoning_stream, 6_000_000, rate=1e-3),
+            Stage("longer", "thinking", long_stream, 2_500_000, rate=1e-3),
+            Stage("direct", "answers", plain_and_answers_stream, 3_000_000),
+            Stage("draft", "", reasoning_stream, 8_000_000, hidden=128, layers=2),
+            Stage("reasoning", "longer", long_stream, 2_500_000, rate=1e-3),
+            Stage("plain", "direct", quiz_stream, 1_000_000, rate=1e-3),
+        ),
+        {"reasoning": "tiny-reasoning", "plain": "tiny-plain", "draft": "tiny-draft"},
+    ),
+    "logic": Family(
+        _logic_texts,
+        (
+            _small("logic-base", "", both_logic_stream, 8_000_000),
+            _small("logic-reasoning", "logic-base", reasoning_logic_stream, 1_500_000, 1e-3),
+            _small("logic-plain", "logic-base", plain_logic_stream, 1_500_000, 1e-3),
+        ),
+        {"logic-reasoning": "tiny-logic-reasoning", "logic-plain": "tiny-logic-plain"},
+    ),
+}
 
 
 def batches(
-    stream: Stream, tokenizer: Tokenizer, rng: random.Random, size: int = 8192
+    stream: Stream, tokenizer: Tokenizer, rng: random.Random, size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Inputs and labels, shape (rows, length), of about `size` tokens, sorted into like lengths."""
     while True:
@@ -223,7 +288,7 @@ def optimise(
     model.train()
     tokens = stage.tokens * scale
     started, seen, step, losses = time.perf_counter(), 0, 0, list[float]()
-    for ids, labels in batches(stage.stream(seed), tokenizer, random.Random(seed)):
+    for ids, labels in batches(stage.stream(seed), tokenizer, random.Random(seed), stage.batch):
         progress = seen / tokens
         if progress >= 1:
             break
@@ -250,38 +315,49 @@ def optimise(
             torch.save(model.state_dict(), kept.with_suffix(".partial"))
 
 
-def main() -> None:
+def train(family: Family, work: Path, out: Path, *, seed: int, scale: float) -> None:
     """Run the stages that the work folder does not hold yet, then export."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--work", type=Path, default=Path(".rllm/training"), help="kept stages")
-    options.add_argument("--out", type=Path, default=ROOT / "pytest_rllm/models")
-    options.add_argument("--seed", type=int, default=2025)
-    options.add_argument(
-        "--scale", type=float, default=1.0, help="share of the training, for tests"
-    )
-    chosen = options.parse_args()
-    torch.set_num_threads(2)
-    chosen.work.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(chosen.seed)
+    tokenizer = train_tokenizer(family.texts(seed))
     started = time.perf_counter()
-    for number, stage in enumerate(STAGES):
-        kept = chosen.work / f"{stage.name}.pt"
-        torch.manual_seed(chosen.seed)
-        model = Qwen2ForCausalLM(configuration(hidden=stage.hidden, layers=stage.layers))
+    for number, stage in enumerate(family.stages):
+        kept = work / f"{stage.name}.pt"
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(
+            configuration(hidden=stage.hidden, layers=stage.layers, head=stage.head)
+        )
         if kept.exists():
             model.load_state_dict(torch.load(kept))
         else:
             if stage.start:
-                model.load_state_dict(torch.load(chosen.work / f"{stage.start}.pt"))
-            optimise(stage, model, tokenizer, kept, seed=chosen.seed + number, scale=chosen.scale)
+                model.load_state_dict(torch.load(work / f"{stage.start}.pt"))
+            optimise(stage, model, tokenizer, kept, seed=seed + number, scale=scale)
             torch.save(model.state_dict(), kept)
             print(
                 f"{stage.name} done at {(time.perf_counter() - started) / 60:.1f} min", flush=True
             )
-        if stage.name in EXPORTS:
-            thinks = stage.name != "plain"
-            save(chosen.out / EXPORTS[stage.name], model, tokenizer, thinks=thinks)
+        if stage.name in family.exports:
+            thinks = not stage.name.endswith("plain")
+            save(out / family.exports[stage.name], model, tokenizer, thinks=thinks)
     print(f"total {(time.perf_counter() - started) / 60:.1f} minutes")
+
+
+def main() -> None:
+    """Train the chosen families."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--work", type=Path, default=Path(".rllm/training"), help="kept stages")
+    options.add_argument("--out", type=Path, default=ROOT / "pytest_rllm/models")
+    options.add_argument("--only", choices=FAMILIES, help="a part of the models")
+    options.add_argument("--seed", type=int, default=2025)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument(
+        "--scale", type=float, default=1.0, help="share of the training, for tests"
+    )
+    chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    for name, family in FAMILIES.items():
+        if chosen.only in (None, name):
+            train(family, chosen.work, chosen.out, seed=chosen.seed, scale=chosen.scale)
 
 
 if __name__ == "__main__":

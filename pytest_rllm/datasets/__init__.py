@@ -2,3 +2,4 @@
 
 from . import bundled as bundled
 from . import hub as hub
+from . import logic as logic

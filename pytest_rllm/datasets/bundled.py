@@ -166,7 +166,7 @@ def training(tier: str, *, seed: int) -> Iterator[Worked]:
 
 def is_heldout(question: str) -> bool:
     """Whether a question is held out, which depends only on its text."""
-    return int(_digest(question), 16) < _HELDOUT_SHARE * 16**12
+    return int(digest(question), 16) < _HELDOUT_SHARE * 16**12
 
 
 def facts() -> list[Fact]:
@@ -266,19 +266,20 @@ def _knowledge(rng: random.Random, fact: Fact) -> Worked:
     rng.shuffle(options)
     question = f"What is the {fact.relation} of {fact.subject}? Options: {', '.join(options)}."
     problem = Problem(
-        f"knowledge-{_digest(question)}", "knowledge", question, fact.value, 0,
+        f"knowledge-{digest(question)}", "knowledge", question, fact.value, 0,
         f"{fact.relation} of {fact.subject}",
     )  # fmt: skip
     return Worked(problem, ())
 
 
 def _worked(tier: str, question: str, steps: list[Step], template: str) -> Worked:
-    identity = f"{tier}-{_digest(question)}"
+    identity = f"{tier}-{digest(question)}"
     answer = str(steps[-1].value)
     return Worked(Problem(identity, tier, question, answer, len(steps), template), tuple(steps))
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Twelve hexadecimal digits that name a text."""
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 

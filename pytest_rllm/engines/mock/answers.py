@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STEPS = {"easy": 4, "medium": 12, "hard": 24, "knowledge": 3}
-"""Steps of reasoning by tier, on average; of a question that is not known, the medium number."""
+"""Steps of reasoning by tier, on average; of any other question the medium number."""
 SPREAD = 0.3
 """A step count is at most so much (share of 1) below or above its tier's."""
 PLAIN_SHARE = 0.4
@@ -68,7 +68,7 @@ class Author:
         rng = random.Random(f"{self.seed} {repeat} {prompt}")  # noqa: S311 - no secret
         if key is None and prompt in self.answers:
             key = Key(self.answers[prompt], "medium")
-        mean = STEPS[key.tier if key else "medium"]
+        mean = STEPS.get(key.tier if key else "", STEPS["medium"])
         steps = max(1, round(mean * rng.uniform(1 - SPREAD, 1 + SPREAD)))
         numbers = [rng.randint(10, 99) for _ in range(steps)]
         reasoning = [
