@@ -4,8 +4,9 @@ from pytest_rllm import ACCURACY, TBT, Sampling, Serving, finding, lower, not_lo
 
 
 @finding(
-    "An FP8 KV cache makes serving faster and keeps accuracy.",
-    cite="Li et al., ICLR 2026 (arXiv 2510.18672), KV-cache quantisation",
+    "An FP8 KV cache makes serving models of 14B and above faster and keeps accuracy.",
+    cite="Li et al., ICLR 2026 (arXiv 2510.18672), KV-cache quantisation: the 14B and 32B of v1",
+    sizes="14B+",
 )
 def test_kv_quant(compare, dataset, workload, model):
     """An optimisation is worth its risk from 10 % on; accuracy may lose less than 10 points, which
