@@ -194,7 +194,7 @@ def test_a_slug_names_a_serving(slug: str, serving: Serving) -> None:
 
 def test_a_serving_with_flags_has_no_slug() -> None:
     assert Serving(flags=("--x",)).slug is None
-    with pytest.raises(ValueError, match="'kvfp8' is none of plain, kv-DTYPE"):
+    with pytest.raises(ValueError, match="'kvfp8' is none of plain, original, kv-DTYPE"):
         Serving.of_slug("plain+kvfp8")
 
 
@@ -278,7 +278,7 @@ def test_a_serving_that_nothing_asks_for_is_named(
     ("servings", "engine", "said"),
     [
         (["kv-fp8=http://b"], "vllm", "name the one without it, too, --rllm-engine vllm@http://HO"),
-        (["kvfp8=http://b"], "vllm@http://a", "'kvfp8' is none of plain, kv-DTYPE"),
+        (["kvfp8=http://b"], "vllm@http://a", "'kvfp8' is none of plain, original, kv-DTYPE"),
         (["kv-fp8"], "vllm@http://a", "not the URL of a server"),
         (["reasoning=http://b"], "vllm@http://a", "that is what --rllm-engine names"),
         (["kv-fp8=http://a/"], "vllm@http://a", "named before: two servings take two servers"),
