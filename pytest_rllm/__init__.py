@@ -53,9 +53,9 @@ _HOMES = {
         "KV_SWING",
         "LANES_FILLED",
         "OUTPUT_TOKENS",
-        "PLAUSIBLE_NUMERICS",
         "REASONING_TOKENS",
         "RUN_TIME",
+        "SANITY",
         "STRAGGLING",
         "TBT",
         "TBT_P99",
@@ -103,11 +103,11 @@ if TYPE_CHECKING:
     from .metrics import KV_SWING as KV_SWING
     from .metrics import LANES_FILLED as LANES_FILLED
     from .metrics import OUTPUT_TOKENS as OUTPUT_TOKENS
-    from .metrics import PLAUSIBLE_NUMERICS as PLAUSIBLE_NUMERICS
     from .metrics import PREEMPTIONS as PREEMPTIONS
     from .metrics import PREFIX_HITS as PREFIX_HITS
     from .metrics import REASONING_TOKENS as REASONING_TOKENS
     from .metrics import RUN_TIME as RUN_TIME
+    from .metrics import SANITY as SANITY
     from .metrics import STRAGGLING as STRAGGLING
     from .metrics import TBT as TBT
     from .metrics import TBT_P99 as TBT_P99

@@ -176,8 +176,8 @@ def test_why_tokens_are_unknown_is_said() -> None:
 def test_every_metric_is_tested_above() -> None:
     mark = next(mark for mark in test_value.pytestmark)  # type: ignore[attr-defined]
     below = {AGREEMENT.name, EARLY_AGREEMENT.name, TTFT_P90.name, TBT_P99.name, E2E_P90.name}
-    exact = {measured.name for measured in METRICS.values() if measured.exact}  # test_quantised.py
-    assert {tested.name for tested, _ in mark.args[1]} | below | exact == METRICS.keys()
+    served = {m.name for m in METRICS.values() if m.evidence == "served"}  # test_quantised.py
+    assert {tested.name for tested, _ in mark.args[1]} | below | served == METRICS.keys()
 
 
 @pytest.mark.parametrize(
@@ -545,10 +545,10 @@ def test_what_cannot_be_had_is_asked_for_again() -> None:
 def test_every_metric_says_what_it_rests_on() -> None:
     evidence = {name: measured.evidence for name, measured in METRICS.items()}
     assert {name for name, kind in evidence.items() if kind == "requests"} == {"failed requests"}
-    exact = {m.name for m in METRICS.values() if m.exact}
-    assert {name for name, kind in evidence.items() if kind == "served"} == exact
+    served = {"KV room", "changed numerics", "sanity"}
+    assert {name for name, kind in evidence.items() if kind == "served"} == served
     answers = {m.name for m in METRICS.values() if m.per in ("question", "pair")}
-    answers -= {FAILED.name, *exact}
+    answers -= {FAILED.name, *served}
     assert {name for name, kind in evidence.items() if kind == "answers"} == answers
     assert ACCURACY.on("easy").evidence == "answers"
     assert FAILED.on("easy").evidence == "requests"

@@ -52,9 +52,8 @@ def test_budgets_of_a_curve_are_doubled_where_a_pair_does_not_say_them() -> None
 
 def test_only_models_of_one_vocabulary_draft_for_each_other() -> None:
     """R1-Distill-Qwen-1.5B has fewer tokens than its larger siblings: engines refuse it."""
-    assert {name for name, pair in PAIRS.items() if pair.draft} == {
-        name for name in PAIRS if name.startswith("tiny")
-    }
+    drafted = {name for name, pair in PAIRS.items() if pair.draft}
+    assert drafted == {name for name in PAIRS if name.startswith("tiny")} - {"tiny-small"}
 
 
 def test_an_unknown_pair_names_those_there_are() -> None:

@@ -347,6 +347,13 @@ def main() -> None:
     options.add_argument("--work", type=Path, default=Path(".rllm/training"), help="kept stages")
     options.add_argument("--out", type=Path, default=ROOT / "pytest_rllm/models")
     options.add_argument("--only", choices=FAMILIES, help="a part of the models")
+    options.add_argument(
+        "--width",
+        type=int,
+        default=256,
+        help="of the two larger models: 128 makes siblings with a quarter of the parameters, 512 "
+        "with four times as many; give --work and --out, too",
+    )
     options.add_argument("--seed", type=int, default=2025)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument(

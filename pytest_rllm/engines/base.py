@@ -337,3 +337,12 @@ class Launcher(ABC):
         """This engine, as it reads the pages of a server that it started so: itself, unless what a
         page means depends on how the server was started."""
         return self
+
+    def weights_gib(self, log: str) -> float | None:  # noqa: ARG002
+        """GiB of memory that the weights of a server took, on each GPU; None where its log does not
+        tell.
+
+        Args:
+            log: what it printed so far.
+        """
+        return None

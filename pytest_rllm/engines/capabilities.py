@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ..experiment.serving import Serving
 
+SHOWN = 8
+"""Names in a message."""
 GAUGES = ("kv_use", "running", "waiting", "kv_capacity_tokens")
 SPECULATION = ("drafts", "draft_tokens", "accepted_tokens")
 """Counters that an engine tells while speculation is on."""
@@ -121,5 +123,7 @@ class Capabilities:
             ("weights of", serving.quantization, self.quantizations),
         ):
             if asked is not None and offered and asked not in offered:
-                return f"no {what} {asked!r}: there are {', '.join(offered)}"
+                more = len(offered) - SHOWN
+                shown = (*offered[:SHOWN], *([f"{more} more"] if more > 0 else []))
+                return f"no {what} {asked!r}: there are {', '.join(shown)}"
         return None

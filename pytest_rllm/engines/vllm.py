@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -95,6 +96,7 @@ OFFERED = (
 takes no import of vLLM, which takes seconds."""
 OWN_TYPE = ("auto",)
 """Names of the KV cache's type that ask for the model's own."""
+_LOADED = re.compile(r"Model loading took ([\d.]+) GiB")
 CONFIG = "vllm:cache_config_info"
 """Its labels say how the KV cache is made."""
 CACHE_ISA = ("amx", "avx512bf16", "avx512")
@@ -344,6 +346,11 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         own = pair.flags.get(self.name, ())
         argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
         return Launch(argv, env | self._python.variables)
+
+    def weights_gib(self, log: str) -> float | None:
+        """As vLLM says on a GPU when the model is loaded; it does not on a CPU."""
+        found = _LOADED.search(log)
+        return float(found[1]) if found else None
 
 
 def _speculation(serving: Serving, pair: ModelPair) -> dict[str, Any]:

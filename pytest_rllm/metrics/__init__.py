@@ -8,6 +8,7 @@ from .answers import (
     FAILED,
     OUTPUT_TOKENS,
     REASONING_TOKENS,
+    SANITY,
     TRUNCATED,
     UNFINISHED,
     UNPARSED,
@@ -16,10 +17,12 @@ from .base import METRICS, Metric, MetricUnavailable, metric
 from .engine import (
     ACCEPTANCE_LENGTH,
     ACCEPTANCE_RATE,
+    CHANGED_NUMERICS,
     DECODE_PER_PREFILL,
     KV_FULL,
     KV_MEAN,
     KV_PEAK,
+    KV_ROOM,
     KV_SWING,
     LANES_FILLED,
     PREEMPTIONS,
@@ -42,7 +45,6 @@ from .latency import (
     goodput,
     in_time,
 )
-from .served import CHANGED_NUMERICS, KV_ROOM, PLAUSIBLE_NUMERICS
 
 __all__ = [
     "ACCEPTANCE_LENGTH",
@@ -65,11 +67,11 @@ __all__ = [
     "LANES_FILLED",
     "METRICS",
     "OUTPUT_TOKENS",
-    "PLAUSIBLE_NUMERICS",
     "PREEMPTIONS",
     "PREFIX_HITS",
     "REASONING_TOKENS",
     "RUN_TIME",
+    "SANITY",
     "STRAGGLING",
     "TBT",
     "TBT_P99",

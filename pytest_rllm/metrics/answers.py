@@ -21,6 +21,14 @@ def ACCURACY(run: Run) -> dict[str, float]:
     return _graded(run, "right")
 
 
+@metric("sanity", "share", better="higher", per="question", of_server=True)
+def SANITY(run: Run) -> dict[str, float]:
+    """Share of a question's answers that are right, as accuracy, asked of easy questions: what a
+    broken number format answers is wrong, however sure it is. It says what a server is, and is
+    judged of one on which a number format is not really on, too."""
+    return ACCURACY.of_questions(run)
+
+
 @metric("unfinished", "share", better="lower", per="question")
 def UNFINISHED(run: Run) -> dict[str, float]:
     """Share of answers without a result: truncated, unparsed or empty."""

@@ -55,7 +55,8 @@ class Metric:
         counts_failed: whether failed requests count, too.
         tier: of the only requests that count; empty for all.
         span: of a share, by how much two values can differ at most.
-        exact: whether it is a property of the server that has no sampling error.
+        of_server: whether it says what a server is, whatever else cannot be judged of it.
+        exact: whether it is of a server and has no sampling error.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Metric:
     counts_failed: bool = False
     tier: str = ""
     span: float = 1.0
+    of_server: bool = False
     exact: bool = False
 
     @property
@@ -79,7 +81,7 @@ class Metric:
         """What it is worked out from."""
         if self.counts_failed:
             return "requests"
-        if self.exact:
+        if self.of_server or self.exact:
             return "served"
         return "times" if self.per == "run" else "answers"
 
@@ -187,6 +189,7 @@ def metric(
     bursty: bool = False,
     series: tuple[str, ...] = (),
     counts_failed: bool = False,
+    of_server: bool = False,
     exact: bool = False,
 ) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
     """Register a function as the metric ``name``; the arguments are those of :class:`Metric`."""
@@ -206,6 +209,7 @@ def metric(
             bursty,
             series=series,
             counts_failed=counts_failed,
+            of_server=of_server,
             exact=exact,
         )
         METRICS[name] = made

@@ -147,6 +147,26 @@ def ACCEPTANCE_LENGTH(run: Run) -> float:
     return 1.0 + counted(run, "accepted_tokens") / drafts
 
 
+@metric("KV room", "token", better="higher", series=("kv_capacity_tokens",), exact=True)
+def KV_ROOM(run: Run) -> float:
+    """Tokens that the server's KV cache has room for."""
+    values = run.series.get("kv_capacity_tokens", ([], []))[1]
+    if not values:
+        raise NotTold(_no_series(run, "kv_capacity_tokens"))
+    return values[0]
+
+
+@metric("changed numerics", "share", better="neither", per="pair", exact=True)
+def CHANGED_NUMERICS(first: Run, second: Run) -> dict[str, float]:
+    """Share of the tokens of a fixed greedy probe whose log probability is not bit for bit that of
+    the other arm: 0 where a number format is not really on."""
+    one, other = first.header.signature, second.header.signature
+    if not one or len(one) != len(other):
+        raise NotTold("the engine told no log probabilities of the probe")
+    pairs = zip(one, other, strict=True)
+    return {f"token {i}": float(a != b) for i, (a, b) in enumerate(pairs)}
+
+
 def _no_series(run: Run, name: str) -> str:
     closing = run.closing or {}
     if name in (missing := closing.get("series_missing", {})):

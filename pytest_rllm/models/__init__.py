@@ -156,6 +156,16 @@ PAIRS: Mapping[str, ModelPair] = {
     for pair in (
         _TINY,
         replace(_TINY, name="tiny-gpu", gpu_memory_gib=4),
+        # A thirteenth of the parameters, trained to think as the larger one does.
+        replace(
+            _TINY,
+            name="tiny-small",
+            reasoning=str(BUNDLED / "tiny-draft"),
+            draft=None,
+            quantized={},
+            stands_for=None,
+            made_for=frozenset({"quant-threshold"}),
+        ),
         # Weights of both models at once in bf16, and room for the KV cache.
         # The paper's plain 7B is Qwen2.5-Math, whose context of 4096 tokens holds no budget of it.
         _deepseek("Qwen-1.5B", "Qwen/Qwen2.5-1.5B-Instruct", 20),

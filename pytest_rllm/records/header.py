@@ -19,6 +19,8 @@ SAID_TO_SERVE = "said_to_serve"
 DATA = "data"
 """Note: revision per data set of the pair that the session loaded: the hub's commit, or
 ``sha256:`` and the hash of a local file."""
+WEIGHTS_GIB = "weights_gib"
+"""Note: GiB of memory that a server's weights take, as its log says; on each GPU."""
 REMARKS = "remarks"
 """Note: sentences on what could not be checked, for the report."""
 

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from ..datasets.prompts import Prompt
 from ..engines import api_diff
 from ..engines.api_snapshot import ApiSnapshot
-from ..engines.base import DidNotStart, Endpoint, EngineError
+from ..engines.base import DidNotStart, Endpoint, EngineError, Launcher
 from ..engines.pool import Pool
 from ..engines.served import one_server
-from ..engines.server import Server
+from ..engines.server import Server, Started
 from ..experiment.arm import Arm
 from ..experiment.serving import Role, Serving
 from ..loadgen import client
@@ -26,7 +26,7 @@ from ..loadgen.http import SILENT
 from ..loadgen.pages import Scrape
 from ..loadgen.run import Progress, Side, drive, drive_in_turns
 from ..models import ModelPair
-from ..records.header import REMARKS, SAID_TO_SERVE, Header
+from ..records.header import REMARKS, SAID_TO_SERVE, WEIGHTS_GIB, Header
 from ..records.reader import read_run, recorded
 from ..records.run import RecordError, Run
 from ..records.writer import RunWriter
@@ -312,6 +312,9 @@ class Live:
             notes["failed_probes"] = failed
         if server.engine.url and server.engine.serves != Serving():
             notes[SAID_TO_SERVE] = server.engine.url
+        if isinstance(server, Started) and isinstance(server.engine, Launcher):
+            took = server.engine.weights_gib(server.log.read_text(errors="replace"))
+            notes |= {} if took is None else {WEIGHTS_GIB: took}
         remarks = [r for both, r in self._one_server.items() if r and server.engine.key in both]
         if remarks:
             notes[REMARKS] = remarks

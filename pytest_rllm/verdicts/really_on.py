@@ -6,14 +6,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..checkpoints.rounded import bits_of
 from ..metrics.base import Evidence, MetricUnavailable
 from ..metrics.engine import counted
-from ..metrics.served import FAR_OFF
-from ..records.header import SAID_TO_SERVE
+from ..records.header import SAID_TO_SERVE, WEIGHTS_GIB
 from ..records.run import Run
 from .judge import Blocks
 from .reasons import EVERYTHING, WHAT_FINISHED, WHAT_IS_ASKED, Fault, Side
 
+FAR_OFF = 2.0
+"""Mean change of a token's log probability beyond which quantised numerics are implausible. A
+broken format may be as sure of what is wrong: whether answers are right is a claim's to say."""
+LIGHTER = 0.9
+"""Of 8-bit weights even a model whose embeddings are a third of it takes less than this share."""
 CAPACITY_GROWTH = 1.5
 """An 8-bit KV cache has room for about twice the tokens; with less than this it is off."""
 
@@ -114,14 +119,38 @@ def faults_of_quantisation(blocks: Blocks) -> Iterator[Fault]:
             text = f"whether {kind} is on is unknown: the engine told no log probabilities"
         elif change == 0:
             text = f"{kind} was not really on: log probabilities are bit for bit the same"
-        elif change > FAR_OFF:
+        elif change > FAR_OFF and not _rounded(getattr(with_it.header.serving, kind)):
             text = f"{kind} broke the model: a token's log probability moves by {change:.1f}"
         if text:
             yield Fault(f"{arm}: {text}", WHAT_IS_ASKED)
+    if one.quantization and not other.quantization:
+        yield from _memory(first, second)
+    if other.quantization and not one.quantization:
+        yield from _memory(second, first)
     if one.kv_cache_dtype and not other.kv_cache_dtype:
         yield from _room(first, second)
     if other.kv_cache_dtype and not one.kv_cache_dtype:
         yield from _room(second, first)
+
+
+def _rounded(name: str | None) -> bool:
+    """Whether the weights were rounded before any engine saw them: how far that moves numerics is
+    no fault of the engine's, and they take as much memory as before."""
+    return name is not None and bits_of(name) is not None
+
+
+def _memory(small: Run, own: Run) -> Iterator[Fault]:
+    """Weights with fewer bits have to take less memory, where the engine tells how much."""
+    serving = small.header.serving
+    takes, took = (run.header.notes.get(WEIGHTS_GIB) for run in (small, own))
+    if takes is None or took is None or (serving and _rounded(serving.quantization)):
+        return
+    if takes > LIGHTER * took:
+        yield Fault(
+            f"{small.header.arm}: quantization was not really on: the weights take {takes:g} GiB "
+            f"against {took:g} GiB",
+            WHAT_IS_ASKED,
+        )
 
 
 def _room(small: Run, own: Run) -> Iterator[Fault]:
