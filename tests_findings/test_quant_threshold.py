@@ -17,8 +17,10 @@ def test_quant_threshold(compare_curve, dataset, workload, model):
     Level is within 5 points either way, which 480 questions can tell; a rise by 10 points, from 2
     bits on, is one that a user notices.
 
-    Known deviation of the pair ``tiny-small``, which has a thirteenth of the parameters: it starts
-    to lose at 4 bits already, as small models do. Two layers of width 128 have little to spare.
+    Known deviation of the pair ``tiny-small``, which has a thirteenth of the parameters: it loses
+    at 4 bits already. In a try on PyTorch, 100 easy and 100 medium questions each, it had 58 % and
+    29 % right at 16 bits, 49 % and 23 % at 4, 24 % and 1 % at 3. The larger one had 100 % and 87 %
+    at 16 bits, 97 % and 85 % at 3, 20 % and none at 2: the larger the model, the fewer bits do.
     """
     arms = {
         bits: Arm(

@@ -4,7 +4,6 @@ import pytest
 
 from pytest_rllm import (
     ACCURACY,
-    E2E,
     TBT,
     TPS,
     Sampling,
@@ -62,7 +61,11 @@ def test_weight_quant(compare, dataset, workload, model, weights):
     tier="gate",
 )
 def test_hard(compare, dataset, workload, model):
-    """A loss of 10 points is asked for, see ``HARD_LOSS``."""
+    """A loss of 10 points is asked for, see ``HARD_LOSS``.
+
+    Known deviation of the tiny pair: none is lost (76 of 100 answers right against 73). Its weights
+    have bits to spare: ``quant-threshold`` finds the first loss below 3.
+    """
     compare(
         Serving(quantization="gptq-int4"),
         against=Serving(),
@@ -101,38 +104,4 @@ def test_gptq_against_fp8(compare, dataset, workload, model):
         sampling=Sampling(model.generous),
     ).shows(
         lower(ACCURACY, by=HARD_LOSS),
-    )
-
-
-@finding(
-    "AWQ and 4-bit linear weights keep accuracy, and about double E2E.",
-    cite="Li et al., ICLR 2026 (arXiv 2510.18672, v1), weight quantisation, vLLM 0.8.1",
-    tier="gate",
-)
-@pytest.mark.parametrize("weights", ["awq-int4", "bitsandbytes"])
-def test_slow(compare, dataset, workload, model, weights):
-    """About double is claimed as more by half: what makes up for that lies in no scatter. Lengths
-    are fixed, so E2E shows the time that tokens take. Accuracy is kept within 5 points either way,
-    as above.
-
-    The kernels of 2025 are meant: later ones make AWQ faster than 16 bits on many GPUs, which
-    refutes the second half and is a known deviation there.
-    """
-    arms = {"against": Serving(), "workload": workload.closed(16)}
-    compare(
-        Serving(quantization=weights),
-        **arms,
-        prompts=dataset("medium", n=240, repeats=2),
-        sampling=Sampling(model.fixed_length, fixed_length=True),
-        blocks=(12, 24),
-    ).shows(
-        higher(E2E, by=pct(50)),
-    )
-    compare(
-        Serving(quantization=weights),
-        **arms,
-        prompts=dataset("medium", n=480, repeats=2),
-        sampling=Sampling(model.enough),
-    ).shows(
-        unchanged(ACCURACY, within=pp(5)),
     )
