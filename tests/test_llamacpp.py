@@ -37,7 +37,7 @@ from pytest_rllm.records.header import Header
 from pytest_rllm.records.run import Run
 from pytest_rllm.records.sse import parse
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session import pairs
+from pytest_rllm.session import run_blocks
 from pytest_rllm.session.live import Live
 from pytest_rllm.session.sources import Place
 from pytest_rllm.telemetry.gpu import Gpu
@@ -442,7 +442,7 @@ def measured(live: Live, serving: Serving, name: str, tokens: int = 24, **more: 
     prompts = choose(TINY.tiers, "hard", n=8, **more)
     arm = Arm(serving, prompts, closed(4), Sampling(tokens, fixed_length=True))
     live.prepare([arm])
-    header = pairs.header_of(arm, Header(), name=name, side=None, blocks=1)
+    header = run_blocks.header_of(arm, Header(), name=name, side=None, blocks=1)
     return live.run(arm, Path(f"{name}.jsonl"), header, Place(name))
 
 

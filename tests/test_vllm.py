@@ -28,7 +28,7 @@ from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.session import pairs
+from pytest_rllm.session import run_blocks
 from pytest_rllm.session.live import Live
 from pytest_rllm.session.sources import EngineDied, Place
 from pytest_rllm.telemetry.gpu import Gpu
@@ -304,7 +304,7 @@ def measured(live: Live, arm: Arm, name: str) -> Run:
 
 
 def header_of(arm: Arm, name: str) -> Header:
-    return pairs.header_of(arm, Header(), name=name, side=None, blocks=1)
+    return run_blocks.header_of(arm, Header(), name=name, side=None, blocks=1)
 
 
 @pytest.mark.engine
