@@ -18,6 +18,7 @@ from pytest_rllm.engines.base import Endpoint, EngineError
 from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.pool import Pool
+from pytest_rllm.engines.server import Server
 from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine, _Package
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
@@ -32,6 +33,7 @@ from pytest_rllm.session import run_blocks
 from pytest_rllm.session.live import Live
 from pytest_rllm.session.sources import EngineDied, Place
 from pytest_rllm.telemetry.gpu import Gpu
+from pytest_rllm.telemetry.prometheus import totals
 from pytest_rllm.verdicts.void_blocks import busiest
 
 TINY = PAIRS["tiny"]
@@ -380,3 +382,65 @@ def test_a_server_that_runs_already_is_measured_by_its_url(live: Live, tmp_path:
         assert counted(run, "generation_tokens") == 8 * 24
     assert running.alive
     assert 'enable_prefix_caching="False"' in ask(f"{running.url}/metrics").decode()
+
+
+# ---- prefill and decode on two servers
+
+LOADED = "vllm:external_prefix_cache_hits_total"
+"""Prompt tokens whose KV cache came from the other server."""
+
+
+def disaggregated(name: str, store: Path) -> Serving:
+    told = {
+        "kv_connector": "ExampleConnector",
+        "kv_role": name,
+        "kv_connector_extra_config": {"shared_storage_path": str(store)},
+    }
+    return Serving(flags=("--kv-transfer-config", json.dumps(told)))
+
+
+def read(server: Server) -> dict[str, float]:
+    """Our series, and the tokens that were loaded."""
+    page = server.engine.page(server.url)
+    values = server.engine.read_metrics(page, server.serving).values
+    return values | {"loaded": totals(page, (LOADED,))[LOADED]}
+
+
+def grown(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {name: after[name] - before[name] for name in before}
+
+
+@pytest.mark.engine
+def test_decode_dominates_when_one_server_prefills_and_one_decodes(tmp_path: Path) -> None:
+    """The prefill server makes one token and stores the prompt's whole blocks of 32; the decode
+    server loads them and answers as it does alone. The bundled model's answers take the decode
+    server more than five times as long as their prompts take the other one: 1P1D is unbalanced.
+    """
+    store, engine = tmp_path / "store", VllmEngine()
+    store.mkdir()
+    servings = [disaggregated(name, store) for name in ("kv_producer", "kv_consumer")]
+    questions = choose(TINY.tiers, "medium", "hard", n=12)
+
+    def answer(server: Server, text: str, tokens: int) -> str:
+        body = server.greedy_body(text, tokens) | {"ignore_eos": False}
+        message = json.loads(ask(f"{server.url}/v1/chat/completions", body))["choices"][0][
+            "message"
+        ]
+        return f"{message['reasoning']} {message['content']}"
+
+    with Pool(tmp_path / "servers") as pool:
+        prefill, decode = pool.serve_all([(engine, serving, TINY) for serving in servings])
+        begin = read(decode)
+        alone = [answer(decode, question.text, 400) for question in questions]
+        assert grown(begin, read(decode))["loaded"] == 0, "nothing was stored yet"
+        before = read(prefill), read(decode)
+        together = []
+        for question in questions:
+            answer(prefill, question.text, 1)
+            together.append(answer(decode, question.text, 400))
+        of_prefill, of_decode = grown(before[0], read(prefill)), grown(before[1], read(decode))
+    assert together == alone, "a loaded KV cache changes no greedy answer"
+    assert of_decode["loaded"] >= 32 * len(questions), "at least one block of each prompt"
+    assert of_prefill["decode_s"] < of_prefill["prefill_s"], "it decodes nothing"
+    busy = of_decode["prefill_s"] + of_decode["decode_s"]
+    assert busy > 5 * of_prefill["prefill_s"], (of_prefill, of_decode)

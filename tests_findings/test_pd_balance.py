@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_rllm import DECODE_PER_PREFILL, Serving, finding, higher, pct
+from pytest_rllm.session.comparison import CannotMeasure
 
 
 @finding(
@@ -29,4 +30,28 @@ def test_pd_balance(compare, dataset, workload, in_flight):
         blocks=(8, 12),
     ).shows(
         higher(DECODE_PER_PREFILL, by=pct(50)),
+    )
+
+
+@finding(
+    "One prefill worker beside one decode worker is unbalanced for a reasoning model: decode "
+    "dominates.",
+    cite="Li et al., ICLR 2026 (arXiv 2510.18672), prefill-decode disaggregation",
+)
+@pytest.mark.usefixtures("compare")
+def test_pd_disaggregation():
+    """Not measured: a comparison asks one server per arm, and 1P1D is two of them behind a router
+    that sends each request first to the one and then to the other. What decides the balance, how
+    many times its prefill a model decodes, is measured on one server above.
+
+    Seen by hand on a CPU: vLLM for CPU 0.32.0 runs 1P1D with its ``ExampleConnector``, which hands
+    the KV cache over in files. 24 questions, one at a time, to the bundled reasoning model: 928 of
+    1598 prompt tokens were loaded by the decode server, whole blocks of 32, all 24 greedy answers
+    were those of one server, and decoding took 13.6 s, the prompts 0.3 s on each side.
+    A test of the adapter, in ``tests/test_vllm.py``, does that again.
+    """
+    raise CannotMeasure(
+        "1P1D takes a router in front of two servers with a connector between them (on GPUs two "
+        "of these, and vLLM's NIXL), which is not started here; the other cases of pd-balance "
+        "measure what decides the balance"
     )
