@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -585,3 +586,25 @@ def test_the_revision_tells_examples_apart_and_is_as_before_without_any() -> Non
     assert revision(choose(TIERS, "easy", n=3)) == "c666e3251e74"
     found = {revision(choose(TIERS, "easy", n=3, shots=shots)) for shots in range(4)}
     assert len(found) == 4
+
+
+def test_a_conversation_grows_by_the_right_answer_to_each_question() -> None:
+    prompts = choose(TIERS, "medium", n=10, turns=4, shots=2)
+    assert [len(prompt.before) for prompt in prompts] == [2, 3, 4, 5] * 2 + [2, 3]
+    for earlier, later in itertools.pairwise(prompts):
+        if later.conversation == earlier.conversation:
+            assert later.before[:-1] == earlier.before
+            assert later.before[-1].question == earlier.text
+            given = later.before[-1].answer
+            assert grade(given, earlier.answer, earlier.kind, "stop") == "right"
+    assert len({prompt.conversation for prompt in prompts}) == 3
+    assert len({prompt.template for prompt in prompts}) == 3, "turns are no independent questions"
+    alone = choose(TIERS, "medium", n=10)
+    assert [(p.id, p.text, p.answer) for p in prompts] == [(p.id, p.text, p.answer) for p in alone]
+    assert all(Prompt.of_row(json.loads(json.dumps(p.to_row()))) == p for p in prompts)
+
+
+def test_whether_questions_are_a_conversation_is_part_of_their_revision() -> None:
+    prompts = choose(TIERS, "medium", n=10, turns=4)
+    apart = [replace(prompt, conversation="") for prompt in prompts]
+    assert len({revision(prompts), revision(apart), revision(choose(TIERS, "medium", n=10))}) == 3

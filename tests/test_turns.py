@@ -181,6 +181,17 @@ def test_a_turn_is_a_wave_of_requests(
     assert turns_of(of, of, blocks) == turns
 
 
+def test_a_conversation_is_in_one_block_and_in_one_turn() -> None:
+    asked = [replace(p, conversation=f"c{i // 5}") for i, p in enumerate(prompts(80))]
+    of = arm(prompts=asked, workload=closed(4), sampling=FIXED)
+    assert (of.units, of.lanes, of.streams) == (16, 16, 4)
+    assert turns_of(of, of, 1) == 4
+    for blocks in (2, 3, 16):
+        parts = [of.block(i, blocks).prompts for i in range(blocks)]
+        assert [p for part in parts for p in part] == asked
+        assert all(len(part) % 5 == 0 for part in parts)
+
+
 def test_the_arm_with_more_in_flight_says_how_large_a_turn_is() -> None:
     few, many = (arm(prompts=prompts(64), workload=closed(n), sampling=FIXED) for n in (4, 16))
     assert turns_of(few, many, 1) == turns_of(many, few, 1) == 4

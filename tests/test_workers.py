@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from doubles.scripted_load import NAMES, by_name, noticed, run, tokens, with_cuts
+from doubles.scripted_load import (
+    HEADER,
+    NAMES,
+    by_name,
+    noticed,
+    requests,
+    run,
+    tokens,
+    with_cuts,
+)
 from doubles.scripted_server import AnswerScript, ScriptedServer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_rllm.experiment.workloads import closed, gamma, poisson, together
 from pytest_rllm.loadgen import workers
+from pytest_rllm.loadgen.client import Request, firsts, in_conversations
 from pytest_rllm.loadgen.pages import Scrape
+from pytest_rllm.loadgen.run import drive
 from pytest_rllm.loadgen.workers import WorkerError, shares
 from pytest_rllm.records import spool
 from pytest_rllm.records.reader import read_run
+from pytest_rllm.records.writer import RunWriter
 
 
 @pytest.fixture
@@ -36,7 +50,7 @@ def path(tmp_path: Path) -> Path:
     st.integers(1, 5),
 )
 def test_a_workload_is_divided_completely(requests, workload, processes) -> None:
-    divided = shares(requests, workload, processes)
+    divided = shares(range(requests), workload, processes)
     assert len(divided) == processes
     starts = workload.starts(requests)
     if starts is None:
@@ -123,3 +137,51 @@ def test_a_worker_that_dies_ends_the_run_with_its_standard_error(
     with pytest.raises(WorkerError, match="a client process ended with status 1"):
         run(server.url, NAMES, together(), path, processes=2)
     assert read_run(path).closing is None
+
+
+TALKS = 4
+"""Turns of each conversation below."""
+
+
+def talking(repeat: int = 0) -> list[Request]:
+    """The requests of three conversations, mixed, and two that are in none."""
+    asked = requests(NAMES[: 3 * TALKS]) + requests(["alone 1", "alone 2"])
+    return [
+        replace(r, prompt=replace(r.prompt, conversation=f"talk {i % 3}", repeat=repeat))
+        if i < 3 * TALKS
+        else r
+        for i, r in enumerate(asked)
+    ]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("workload", [closed(1), closed(2), together(), poisson(60)], ids=str)
+def test_a_turn_of_a_conversation_starts_when_the_one_before_it_has_ended(
+    server: ScriptedServer, path: Path, workload, processes: int
+) -> None:
+    server.default = AnswerScript(reasoning=2, answer=2, first_s=0.01)
+    with RunWriter(path, HEADER) as writer:
+        done = drive(server.url, talking(), workload, writer, processes=processes)
+    assert len(done.samples) == done.closing["planned"] == 3 * TALKS + 2
+    talks = defaultdict(list)
+    for sample in sorted(
+        done.samples, key=lambda s: [*NAMES, "alone 1", "alone 2"].index(s.prompt.id)
+    ):
+        talks[sample.prompt.conversation].append(sample)
+    assert sorted(map(len, talks.values())) == [2, TALKS, TALKS, TALKS]
+    for name, turns in talks.items():
+        if name:
+            assert [t.intended_s for t in turns[1:]] == [t.ended_s for t in turns[:-1]]
+    assert server.most_in_flight <= (workload.in_flight or 5)
+    starts = workload.starts(5)
+    if starts is not None:
+        first = [turns[0] for name, turns in talks.items() if name] + talks[""]
+        assert sorted(s.intended_s for s in first) == pytest.approx(starts, abs=1e-6)
+
+
+def test_a_conversation_that_is_repeated_is_another_one() -> None:
+    found = in_conversations([*talking(), *talking(repeat=1)])
+    later = [request.then for request in found if request.then is not None]
+    assert len(set(later)) == len(later) == 2 * 3 * (TALKS - 1)
+    assert all(found[r.then].prompt.repeat == r.prompt.repeat for r in found if r.then)
+    assert len(firsts(found)) == 2 * 5

@@ -17,12 +17,13 @@ SOUND = "metamorphic check: needs no paper and no baseline"
 
 @pytest.fixture
 def greedy(dataset, workload, model):
-    """An arm that asks the same 160 questions greedily, by default eight at a time."""
+    """An arm that asks the same 160 questions greedily, by default eight at a time; ``asked`` says
+    how the questions are put together."""
 
-    def arm(serving=None, *, in_flight=8, cut=(), repeats=1, shots=0):
+    def arm(serving=None, *, in_flight=8, cut=(), **asked):
         return Arm(
             serving or Serving(),
-            dataset("easy", "medium", n=160, repeats=repeats, shots=shots),
+            dataset("easy", "medium", n=160, **asked),
             workload.closed(in_flight),
             Sampling(model.generous, temperature=0),
             cut=cut,
@@ -45,6 +46,16 @@ def test_metamorphic_few_shot(compare, greedy):
     """All questions begin with the same four others and their answers. Without a cache these are
     read again for each."""
     compare(greedy(Serving(prefix_caching=True), shots=4), against=greedy(shots=4)).shows(*SAME)
+
+
+@finding(
+    "History in a warm prefix cache gives the answers that a freshly read one gives.",
+    cite=SOUND,
+    tier="gate",
+)
+def test_metamorphic_conversation(compare, greedy):
+    """Four questions are one conversation, each asked after the right answers to those before."""
+    compare(greedy(Serving(prefix_caching=True), turns=4), against=greedy(turns=4)).shows(*SAME)
 
 
 @finding("Speculation gives the answers that plain decoding gives.", cite=SOUND)

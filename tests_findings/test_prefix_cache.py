@@ -16,11 +16,12 @@ from pytest_rllm import (
     pp,
 )
 
-SHOTS = 8
+SHOTS, TURNS = 8, 6
 
 
 PAPER = "Li et al., ICLR 2026 (arXiv 2510.18672), prefix caching"
 OURS = f"{PAPER}; the shared examples are ours"
+TALKS = f"{PAPER}; the conversations are ours"
 
 
 @finding(
@@ -121,6 +122,58 @@ def test_few_shot_accuracy(compare, dataset, workload, model):
         Serving(prefix_caching=True),
         against=Serving(),
         prompts=dataset("medium", n=240, shots=SHOTS),
+        workload=workload.closed(8),
+        sampling=Sampling(model.enough),
+    ).shows(
+        not_lower(ACCURACY, by_more_than=pp(10)),
+    )
+
+
+@finding(
+    "Prefix caching makes serving conversations of several turns faster.", cite=TALKS, tier="gate"
+)
+def test_conversation(compare, dataset, workload, model):
+    """Six questions are one conversation: each is asked when the answer to the one before it has
+    ended, four conversations at a time. The history is scripted: it holds the right answers, so it
+    is the same for both arms, whatever a model said.
+
+    A model's own answers would be found no better. Templates drop the reasoning of earlier turns,
+    so what a reasoning model generated is not in its history as it was generated, and a cache finds
+    what was sent as a prompt before, and nothing of what was generated after it. A plain model's
+    own answers would be found.
+
+    Of six turns about two thirds of all prompt tokens were sent before, and a part of them is in
+    blocks that are not full: 40 points of hits must be seen. TTFT and E2E as with shared examples.
+    """
+    compare(
+        Serving(prefix_caching=True),
+        against=Serving(),
+        prompts=dataset("medium", n=480, turns=TURNS),
+        workload=workload.closed(4),
+        sampling=Sampling(model.fixed_length, fixed_length=True),
+        blocks=(8, 12, 20),
+    ).shows(
+        higher(PREFIX_HITS, by=pp(40)),
+        lower(TTFT, by=pct(25)),
+        lower(E2E, by=pct(10)),
+    )
+
+
+@finding(
+    "Prefix caching keeps the accuracy of answers in conversations of several turns.",
+    cite=TALKS,
+    tier="gate",
+)
+def test_conversation_accuracy(compare, dataset, workload, model):
+    """Accuracy may lose less than 10 points. Turns of one conversation are not independent and
+    count as one cluster, so it takes more questions than single ones do.
+
+    Not claimed of the bundled pair, as with shared examples.
+    """
+    compare(
+        Serving(prefix_caching=True),
+        against=Serving(),
+        prompts=dataset("medium", n=480, turns=TURNS),
         workload=workload.closed(8),
         sampling=Sampling(model.enough),
     ).shows(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -45,6 +45,7 @@ class Prompt:
         template: questions with the same one are not independent: they are one cluster.
         repeat: 0 for the first request of a question in a run, then 1, 2 ...
         before: what is sent before the question, earliest first.
+        conversation: those with the same one, unless empty, are asked one after the other.
     """
 
     id: str
@@ -55,6 +56,12 @@ class Prompt:
     template: str
     repeat: int = 0
     before: tuple[Turn, ...] = ()
+    conversation: str = ""
+
+    @property
+    def unit(self) -> str:
+        """Equal for prompts that stay together: those of a conversation."""
+        return self.conversation or self.id
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -67,9 +74,9 @@ class Prompt:
         ]
 
     def to_row(self) -> list[Any]:
-        """The fields in order, for a record; without ``before`` where there is nothing."""
+        """The fields in order, for a record; without those of earlier turns where it has none."""
         row = [getattr(self, field.name) for field in fields(self)]
-        return row if self.before else row[:-1]
+        return row if self.before or self.conversation else row[:-2]
 
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> Self:
@@ -180,6 +187,7 @@ def choose(
     at_most: bool = False,
     times: int = 1,
     shots: int = 0,
+    turns: int = 1,
 ) -> Prompts:
     """Choose the first ``n`` questions of several tiers, interleaved, each ``repeats`` times.
 
@@ -197,15 +205,17 @@ def choose(
         times: choose so many times ``n`` questions, or as many times as every tier has them.
         shots: number of other questions of these tiers, in equal shares, that are sent with their
             answers before each question: the same ones before all of them.
+        turns: number of questions of a conversation: before each stand the earlier ones of its
+            conversation with their right answers. The last conversation may be shorter.
 
     Raises:
         TooFewQuestions: a data set has too few.
         ValueError: an unknown tier, or a choice of nothing.
     """
-    if not wanted or n < len(wanted) or repeats < 1 or shots < 0:
+    if not wanted or n < len(wanted) or min(repeats, turns) < 1 or shots < 0:
         raise ValueError(
             "ask for at least one question of each tier, at least once, "
-            f"not n={n} of {wanted} with repeats={repeats} and shots={shots}"
+            f"not n={n} of {wanted} with repeats={repeats}, shots={shots} and turns={turns}"
         )
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"a tier is named twice in {wanted}: its questions would be asked twice")
@@ -230,6 +240,10 @@ def choose(
         examples.append(_examples(prompts, asked[-1], kept))
     before = tuple(Turn(each.text, worked_answer(each)) for each in interleaved(examples))
     mixed = [replace(prompt, before=before) for prompt in interleaved(asked)]
+    if turns > 1:
+        mixed = [
+            p for i in range(0, len(mixed), turns) for p in _conversation(mixed[i : i + turns])
+        ]
     found = Prompts(replace(prompt, repeat=k) for k in range(repeats) for prompt in mixed)
     found.times = times
     return found
@@ -245,6 +259,16 @@ def _examples(prompts: Sequence[Prompt], asked: Sequence[Prompt], n: int) -> lis
     ids = {prompt.id for prompt in asked}
     shuffled = random.Random("examples").sample(prompts, len(prompts))  # noqa: S311 - an order
     return [prompt for prompt in shuffled if prompt.id not in ids][:n]
+
+
+def _conversation(prompts: Sequence[Prompt]) -> Iterator[Prompt]:
+    """The prompts, each after the earlier ones and their right answers. They are one cluster."""
+    first, history = prompts[0], prompts[0].before
+    for prompt in prompts:
+        yield replace(
+            prompt, before=history, conversation=first.id, template=f"conversation {first.id}"
+        )
+        history = (*history, Turn(prompt.text, worked_answer(prompt)))
 
 
 def interleaved(tiers: Sequence[Sequence[Prompt]]) -> list[Prompt]:
@@ -294,5 +318,6 @@ def revision(prompts: Sequence[Prompt]) -> str:
     for p in prompts:
         before = (text for turn in p.before for text in turn)
         said = (p.id, p.text, p.answer, p.kind, str(p.repeat), *before)
+        said += (p.conversation,) if p.conversation else ()
         digest.update("\0".join(said).encode() + b"\1")
     return digest.hexdigest()[:12]

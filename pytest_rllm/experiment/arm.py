@@ -51,8 +51,7 @@ class Arm:
     @property
     def streams(self) -> int:
         """Most responses that can be under way at once."""
-        requests = len(self.prompts) + len(self.cut)
-        return min(requests, self.workload.in_flight or requests)
+        return min(self.lanes, self.workload.in_flight or self.lanes)
 
     @property
     def fingerprint(self) -> str:
@@ -72,6 +71,16 @@ class Arm:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
+    def units(self) -> int:
+        """Number of questions, or of conversations, that blocks can be made of."""
+        return len({prompt.unit for prompt in self.prompts})
+
+    @property
+    def lanes(self) -> int:
+        """Number of requests, or of conversations, that may be in flight at the same time."""
+        return len({(prompt.unit, prompt.repeat) for prompt in self.prompts}) + len(self.cut)
+
+    @property
     def repeats(self) -> bool:
         """Whether a prompt, or its beginning, is sent more than once."""
         begun = len(self.prompts) > 1 and any(p.before for p in self.prompts)
@@ -81,10 +90,10 @@ class Arm:
         """The ``i``-th of ``blocks`` parts: every prompt is in one, arrivals have their own seed.
 
         Neighbours stay together, so that interleaved tiers are mixed alike in every block; the
-        repeats of a question are in one block, one round after the other.
+        repeats of a question are in one block, one round after the other. So is a conversation.
         """
-        ids = list(dict.fromkeys(prompt.id for prompt in self.prompts))
-        mine = set(ids[i * len(ids) // blocks : (i + 1) * len(ids) // blocks])
-        prompts = [prompt for prompt in self.prompts if prompt.id in mine]
+        units = list(dict.fromkeys(prompt.unit for prompt in self.prompts))
+        mine = set(units[i * len(units) // blocks : (i + 1) * len(units) // blocks])
+        prompts = [prompt for prompt in self.prompts if prompt.unit in mine]
         cut = self.cut[i * len(self.cut) // blocks : (i + 1) * len(self.cut) // blocks]
         return replace(self, prompts=prompts, cut=cut, workload=self.workload.seeded(i))

@@ -16,10 +16,10 @@ def turns_of(first: Arm, second: Arm, blocks: int) -> int:
 
     The speed of a shared machine wanders over seconds. Two runs of some seconds, one after the
     other, meet different moods of it; turns of half a second meet the same
-    (``benchmarks/turns/README.md``). Each turn is one wave of a closed loop: as many requests as
-    are in flight. That is the same load only where all answers are equally long. An open loop, a
-    batch that ends with its longest answer, and the swing of a KV cache need a steady state, and
-    keep whole runs.
+    (``benchmarks/turns/README.md``). Each turn is one wave of a closed loop: as many requests, or
+    conversations, as are in flight. That is the same load only where all answers are equally long.
+    An open loop, a batch that ends with its longest answer, and the swing of a KV cache need a
+    steady state, and keep whole runs.
 
     Args:
         first, second: the arms.
@@ -28,7 +28,7 @@ def turns_of(first: Arm, second: Arm, blocks: int) -> int:
     if not all(_can_be_cut(arm) for arm in (first, second)):
         return 1
     waves = min(
-        int(len(arm.prompts) / blocks / (FILLED * (arm.workload.in_flight or 1)))
+        int(arm.lanes / blocks / (FILLED * (arm.workload.in_flight or 1)))
         for arm in (first, second)
     )
     return max(1, waves - waves % 2)  # as many begin as end with either arm

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvloop
@@ -38,12 +38,34 @@ class Request:
         cut_after: number of chunks of the response after which the client aborts the request; None:
             never. An aborted request loads the server and is counted, but is no sample.
         closes: ask the server to end the connection after the response, and use it for no other.
+        then: number of the request that is sent when this one has ended, in its place; None: none.
     """
 
     prompt: Prompt
     body: dict[str, Any]
     cut_after: int | None = None
     closes: bool = False
+    then: int | None = None
+
+
+def in_conversations(requests: Sequence[Request]) -> list[Request]:
+    """The requests, each with the one that comes next in its conversation."""
+    found, last = list(requests), dict[tuple[str, int], int]()
+    for number, request in enumerate(requests):
+        of, prompt = request.prompt.conversation, request.prompt
+        if not of or request.cut_after is not None:
+            continue
+        before = last.get((of, prompt.repeat))
+        if before is not None:
+            found[before] = replace(found[before], then=number)
+        last[of, prompt.repeat] = number
+    return found
+
+
+def firsts(requests: Sequence[Request]) -> list[int]:
+    """Numbers of the requests that wait for no other one to end."""
+    later = {request.then for request in requests}
+    return [number for number in range(len(requests)) if number not in later]
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,8 @@ class Share:
     """The part of a workload that one client process sends.
 
     Attributes:
-        starts: of an open loop: numbers of requests with their intended starts (s, ascending).
+        starts: of an open loop: numbers of requests with their intended starts (s, ascending),
+            without those that begin when another one ends.
         lanes: of a closed loop: number of requests in flight; each lane takes the next request.
     """
 
@@ -67,7 +90,8 @@ class Client:
         requests: all requests of the run, by number.
         spool: takes the reads and the end of each response.
         stall_s: a response fails when nothing arrives for this many seconds.
-        take: returns the number of the next request of a closed loop; None when all are taken.
+        take: returns the number of the next request of a closed loop that waits for no other one to
+            end; None when all are taken.
         ended: called after each response.
         clock: monotonic seconds.
     """
@@ -106,7 +130,7 @@ class Client:
         cpu = time.process_time()
         async with self.connected(start) as lags:
             await self._together(
-                *(self._send_at(intended_s, number) for number, intended_s in share.starts),
+                *(self._converse(intended_s, number) for number, intended_s in share.starts),
                 *(self._lane(0.0, self._take) for _ in range(share.lanes)),
             )
         return {"cpu_s": time.process_time() - cpu, "lags": lags}
@@ -150,8 +174,16 @@ class Client:
     async def _lane(self, free_s: float, take: Callable[[], int | None]) -> float:
         """Send one request after the other; returns when the last response ended, in s."""
         while (number := take()) is not None:
-            free_s = await self._send_at(free_s, number)
+            free_s = await self._converse(free_s, number)
         return free_s
+
+    async def _converse(self, intended_s: float, number: int | None) -> float:
+        """Send a request, and those that follow it one after the other; returns when the last
+        response ended, in s."""
+        while number is not None:
+            intended_s = await self._send_at(intended_s, number)
+            number = self._requests[number].then
+        return intended_s
 
     async def _send_at(self, intended_s: float, number: int) -> float:
         """Send one request; returns the time at which its response ended, in s."""

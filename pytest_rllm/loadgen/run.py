@@ -23,7 +23,7 @@ from ..records.spool import Spool
 from ..records.writer import RunWriter
 from ..telemetry.watch import Watch
 from . import workers
-from .client import LAG_EVERY_S, Client, Request, frozen_heap_loop
+from .client import LAG_EVERY_S, Client, Request, firsts, frozen_heap_loop, in_conversations
 from .pages import Pages, Scrape
 
 Progress = Callable[[int, int], None]
@@ -47,7 +47,8 @@ def drive(
 
     Args:
         url: base of an OpenAI-compatible API, without ``/v1``.
-        requests: in the order in which they start.
+        requests: in the order in which they start; of a conversation only the first one, and each
+            other one when the one before it has ended.
         workload: when they start.
         writer: of the record; it is closed at the end.
         scrape: telemetry to read during the run, and once before and once after it.
@@ -116,10 +117,11 @@ def drive_in_turns(
         SpoolError: the responses cannot be written.
     """
     for side in sides:
-        if side.workload.starts(1) is not None or len(side.requests) < turns:
+        begin = firsts(in_conversations(side.requests))
+        if side.workload.starts(1) is not None or len(begin) < turns:
             raise ValueError(
                 f"{turns} turns need a closed loop of as many requests, not "
-                f"{len(side.requests)}, {side.workload}"
+                f"{len(begin)}, {side.workload}"
             )
     planned, ended = sum(len(side.requests) for side in sides), 0
 
@@ -187,6 +189,9 @@ class _Session:
     ended: int = 0
     lost: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        self.requests = in_conversations(self.requests)
+
     def pages(self) -> Pages:
         return Pages(self.scrape, self.spool, self.lost, self.clock)
 
@@ -205,7 +210,7 @@ class _Session:
                 )
             else:
                 client = self._client(stall_s)
-                (share,) = workers.shares(len(self.requests), self.workload, 1)
+                (share,) = workers.shares(firsts(self.requests), self.workload, 1)
                 pages.begin(self.clock())
                 reports = [await client.send(share, pages.start)]
             await pages.get()
@@ -219,7 +224,7 @@ class _Session:
             yield _Turns(self, pages, client, lags)
 
     def _client(self, stall_s: float) -> Client:
-        numbers = iter(range(len(self.requests)))
+        numbers = iter(firsts(self.requests))
         return Client(
             self.url,
             self.requests,
@@ -272,8 +277,9 @@ class _Turns:
 
     async def take(self, turn: int, turns: int) -> None:
         """Send the requests of a turn."""
-        n = len(self.session.requests)
-        numbers = range(turn * n // turns, (turn + 1) * n // turns)
+        begin = firsts(self.session.requests)
+        n = len(begin)
+        numbers = begin[turn * n // turns : (turn + 1) * n // turns]
         cpu = time.process_time()
         with self.pages.reading():
             self.taken.append(await self.client.turn(numbers, self.session.workload.in_flight or 1))

@@ -25,7 +25,7 @@ from typing import Any
 from .. import access
 from ..experiment.workloads import Workload
 from ..records.spool import ClientError, Spool, SpoolError
-from .client import Client, Request, Share, frozen_heap_loop
+from .client import Client, Request, Share, firsts, frozen_heap_loop
 
 LEAD_S = 0.05
 """Seconds between the last worker's ``ready`` and the start of the run."""
@@ -50,11 +50,17 @@ class _Job:
     access: access.Access
 
 
-def shares(requests: int, workload: Workload, processes: int) -> list[Share]:
-    """Divide a workload between processes, request by request or lane by lane."""
-    starts = workload.starts(requests)
+def shares(numbers: Sequence[int], workload: Workload, processes: int) -> list[Share]:
+    """Divide a workload between processes, request by request or lane by lane.
+
+    Args:
+        numbers: of the requests that wait for no other one to end.
+        workload: when they start.
+        processes: how many there are.
+    """
+    starts = workload.starts(len(numbers))
     if starts is not None:
-        numbered = list(enumerate(starts))
+        numbered = list(zip(numbers, starts, strict=True))
         return [Share(starts=numbered[i::processes]) for i in range(processes)]
     lanes = workload.in_flight or 1
     return [Share(lanes=lanes // processes + (i < lanes % processes)) for i in range(processes)]
@@ -80,7 +86,8 @@ async def send(
         WorkerError: a process died; the others are killed.
         SpoolError: a process could not write its spool.
     """
-    divided = shares(len(requests), workload, len(spools))
+    begin_with = firsts(requests)
+    divided = shares(begin_with, workload, len(spools))
     reading, writing = os.pipe()
     started: list[asyncio.subprocess.Process] = []
     try:
@@ -89,7 +96,7 @@ async def send(
             job = _Job(url, requests, share, path, stall_s, queue, access.current())
             started.append(await _start(job))
         os.close(reading)
-        numbers = b"".join(_NUMBER.pack(i) for i in range(len(requests)))
+        numbers = b"".join(map(_NUMBER.pack, begin_with))
         threading.Thread(target=_feed, args=(writing, numbers), daemon=True).start()
         for worker in started:
             await _read_line(worker)

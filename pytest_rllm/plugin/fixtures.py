@@ -128,7 +128,8 @@ def model(request: pytest.FixtureRequest) -> ModelPair:
 @pytest.fixture(scope="session")
 def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., list[Prompt]]:
     """``dataset("easy", "hard", n=64, repeats=1)``: questions of the pair's tiers, interleaved.
-    ``shots=8`` puts the same eight other questions with their answers before each of them.
+    ``shots=8`` puts the same eight other questions with their answers before each of them,
+    ``turns=6`` makes conversations of six questions.
 
     A finding is not measured further that asks for a tier which the pair has not, for a published
     data set that cannot be had, for programs without a sandbox, or for more questions than the TOML
@@ -142,7 +143,12 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
     session = session_of(request.config)
 
     def chosen(
-        *tiers: str, n: int, repeats: int = 1, at_most: bool = False, shots: int = 0
+        *tiers: str,
+        n: int,
+        repeats: int = 1,
+        at_most: bool = False,
+        shots: int = 0,
+        turns: int = 1,
     ) -> list[Prompt]:
         without = [tier for tier in tiers if tier in TIERS and tier not in model.tiers]
         if without:
@@ -160,6 +166,7 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
                 at_most=at_most or tier.questions is not None,
                 times=tier.times,
                 shots=shots,
+                turns=turns,
             )
         except DataMissing as missing:
             raise CannotMeasure(str(missing)) from missing

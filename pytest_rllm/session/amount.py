@@ -47,7 +47,7 @@ class Setting:
 
 def fitting(looks: tuple[int, ...], *arms: Arm) -> tuple[int, ...]:
     """Those looks that the questions of the arms can fill, the first in any case."""
-    questions = min(len({prompt.id for prompt in arm.prompts}) for arm in arms)
+    questions = min(arm.units for arm in arms)
     return tuple(size for size in looks if size <= questions) or looks[:1]
 
 

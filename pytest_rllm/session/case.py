@@ -210,7 +210,7 @@ class FindingCase:
         planned = (blocks,) if isinstance(blocks, int) else tuple(blocks)
         times = min(getattr(arm.prompts, "times", 1) for arm in arms)
         sizes = self.session.tier.looks(planned, times)
-        questions = min(len({p.id for p in arm.prompts}) for arm in arms)
+        questions = min(arm.units for arm in arms)
         parts = self.session.tier.parts(planned, times, questions)
         self.session.say.later_s = None if self.session.planning else self._later_s(key)
         servers = servers_for(self.session, self.pair, arms, sizes)

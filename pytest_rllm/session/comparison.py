@@ -228,8 +228,7 @@ def compare(
         raise ValueError(f"a comparison needs growing numbers of blocks from 1 on, not {blocks}")
     most = sizes[-1] if parts is None else max(parts, sizes[-1])
     for arm in (first, second):
-        questions = len({prompt.id for prompt in arm.prompts})
-        if questions < most:
+        if (questions := arm.units) < most:
             raise ValueError(f"{questions} questions cannot fill {most} blocks")
     name, other = arm_names(first, second, label)
     pairs = RunBlocks(

@@ -175,7 +175,9 @@ class Live:
         if asked not in self._signatures:
             self._signatures[asked] = self._probes.signature(server, arm.engine)
             self.snapshots[arm.engine, arm.serving] = self._probes.snapshot(server)
-        prompts = [replace(p, text=f"Warm-up. {p.text}", before=()) for p in arm.prompts]
+        prompts = [
+            replace(p, text=f"Warm-up. {p.text}", before=(), conversation="") for p in arm.prompts
+        ]
         sampling = replace(arm.sampling, max_tokens=WARM_UP_TOKENS)
         warm = replace(arm, prompts=prompts[:WARM_UP_REQUESTS], cut=(), sampling=sampling)
         load = self._load(warm, self.pool.folder / f"warm-up-{server.number}.jsonl", Header())
