@@ -56,6 +56,15 @@ def test_only_models_of_one_vocabulary_draft_for_each_other() -> None:
     assert drafted == {name for name in PAIRS if name.startswith("tiny")} - {"tiny-small"}
 
 
+def test_heads_are_named_for_the_model_that_they_were_trained_on() -> None:
+    for pair in PAIRS.values():
+        if pair.eagle is not None:
+            assert Path(pair.reasoning).name.lower() in pair.eagle.lower()
+            assert pair.heads("eagle") == "EAGLE3"
+    assert PAIRS["r1-distill-llama-70b"].eagle is None
+    assert pair_named("org/thinker:org/talker").eagle is None, "it is no head of that model"
+
+
 def test_an_unknown_pair_names_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'tinny'; there are tiny, .*REASONING:PLAIN:DRAFT"):
         pair_named("tinny")

@@ -18,6 +18,7 @@ ALL = [
     (Serving(kv_cache_dtype="fp8"), "reasoning, fp8 KV"),
     (Serving(prefix_caching=True), "reasoning, prefix caching"),
     (Serving(speculative="ngram"), "reasoning, ngram speculation (3)"),
+    (Serving(speculative="eagle"), "reasoning, eagle speculation (3)"),
     (Serving(speculative="draft", speculative_tokens=5), "reasoning, draft speculation (5)"),
     (Serving(tensor_parallel=2), "reasoning, TP 2"),
     (Serving(scheduling="priority"), "reasoning, priority scheduling"),
@@ -55,7 +56,7 @@ def test_a_serving_cannot_be_changed() -> None:
     ("unknown", "message"),
     [
         ({"model": "base"}, "'reasoning', 'plain' or 'original', not 'base'"),
-        ({"speculative": "eagle"}, "'ngram', 'draft' or None, not 'eagle'"),
+        ({"speculative": "heads"}, "'ngram', 'draft', 'eagle' or None, not 'heads'"),
         ({"scheduling": "lottery"}, "'priority' or None, not 'lottery'"),
         ({"speculative_tokens": 0}, "are at least 1"),
         ({"tensor_parallel": 0}, "are at least 1"),

@@ -171,6 +171,14 @@ def test_a_draft_of_heads_is_told_by_its_architecture(
     assert after(argv, "--speculative-algorithm") == algorithm
 
 
+def test_a_head_is_told_by_its_name_where_it_is_no_folder(package: Any) -> None:
+    for head, algorithm in (("org/Model-Eagle3", "EAGLE3"), ("org/a-head", "EAGLE")):
+        argv = flags(Serving(speculative="eagle"), replace(TINY, eagle=head))
+        assert after(argv, "--speculative-algorithm") == algorithm
+        assert after(argv, "--speculative-draft-model-path") == head
+        assert after(argv, "--speculative-num-steps") == "3"
+
+
 def test_a_pair_without_a_draft_model_cannot_speculate_with_one(package: Any) -> None:
     with pytest.raises(ValueError, match="'tiny' has no draft model"):
         flags(Serving(speculative="draft"), replace(TINY, draft=None))

@@ -183,6 +183,7 @@ def test_what_cannot_be_told_is_said() -> None:
         ("plain+kv-fp8_e5m2", Serving(model="plain", kv_cache_dtype="fp8_e5m2")),
         ("prefix-caching", Serving(prefix_caching=True)),
         ("ngram", Serving(speculative="ngram")),
+        ("eagle-5", Serving(speculative="eagle", speculative_tokens=5)),
         ("draft-5+tp-2", Serving(speculative="draft", speculative_tokens=5, tensor_parallel=2)),
         ("weights-compressed-tensors", Serving(quantization="compressed-tensors")),
     ],

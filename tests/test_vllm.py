@@ -18,13 +18,13 @@ from pytest_rllm.engines.base import Endpoint, EngineError
 from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.http import ask
 from pytest_rllm.engines.pool import Pool
-from pytest_rllm.engines.server import Server
+from pytest_rllm.engines.server import Server, refusal
 from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine, _Package
 from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.metrics import KV_PEAK, counted
-from pytest_rllm.models import PAIRS
+from pytest_rllm.models import PAIRS, ModelPair
 from pytest_rllm.records.header import Header
 from pytest_rllm.records.reader import read_run
 from pytest_rllm.records.run import Run
@@ -39,8 +39,8 @@ from pytest_rllm.verdicts.void_blocks import busiest
 TINY = PAIRS["tiny"]
 
 
-def flags(serving: Serving, port: int = 1234) -> list[str]:
-    return list(VllmEngine().launch(serving, TINY, port).argv)
+def flags(serving: Serving, port: int = 1234, pair: ModelPair = TINY) -> list[str]:
+    return list(VllmEngine().launch(serving, pair, port).argv)
 
 
 def after(argv: list[str], flag: str) -> str:
@@ -170,9 +170,24 @@ def test_optimisations_become_flags() -> None:
     draft = json.loads(after(flags(Serving(speculative="draft")), "--speculative-config"))
     assert draft["method"] == "draft_model"
     assert draft["model"] == TINY.draft
+    for head, method in (("org/Model-Eagle3", "eagle3"), ("org/EAGLE-Model", "eagle")):
+        argv = flags(Serving(speculative="eagle"), pair=replace(TINY, eagle=head))
+        eagle = json.loads(after(argv, "--speculative-config"))
+        assert eagle == {"method": method, "model": head, "num_speculative_tokens": 3}
     ngram = json.loads(after(flags(Serving(speculative="ngram")), "--speculative-config"))
     assert ngram["method"] == "ngram"
     assert ngram["num_speculative_tokens"] == 3
+
+
+def test_what_a_pair_cannot_draft_with_is_known_before_a_server_is_started() -> None:
+    for kind, what in (("draft", "draft model"), ("eagle", "EAGLE head")):
+        none = replace(TINY, draft=None)
+        why = refusal(VllmEngine(), Serving(speculative=kind), none)  # type: ignore[arg-type]
+        assert why == f"the model pair 'tiny' has no {what}"
+    assert refusal(VllmEngine(), Serving(speculative="draft"), TINY) is None
+    running = VllmEngine(Build("http://h:1", url="http://h:1"))
+    drafting = Serving(speculative="eagle")
+    assert refusal(running.serving_as(drafting), drafting, TINY) is None, "that server has its own"
 
 
 def test_a_pair_without_a_draft_model_cannot_speculate_with_one() -> None:

@@ -183,6 +183,10 @@ def refusal(
     As ``Endpoint.cannot``, with what the pair has: a quantised checkpoint is no quantisation that
     the engine does, and one whose weights were rounded is like any other.
     """
+    drafted = {"draft": pair.draft, "eagle": pair.eagle}
+    if engine.url is None and drafted.get(serving.speculative or "", "") is None:
+        what = "draft model" if serving.speculative == "draft" else "EAGLE head"
+        return f"the model pair {pair.name!r} has no {what}"
     if engine.url is not None or serving.quantization is None:
         return engine.cannot(serving, sampling)
     if why := pair.why_not(serving.quantization, serving.model):

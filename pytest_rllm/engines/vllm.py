@@ -200,7 +200,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             log_probabilities=True,
             seeds=True,
             prefix_caching=True,
-            speculative=frozenset({"ngram", "draft"}),
+            speculative=frozenset({"ngram", "draft", "eagle"}),
             kv_cache_dtype=self._no_small_cache is None,
             quantization=True,
             checkpoints=True,
@@ -361,8 +361,9 @@ def _speculation(serving: Serving, pair: ModelPair) -> dict[str, Any]:
             "num_speculative_tokens": serving.speculative_tokens,
             **lookup,
         }
+    eagle = serving.speculative == "eagle"
     return {
-        "method": "draft_model",
-        "model": pair.path("draft"),
+        "method": str(pair.heads("eagle")).lower() if eagle else "draft_model",
+        "model": pair.path("eagle" if eagle else "draft"),
         "num_speculative_tokens": serving.speculative_tokens,
     }

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 Role = Literal["reasoning", "plain", "original"]
+Drafter = Literal["ngram", "draft", "eagle"]
 BASE = "reasoning"
 """Slug of the base of every comparison."""
 _PARTS = {
@@ -16,7 +17,7 @@ _PARTS = {
     "kv": r"kv-([\w.-]+)",
     "weights": r"weights-([\w.-]+)",
     "prefix": "prefix-caching",
-    "drafter": r"(ngram|draft)(?:-([1-9]\d*))?",
+    "drafter": r"(ngram|draft|eagle)(?:-([1-9]\d*))?",
     "tp": r"tp-([1-9]\d*)",
     "scheduling": "priority",
 }
@@ -39,7 +40,8 @@ class Serving:
             it does when it loads the model.
         kv_cache_dtype: data type of the KV cache (``"fp8"``), None for the model's own.
         prefix_caching: whether prompts may share cached prefixes.
-        speculative: ``"ngram"`` or ``"draft"`` (the pair's draft model), None for off.
+        speculative: ``"ngram"``, ``"draft"`` (the pair's draft model) or ``"eagle"`` (the pair's
+            EAGLE head), None for off.
         speculative_tokens: tokens proposed per step when speculation is on.
         tensor_parallel: number of GPUs that one copy of the model is spread over.
         flags: further flags of the engine, passed on as they are, last.
@@ -51,7 +53,7 @@ class Serving:
     quantization: str | None = None
     kv_cache_dtype: str | None = None
     prefix_caching: bool = False
-    speculative: Literal["ngram", "draft"] | None = None
+    speculative: Drafter | None = None
     speculative_tokens: int = 3
     tensor_parallel: int = 1
     flags: tuple[str, ...] = ()
@@ -62,9 +64,10 @@ class Serving:
             raise ValueError(
                 f"Serving.model is 'reasoning', 'plain' or 'original', not {self.model!r}"
             )
-        if self.speculative not in (None, "ngram", "draft"):
+        if self.speculative not in (None, *get_args(Drafter)):
             raise ValueError(
-                f"Serving.speculative is 'ngram', 'draft' or None, not {self.speculative!r}"
+                "Serving.speculative is 'ngram', 'draft', 'eagle' or None, not "
+                f"{self.speculative!r}"
             )
         if self.scheduling not in (None, "priority"):
             raise ValueError(f"Serving.scheduling is 'priority' or None, not {self.scheduling!r}")
@@ -127,7 +130,7 @@ class Serving:
             if found is None:
                 raise ValueError(
                     f"{slug!r} names no serving: {part!r} is none of plain, original, kv-DTYPE, "
-                    "weights-NAME, prefix-caching, ngram, draft, ngram-TOKENS, draft-TOKENS, "
+                    "weights-NAME, prefix-caching, ngram, draft, eagle (and each with -TOKENS), "
                     "tp-GPUS, priority, joined by +"
                 )
             match kind:

@@ -49,6 +49,13 @@ _QUANTIZED = {
     "awq-int4": "casperhansen/deepseek-r1-distill-{}-awq",
 }
 """Published checkpoints of the reasoning models."""
+_EAGLE = {
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "thoughtworks/DeepSeek-R1-Distill-Qwen-7B-Eagle3",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": "thoughtworks/DeepSeek-R1-Distill-Qwen-14B-Eagle3",
+    "Qwen/Qwen3-8B": "RedHatAI/Qwen3-8B-speculator.eagle3",
+    "Qwen/Qwen3-14B": "RedHatAI/Qwen3-14B-speculator.eagle3",
+}
+"""Published EAGLE heads of reasoning models."""
 _ARCHIVE = BUNDLED / "tiny-quantized.tar.xz"
 
 
@@ -75,6 +82,7 @@ def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelP
         gpu_memory_gib=memory_gib,
         gpus=gpus,
         quantized=quantized,
+        eagle=_EAGLE.get(f"deepseek-ai/DeepSeek-R1-Distill-{size}"),
         size_b=float(size.partition("-")[2].removesuffix("B")),
     )
 
@@ -86,6 +94,7 @@ def _qwen3(size: str, memory_gib: float) -> ModelPair:
         _deepseek(f"Qwen-{size}", checkpoint, memory_gib),
         name=f"qwen3-{size}".lower(),
         reasoning=checkpoint,
+        eagle=_EAGLE.get(checkpoint),
         reasoning_format="qwen3",
         quantized={},
         requests={
@@ -226,6 +235,7 @@ def pair_named(name: str) -> ModelPair:
         reasoning=parts[0],
         plain=parts[1],
         draft=parts[2] if len(parts) == 3 else None,
+        eagle=None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -60,6 +61,7 @@ class ModelPair:
             :mod:`~pytest_rllm.checkpoints.rounded`.
         files: per name of an engine and role a file that it serves instead of the checkpoint, which
             must be made of that checkpoint.
+        eagle: EAGLE head for the reasoning model, a folder or a model id.
         served_name: what a server that runs already calls the model; None asks it.
         size_b: billions of parameters of the reasoning model, rounded as its makers do; None
             leaves it to ``sizes.size_of``.
@@ -93,6 +95,7 @@ class ModelPair:
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     quantized: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    eagle: str | None = None
     served_name: str | None = None
     size_b: float | None = None
     stands_for: float | None = None
@@ -137,9 +140,33 @@ class ModelPair:
             )
         return {**body, **fields}
 
+    @property
+    def drafters(self) -> tuple[str, ...]:
+        """Roles of what the pair has to draft with."""
+        return tuple(role for role in ("draft", "eagle") if getattr(self, role))
+
+    def heads(self, role: str) -> str | None:
+        """``"EAGLE"`` or ``"EAGLE3"`` where what drafts is a head of that kind, None for a model of
+        its own: by the architecture of a local folder, else by its name.
+
+        Args:
+            role: ``"draft"`` or ``"eagle"``.
+
+        Raises:
+            ValueError: as :meth:`path`.
+        """
+        path = Path(self.path(role))
+        said, config = path.name, path / "config.json"
+        if config.is_file():
+            said = " ".join(json.loads(config.read_text("utf-8")).get("architectures") or ())
+        kind = re.search("eagle-?(3?)", said.lower())
+        if kind is None:
+            return "EAGLE" if role == "eagle" else None
+        return f"EAGLE{kind[1]}"
+
     def path(self, role: str) -> str:
-        """The folder, file or model id behind ``"reasoning"``, ``"plain"``, ``"draft"`` or
-        ``"original"``; a variant is made at the first call and kept in the cache.
+        """The folder, file or model id behind ``"reasoning"``, ``"plain"``, ``"draft"``,
+        ``"eagle"`` or ``"original"``; a variant is made at the first call and kept in the cache.
 
         Raises:
             ValueError: the pair has no such model, a local folder is not a checkpoint, there is no
@@ -152,6 +179,7 @@ class ModelPair:
             "reasoning": self.reasoning,
             "plain": self.plain,
             "draft": self.draft,
+            "eagle": self.eagle,
             "original": original,
         }[role]
         if path is not None and path.startswith("~"):

@@ -22,6 +22,7 @@ KEYS = {
     "reasoning": MODEL,
     "plain": MODEL,
     "draft": MODEL,
+    "eagle": "an EAGLE head: a folder with a checkpoint, or a model id ORG/NAME",
     "reasoning_format": "how the model marks its reasoning, such as 'deepseek-r1' or 'qwen3'",
     "served_name": "what a server that runs already calls the model",
     "size_b": "the size of the reasoning model in billions of parameters",
@@ -99,6 +100,7 @@ def read_pair(path: Path) -> ModelPair:
         reasoning=reasoning,
         plain=plain,
         draft=_model(top, "draft") if "draft" in top else None,
+        eagle=_model(top, "eagle") if "eagle" in top else None,
         # Of one checkpoint with two modes the format must know answers without reasoning.
         reasoning_format=top.text(
             "reasoning_format", "qwen3" if reasoning == plain else "deepseek-r1"

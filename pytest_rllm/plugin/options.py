@@ -214,7 +214,7 @@ def model_names(config: pytest.Config) -> list[str]:
                     "in one of the files"
                 )
             if given:  # those of the table are there, and variants are made when they are served
-                for role in ("reasoning", "plain", *(["draft"] if pair.draft else [])):
+                for role in ("reasoning", "plain", *pair.drafters):
                     pair.path(role)
         except ValueError as error:
             raise pytest.UsageError(f"--rllm-model: {error}") from error

@@ -349,7 +349,7 @@ class Live:
 
     def match(self, engine: Endpoint, serving: Serving | None = None) -> dict[str, str]:
         """What must be equal for a stored baseline to speak of the same thing."""
-        roles = ("reasoning", "plain") + (("draft",) if self.pair.draft else ())
+        roles = ("reasoning", "plain", *self.pair.drafters)
         served = "" if engine.url else engine.name
         flags = self.pair.flags.get(served, ())
         kind = serving.quantization if serving else None

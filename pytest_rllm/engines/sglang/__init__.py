@@ -178,7 +178,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             token_counts=True,
             log_probabilities=True,
             prefix_caching=True,
-            speculative=frozenset({"ngram", "draft"} if kernels else ()),
+            speculative=frozenset({"ngram", "draft", "eagle"} if kernels else ()),
             kv_cache_dtype=kernels,
             quantization=kernels,
             checkpoints=kernels,
@@ -386,12 +386,11 @@ def _speculation(serving: Serving, pair: ModelPair) -> dict[str, str | int | Non
             "--speculative-algorithm": "NGRAM",
             "--speculative-ngram-max-bfs-breadth": 1,
         }
-    draft = pair.path("draft")
-    kinds = " ".join(_config(draft).get("architectures") or ()).lower()
-    heads = "EAGLE3" if "eagle3" in kinds else "EAGLE" if "eagle" in kinds else None
+    role = "eagle" if serving.speculative == "eagle" else "draft"
     return flags | {
-        "--speculative-algorithm": heads or "STANDALONE",  # a small model of its own
-        "--speculative-draft-model-path": draft,
+        # Without heads it is a small model of its own.
+        "--speculative-algorithm": pair.heads(role) or "STANDALONE",
+        "--speculative-draft-model-path": pair.path(role),
         "--speculative-num-steps": serving.speculative_tokens,
         "--speculative-eagle-topk": 1,
     }
