@@ -21,8 +21,10 @@ from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.metrics import ACCURACY
+from pytest_rllm.metrics.base import Metric
 from pytest_rllm.models import PAIRS
 from pytest_rllm.records.run import Run
+from pytest_rllm.session.comparison import CannotMeasure
 from pytest_rllm.session.pace import Pace, Took, manner
 from pytest_rllm.session.plan import Plan, Planned
 from pytest_rllm.telemetry.gpu import Gpu
@@ -172,6 +174,21 @@ def test_what_is_left_out_is_told_with_its_reason_once() -> None:
         "not measured: 2 cases: no GPU",
         "not measured: g [a]: no draft model",
     ]
+
+
+def test_what_nothing_can_be_said_of_is_left_out_of_the_plan() -> None:
+    plan = Plan(Pace())
+
+    def untold(metric: Metric) -> str | None:
+        return "no telemetry" if metric == TIME else None
+
+    about: dict[str, Any] = {"untold": untold, "claimed": plan.comparisons.append}
+    one = planned(FASTER, RIGHT, **about)
+    assert plan.comparisons == [one]
+    assert one.claims == (RIGHT,)
+    with pytest.raises(CannotMeasure, match="no telemetry"):
+        planned(FASTER, **about)
+    assert plan.comparisons == [one]
 
 
 def test_a_plan_fits_the_terminal() -> None:

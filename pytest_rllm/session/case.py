@@ -261,8 +261,9 @@ class FindingCase:
             setting.servers,
             stored_effects(self.session, self.finding, self.case, arms[0]),
             steps=steps,
+            untold=partial(self.untold, arms),
+            claimed=self.session.costs.plan.comparisons.append,
         )
-        self.session.costs.plan.comparisons.append(planned)
         self._planned += 1
         return planned
 

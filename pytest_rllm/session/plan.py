@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 
 from ..engines.server import served_as
 from ..experiment.arm import Arm
+from ..metrics.base import Metric
 from ..models import ModelPair
 from ..reports.layout import listing, wrapped
 from ..reports.terminal import short
 from ..verdicts.claims import Claim
 from ..verdicts.contrasts import CurveClaim
+from .comparison import CannotMeasure
 from .pace import Pace, Took, manner
+from .run_blocks import ignore
 
 DETECTABLE = 1.43
 """Of half an interval of 95 %: an effect that is seen four times out of five."""
@@ -46,6 +49,8 @@ class Planned:
         stored: effects of the baseline, of this class of machine or another, by their keys.
         claims: what is claimed of it.
         steps: the claims on two arms that a claim is made of.
+        untold: why nothing can be said of a metric; None where it can.
+        claimed: told, with the comparison, that there are claims which can be measured.
     """
 
     case: str
@@ -58,10 +63,20 @@ class Planned:
     stored: Mapping[str, Sequence[float]] = field(default_factory=dict)
     claims: tuple[Said, ...] = ()
     steps: Steps = field(default=own_steps, kw_only=True)
+    untold: Callable[[Metric], str | None] = field(default=lambda _: None, kw_only=True)
+    claimed: Callable[[Planned], None] = field(default=ignore, kw_only=True)
 
     def shows(self, *claims: Said) -> None:
-        """Note the claims; nothing is measured."""
-        self.claims = claims
+        """Note the claims; nothing is measured.
+
+        Raises:
+            CannotMeasure: no claim can be measured.
+        """
+        left_out = {claim: why for claim in claims if (why := self.untold(claim.metric))}
+        self.claims = tuple(claim for claim in claims if claim not in left_out)
+        if not self.claims:
+            raise CannotMeasure("; ".join(dict.fromkeys(left_out.values())))
+        self.claimed(self)
 
     @property
     def servers(self) -> list[Server]:
