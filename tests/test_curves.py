@@ -428,6 +428,18 @@ def test_the_same_effect_on_both_models_is_no_difference(tmp_path: Path) -> None
     assert said.startswith(("time: -50.", "time: -49."))
 
 
+def test_a_far_block_does_not_make_the_effects_that_are_told(tmp_path: Path) -> None:
+    def value(block: int, letter: str) -> float:
+        far = 50.0 if block == 3 and letter == "A" else 1.0
+        return far * float(times(0.5, 0.5)(block, letter))
+
+    _, _, made = effects(value, tmp_path)
+    (judgement,) = made.shows(unchanged(TIME, within=pct(30)))
+    said = judgement.remarks[-1]
+    assert said.startswith(("time: -50.", "time: -49."))
+    assert (judgement.verdicts[0].levels or (0,))[0] > 2
+
+
 @pytest.mark.parametrize(
     ("claim", "verdict"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from ..datasets.prompts import Prompt
@@ -315,7 +316,7 @@ def compare_effects(
     def summary(claims: Sequence[Said], found: Sequence[Judgement]) -> Iterator[str]:
         for claim, judged in zip(claims, found[0].verdicts, strict=True):
             if judged.levels:
-                one, other = (_effect(judged, level) for level in judged.levels)
+                one, other = (_effect(judged, level) for level in _usual(found[0], judged))
                 yield f"{claim.metric}: {one} on the reasoning model, {other} on the plain model"
 
     def planned(claim: Said) -> list[tuple[str, Claim]]:
@@ -340,6 +341,17 @@ def _servers_for_effects(setting: Setting, claims: Sequence[Claim]) -> int:
         for claim in claims
     ]
     return setting.servers(narrower)
+
+
+def _usual(judgement: Judgement, judged: Judged) -> Sequence[float]:
+    """Both effects: medians of the blocks, as few of them may be far off, or of answers the means
+    over all."""
+    slug = judged.metric_slug
+    blocks = [block for block in judgement.blocks if slug in block.levels and not block.void]
+    kept = [block.levels[slug] for block in blocks]
+    if judged.replicate == "blocks" and kept:
+        return [median(levels) for levels in zip(*kept, strict=True)]
+    return judged.levels or ()
 
 
 def _effect(judged: Judged, level: float) -> str:
