@@ -71,6 +71,7 @@ plain = "checkpoint"
 context_length = {CONTEXT}
 kv_cache_bytes = 8_388_608   # 2048 bytes per token: small enough to see it fill and empty
 kv_block_tokens = 32
+single_turn = true           # it learned from single questions alone
 
 [requests]
 reasoning = {{ chat_template_kwargs = {{ enable_thinking = true }} }}
