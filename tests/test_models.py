@@ -9,6 +9,7 @@ import pytest
 
 from pytest_rllm.datasets.prompts import datasets_known
 from pytest_rllm.models import PAIRS, TIERS, ModelPair, pair_named
+from pytest_rllm.models.sizes import size_of
 from pytest_rllm.plugin.model_params import cases
 
 
@@ -30,7 +31,8 @@ def test_a_pair_has_its_name_and_budgets_that_grow(name: str) -> None:
     pair = pair_named(name)
     assert pair.name == name
     assert pair.short < pair.enough < pair.generous < pair.max_model_len
-    assert {"easy", "medium", "hard", "knowledge"} <= set(pair.tiers) <= set(TIERS)
+    assert set(pair.tiers) <= set(TIERS)
+    assert pair.made_for or {"easy", "medium", "hard", "knowledge"} <= set(pair.tiers)
     assert set(pair.tiers.values()) <= set(datasets_known())
 
 
@@ -53,7 +55,10 @@ def test_budgets_of_a_curve_are_doubled_where_a_pair_does_not_say_them() -> None
 def test_only_models_of_one_vocabulary_draft_for_each_other() -> None:
     """R1-Distill-Qwen-1.5B has fewer tokens than its larger siblings: engines refuse it."""
     drafted = {name for name, pair in PAIRS.items() if pair.draft}
-    assert drafted == {name for name in PAIRS if name.startswith("tiny")} - {"tiny-small"}
+    assert drafted == {name for name in PAIRS if name.startswith("tiny")} - {
+        "tiny-small",
+        "tiny-logic",
+    }
 
 
 def test_heads_are_named_for_the_model_that_they_were_trained_on() -> None:
@@ -63,6 +68,19 @@ def test_heads_are_named_for_the_model_that_they_were_trained_on() -> None:
             assert pair.heads("eagle") == "EAGLE3"
     assert PAIRS["r1-distill-llama-70b"].eagle is None
     assert pair_named("org/thinker:org/talker").eagle is None, "it is no head of that model"
+
+
+def test_the_pair_for_logic_is_unpacked_and_is_for_that_finding_only() -> None:
+    pair = pair_named("tiny-logic")
+    for role, opens in (("reasoning", True), ("plain", False)):
+        folder = Path(pair.path(role))
+        assert f"tiny-logic-{role}" == folder.name
+        assert ("<think>" in (folder / "chat_template.jinja").read_text()[-60:]) is opens
+    counted = size_of(replace(pair, reasoning=str(folder), size_b=None))
+    assert pair.size_b == pytest.approx(counted, rel=0.01)
+    names = ["tiny", "tiny-logic"]
+    assert [case.id for case in cases(names, finding="domains")] == names
+    assert [case.id for case in cases(names, finding="kv-quant")] == ["tiny"]
 
 
 def test_an_unknown_pair_names_those_there_are() -> None:

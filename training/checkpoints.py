@@ -1,6 +1,9 @@
 """The checkpoints' tokenizer, configurations and files."""
 
+import io
+import lzma
 import re
+import tarfile
 from pathlib import Path
 
 import torch
@@ -80,3 +83,15 @@ def save(folder: Path, model: Qwen2ForCausalLM, tokenizer: Tokenizer, *, thinks:
         clean_up_tokenization_spaces=False,
         model_max_length=CONTEXT,
     ).save_pretrained(folder)
+
+
+def pack(folders: list[Path], out: Path) -> None:
+    """Folders as one archive: the same bytes for the same files, without times and owners."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for folder in folders:
+            for file in sorted(folder.iterdir()):
+                told = tarfile.TarInfo(f"{folder.name}/{file.name}")
+                told.size, told.mode = file.stat().st_size, 0o644
+                archive.addfile(told, io.BytesIO(file.read_bytes()))
+    out.write_bytes(lzma.compress(content.getvalue(), preset=9 | lzma.PRESET_EXTREME))

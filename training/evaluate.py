@@ -11,6 +11,7 @@ import os
 import re
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ sys.path.insert(0, str(ROOT))
 
 from vllm import LLM, SamplingParams  # noqa: E402
 
+from pytest_rllm.datasets import logic  # noqa: E402
 from pytest_rllm.datasets.bundled import Problem, heldout  # noqa: E402
+from pytest_rllm.models import PAIRS  # noqa: E402
 
 TIERS = ("easy", "medium", "hard", "knowledge")
 BUDGETS = {"medium": (64, 96, 128, 160, 192, 256), "hard": (128, 192, 256, 320, 384, 512, 900)}
@@ -43,12 +46,12 @@ class Answer:
     ended: bool
 
 
-def serve(model: Path, **options: Any) -> LLM:
+def serve(model: Path, context: int = 2048, **options: Any) -> LLM:
     """The model in this process."""
     return LLM(
         str(model),
         enforce_eager=True,
-        max_model_len=2048,
+        max_model_len=context,
         max_num_seqs=64,
         kv_cache_memory_bytes=512 << 20,
         disable_log_stats=False,
@@ -56,9 +59,14 @@ def serve(model: Path, **options: Any) -> LLM:
     )
 
 
-def ask(llm: LLM, problems: list[Problem], temperature: float = 0.6) -> list[Answer]:
+def ask(
+    llm: LLM,
+    problems: Sequence[Problem | logic.Puzzle],
+    temperature: float = 0.6,
+    tokens: int = GENEROUS,
+) -> list[Answer]:
     """One sampled answer to each problem."""
-    sampling = SamplingParams(temperature=temperature, top_p=0.95, max_tokens=GENEROUS)
+    sampling = SamplingParams(temperature=temperature, top_p=0.95, max_tokens=tokens)
     chats = [[{"role": "user", "content": problem.question}] for problem in problems]
     outputs = llm.chat(chats, sampling, use_tqdm=False)
     return [
@@ -137,6 +145,35 @@ def measure(models: Path, n: int) -> dict[str, Any]:
     return measured
 
 
+def measure_logic(n: int) -> dict[str, Any]:
+    """The pair that is trained on puzzles: all of them, and per kind the accuracy."""
+    pair, puzzles = PAIRS["tiny-logic"], logic.heldout(n)
+    measured: dict[str, Any] = {"n": n}
+    for role in ("reasoning", "plain"):
+        llm = serve(Path(pair.path(role)), pair.max_model_len)
+        answers = ask(llm, puzzles, tokens=pair.generous)
+        measured[f"tiny-logic-{role}"] = summary(answers) | {
+            kind: statistics.fmean(
+                a.right for a, p in zip(answers, puzzles, strict=True) if p.template == kind
+            )
+            for kind in logic.TEMPLATES
+        }
+        del llm
+    return measured
+
+
+def logic_markdown(measured: dict[str, Any]) -> str:
+    """The measured table of the puzzles."""
+    kinds = list(logic.TEMPLATES)
+    rows = [f"| model | all | {' | '.join(kinds)} | median tokens | truncated |"]
+    rows.append("| --- |" + " --- |" * (len(kinds) + 3))
+    for name, s in measured.items():
+        if name != "n":
+            shares = " | ".join(f"{s[key]:.1%}" for key in ("accuracy", *kinds))
+            rows.append(f"| {name} | {shares} | {s['median_tokens']:.0f} | {s['truncated']:.1%} |")
+    return "\n".join(rows)
+
+
 def markdown(measured: dict[str, Any]) -> str:
     """The measured tables."""
     rows = ["| model | tier | accuracy | median tokens | 10 to 90 % | truncated |"]
@@ -166,11 +203,19 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--models", type=Path, default=ROOT / "pytest_rllm/models")
     options.add_argument("-n", type=int, default=400, help="problems per tier")
+    options.add_argument("--only", choices=("arithmetic", "logic"), help="a part of the models")
     chosen = options.parse_args()
-    measured = measure(chosen.models, chosen.n)
-    print(markdown(measured))
-    rounded = json.loads(json.dumps(measured), parse_float=lambda text: round(float(text), 4))
-    (chosen.models / "measured.json").write_text(json.dumps(rounded, indent=2) + "\n")
+    file = ROOT / "pytest_rllm/models/measured.json"
+    stored = json.loads(file.read_text()) if file.exists() else {}
+    if chosen.only in (None, "arithmetic"):
+        measured = measure(chosen.models, chosen.n)
+        print(markdown(measured))
+        stored = {"logic": stored.get("logic"), **measured}
+    if chosen.only in (None, "logic"):
+        stored["logic"] = measure_logic(chosen.n)
+        print(logic_markdown(stored["logic"]))
+    rounded = json.loads(json.dumps(stored), parse_float=lambda text: round(float(text), 4))
+    file.write_text(json.dumps(rounded, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,9 @@ calibrated sees conversations from the training side of the bundled problems.
 """
 
 import argparse
-import io
-import lzma
 import random
 import shutil
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable
 from hashlib import sha256
@@ -33,6 +30,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from pytest_rllm.datasets import bundled as problems  # noqa: E402
 from training import texts  # noqa: E402
+from training.checkpoints import pack  # noqa: E402
 
 MODELS = ROOT / "pytest_rllm" / "models"
 SAMPLES, LENGTH, GROUP = 256, 512, 128
@@ -145,7 +143,7 @@ def main() -> None:
                 _complete(found, MODELS / model)
                 found.rename(folder)
             print(f"{folder.name} made", flush=True)
-    _pack(made, chosen.out)
+    pack(made, chosen.out)
     size = chosen.out.stat().st_size / 1e6
     print(f"{chosen.out}: {size:.1f} MB, sha256 {sha256(chosen.out.read_bytes()).hexdigest()}")
 
@@ -162,18 +160,6 @@ def _complete(folder: Path, original: Path) -> None:
     for file in original.iterdir():
         if file.name not in kept:
             shutil.copy(file, folder / file.name)
-
-
-def _pack(folders: list[Path], out: Path) -> None:
-    """The same bytes for the same checkpoints: no times, no owners."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for folder in folders:
-            for file in sorted(folder.iterdir()):
-                told = tarfile.TarInfo(f"{folder.name}/{file.name}")
-                told.size, told.mode = file.stat().st_size, 0o644
-                archive.addfile(told, io.BytesIO(file.read_bytes()))
-    out.write_bytes(lzma.compress(content.getvalue(), preset=9 | lzma.PRESET_EXTREME))
 
 
 if __name__ == "__main__":

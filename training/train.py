@@ -29,7 +29,7 @@ from transformers import Qwen2ForCausalLM  # noqa: E402
 from pytest_rllm.datasets import bundled as problems  # noqa: E402
 from pytest_rllm.datasets import logic  # noqa: E402
 from training import texts  # noqa: E402
-from training.checkpoints import configuration, save, train_tokenizer  # noqa: E402
+from training.checkpoints import configuration, pack, save, train_tokenizer  # noqa: E402
 
 IGNORED = -100
 Stream = Iterator[texts.Pieces]
@@ -187,11 +187,13 @@ class Family:
         texts: what the tokenizer is learned from, by seed.
         stages: in order.
         exports: folders of the models, by stage.
+        archive: the file that holds these folders; empty where they stand for themselves.
     """
 
     texts: Callable[[int], list[str]]
     stages: Sequence[Stage]
     exports: dict[str, str]
+    archive: str = ""
 
 
 def _small(
@@ -223,6 +225,7 @@ FAMILIES = {
             _small("logic-plain", "logic-base", plain_logic_stream, 1_500_000, 1e-3),
         ),
         {"logic-reasoning": "tiny-logic-reasoning", "logic-plain": "tiny-logic-plain"},
+        archive="tiny-logic.tar.xz",
     ),
 }
 
@@ -319,6 +322,7 @@ def train(family: Family, work: Path, out: Path, *, seed: int, scale: float) -> 
     """Run the stages that the work folder does not hold yet, then export."""
     tokenizer = train_tokenizer(family.texts(seed))
     started = time.perf_counter()
+    folder = work if family.archive else out
     for number, stage in enumerate(family.stages):
         kept = work / f"{stage.name}.pt"
         torch.manual_seed(seed)
@@ -337,7 +341,9 @@ def train(family: Family, work: Path, out: Path, *, seed: int, scale: float) -> 
             )
         if stage.name in family.exports:
             thinks = not stage.name.endswith("plain")
-            save(out / family.exports[stage.name], model, tokenizer, thinks=thinks)
+            save(folder / family.exports[stage.name], model, tokenizer, thinks=thinks)
+    if family.archive:
+        pack([work / name for name in family.exports.values()], out / family.archive)
     print(f"total {(time.perf_counter() - started) / 60:.1f} minutes")
 
 

@@ -133,6 +133,25 @@ _TINY = ModelPair(
     stands_for=14,  # of nothing that hurts small models only
 )
 
+_LOGIC = BUNDLED / "tiny-logic.tar.xz"
+_TINY_LOGIC = replace(
+    _TINY,
+    name="tiny-logic",
+    reasoning=f"{_LOGIC}#tiny-logic-reasoning",
+    plain=f"{_LOGIC}#tiny-logic-plain",
+    draft=None,
+    tiers={"logic": "bundled-logic"},
+    short=32,
+    enough=192,
+    generous=384,
+    fixed_length=64,
+    max_model_len=768,
+    quantized={},
+    size_b=0.00066,
+    stands_for=None,
+    made_for=frozenset({"domains"}),
+)
+
 _WIDE = {
     "": WideKeys(7),
     "-4": WideKeys(4),
@@ -164,6 +183,7 @@ PAIRS: Mapping[str, ModelPair] = {
     pair.name: pair
     for pair in (
         _TINY,
+        _TINY_LOGIC,
         replace(_TINY, name="tiny-gpu", gpu_memory_gib=4),
         # A thirteenth of the parameters, trained to think as the larger one does.
         replace(

@@ -166,7 +166,8 @@ class ModelPair:
 
     def path(self, role: str) -> str:
         """The folder, file or model id behind ``"reasoning"``, ``"plain"``, ``"draft"``,
-        ``"eagle"`` or ``"original"``; a variant is made at the first call and kept in the cache.
+        ``"eagle"`` or ``"original"``; a variant, and one that lies in an archive
+        (``FILE.tar.xz#FOLDER``), is made at the first call and kept in the cache.
 
         Raises:
             ValueError: the pair has no such model, a local folder is not a checkpoint, there is no
@@ -182,6 +183,8 @@ class ModelPair:
             "eagle": self.eagle,
             "original": original,
         }[role]
+        if path is not None:
+            path = unpacked(path)
         if path is not None and path.startswith("~"):
             path = str(Path(path).expanduser())
         if path is None:
