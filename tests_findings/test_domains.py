@@ -14,7 +14,7 @@ DOMAINS = ("disciplines", "commonsense", "strategy", "code", "logic")
     "and state no direction",
     tier="gate",
 )
-@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("domain", DOMAINS, ids="on-{}".format)
 def test_domains(compare, dataset, workload, domain):
     """Worse is by more than 10 points, what `domain-preference` calls level on knowledge.
 
