@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +17,20 @@ from doubles.synthetic import run, sample
 
 from pytest_rllm.checkpoints import Checkpoint
 from pytest_rllm.checkpoints.rounded import GROUP, MATRICES, bits_of, round_to, rounded, unpacked
+from pytest_rllm.datasets.prompts import load
 from pytest_rllm.engines import engine_named
-from pytest_rllm.engines.base import DidNotStart, Launch, Launcher, RefusesFormat
+from pytest_rllm.engines.base import DidNotStart, EngineError, Launch, Launcher, RefusesFormat
 from pytest_rllm.engines.capabilities import Capabilities
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.server import refusal
+from pytest_rllm.experiment.arm import Arm
 from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.metrics import ACCURACY, CHANGED_NUMERICS, KV_ROOM, SANITY
 from pytest_rllm.models import CHECKPOINTS, PAIRS, ModelPair, PairFileError, pair_named
 from pytest_rllm.plugin.model_params import kv_dtypes
 from pytest_rllm.records.run import Run
+from pytest_rllm.session.formats import formats_tried
 from pytest_rllm.verdicts.claims import Claim, higher, not_lower, pct, pp
 from pytest_rllm.verdicts.judge import judge
 from pytest_rllm.verdicts.validity import check
@@ -242,6 +247,48 @@ def test_an_engine_that_does_not_start_at_all_refuses_no_format(pool: Pool) -> N
         pool.try_without_formats(broken, Serving(quantization="odd"), TINY, error)
     pool.try_without_formats(broken, Serving(prefix_caching=True), TINY, error)
     assert broken.starts == 1
+
+
+class Mute:
+    """A pool whose servers all start, and probes that only servers without formats answer."""
+
+    def __init__(self, *mute: str) -> None:
+        self.mute, self.asked = mute, list[str]()
+
+    def serve(self, _engine: Any, serving: Serving, _pair: ModelPair) -> Serving:
+        return serving
+
+    def signature(self, served: Serving, _engine: str) -> None:
+        self.asked.append(str(served))
+        if str(served) in self.mute:
+            raise EngineError(f"{served} was silent\nits last words")
+
+
+@pytest.mark.parametrize(
+    ("mute", "refused"),
+    [
+        (("reasoning, odd KV",), True),
+        (("reasoning, odd KV", "reasoning"), False),  # the engine is broken
+        ((), False),  # it answers now: a passing trouble stays an error
+    ],
+)
+def test_a_server_that_starts_and_does_not_answer_is_tried_without_its_format(
+    mute: tuple[str, ...], *, refused: bool
+) -> None:
+    double: Any = Mute(*mute)
+    prompts = load("bundled-easy")[:1]
+    arms = [
+        Arm(Serving(kv_cache_dtype=kind), prompts, closed(1), Sampling(8)) for kind in ("odd", None)
+    ]
+    wanted = [(Picky(HEALTHY), arm) for arm in arms]
+    with pytest.raises(EngineError) as told, formats_tried(double, double, TINY, wanted):
+        raise EngineError("silent at first")
+    assert isinstance(told.value, RefusesFormat) == refused
+    if refused:
+        assert str(told.value) == (
+            "script 1 starts 'reasoning, odd KV' and does not answer, and answers 'reasoning': "
+            "reasoning, odd KV was silent"
+        )
 
 
 # ---- whether a format is really on, as claims

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ..datasets.prompts import Prompt
 from ..engines import api_diff
 from ..engines.api_snapshot import ApiSnapshot
-from ..engines.base import DidNotStart, Endpoint, EngineError, Launcher
+from ..engines.base import Endpoint, EngineError, Launcher
 from ..engines.pool import Pool
 from ..engines.served import one_server
 from ..engines.server import Server, Started
@@ -36,6 +36,7 @@ from ..telemetry.gpu import Gpu
 from ..telemetry.host import Host
 from ..telemetry.reference import CpuReference, Reference
 from ..verdicts.void_blocks import busiest
+from .formats import formats_tried
 from .probes import Probes
 from .sources import EngineDied, Place, Wanted
 
@@ -140,15 +141,12 @@ class Live:
             EngineError: a server does not come up.
             RefusesFormat: it comes up without the number formats that an arm asks for.
         """
-        try:
+        wanted = [(self._engine(arm), arm) for arm in arms]
+        with formats_tried(self.pool, self._probes, self.pair, wanted):
             servers = self._served(arms, copy)
-        except DidNotStart as error:
-            for arm in arms:
-                self.pool.try_without_formats(self._engine(arm), arm.serving, self.pair, error)
-            raise
-        self._tell_apart(servers)
-        for arm, server in zip(arms, servers, strict=True):
-            self._make_ready(arm, server)
+            self._tell_apart(servers)
+            for arm, server in zip(arms, servers, strict=True):
+                self._make_ready(arm, server)
 
     def _served(self, arms: Sequence[Arm], copy: int) -> list[Server]:
         wanted = [(self._engine(arm), arm.serving, self.pair) for arm in arms]
