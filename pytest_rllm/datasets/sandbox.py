@@ -20,6 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..access import child_environment
+
 TIME_S = 10
 """Time limit of a program with all its tests, in s; a program that takes longer is wrong."""
 PIPE = 1 << 20
@@ -136,7 +138,7 @@ def _run(program: str, key: str) -> int | None:
             process.wait()
         if _chosen == "docker" and running:
             command = ["docker", "rm", "--force", *names.values()]
-            subprocess.run(command, capture_output=True, check=False)
+            subprocess.run(command, capture_output=True, check=False, env=child_environment())
 
 
 def _start(role: str, name: str, read: int, write: int) -> subprocess.Popen[bytes]:
@@ -144,7 +146,12 @@ def _start(role: str, name: str, read: int, write: int) -> subprocess.Popen[byte
     command = SANDBOXES[_chosen](name, role)
     try:
         return subprocess.Popen(
-            command, stdin=read, stdout=write, stderr=subprocess.DEVNULL, **_as_nobody()
+            command,
+            stdin=read,
+            stdout=write,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+            **_as_nobody(),
         )
     except OSError as error:
         raise NoSandbox(f"{command[0]} cannot be started: {error.strerror}") from error
@@ -166,6 +173,7 @@ def _complaint(key: str) -> str:
             input=f"{key}\n".encode(),
             capture_output=True,
             timeout=TIME_S,
+            env=child_environment(),
             check=False,
             **_as_nobody(),
         )

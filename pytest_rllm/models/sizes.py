@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .pair import ModelPair
 
-NEAR = 1.2
-"""Sizes are told in round numbers: a "7B" has 7.6 billion parameters, a "1.5B" 1.8."""
+NEAR = 1.13
+"""Sizes are told in round numbers: a "7B" has 7.6 billion parameters; an 8B is another model."""
 _SIZES = re.compile(r"(\d+(?:\.\d+)?)B(?:(\+)|-(\d+(?:\.\d+)?)B)?")
 _IN_NAME = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)B(?![a-z])", re.IGNORECASE)
 
@@ -73,8 +73,8 @@ class Sizes:
 def size_of(pair: ModelPair) -> float | None:
     """The size that findings take a pair to have, in billions of parameters.
 
-    That is ``stands_for`` of the pair, else its ``size_b``, else what the headers of a local
-    checkpoint of the reasoning model tell, else what its name tells (``Qwen3-8B``).
+    That is ``stands_for`` of the pair, else its ``size_b``, else what the name of the reasoning
+    model tells (``Qwen3-8B``), else what the headers of a local checkpoint tell.
 
     Returns:
         None where nothing tells.
@@ -82,10 +82,10 @@ def size_of(pair: ModelPair) -> float | None:
     if pair.stands_for or pair.size_b:
         return float(pair.stands_for or pair.size_b or 0)
     folder = Path(pair.reasoning).expanduser()
-    if counted := sum(map(_parameters, sorted(folder.glob("*.safetensors")))):
-        return counted / 1e9
-    named = _IN_NAME.findall(folder.name)
-    return float(named[-1]) if named else None
+    if named := _IN_NAME.findall(folder.name):
+        return float(named[-1])
+    counted = sum(map(_parameters, sorted(folder.glob("*.safetensors"))))
+    return counted / 1e9 if counted else None
 
 
 def _parameters(file: Path) -> int:

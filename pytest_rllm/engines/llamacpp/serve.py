@@ -250,7 +250,9 @@ def tell(package: Any) -> dict[str, Any]:
         "version": _version(package),
         "flags": flags,
         "speculation": [m.name.removeprefix(prefix).lower().replace("_", "-") for m in kinds],
-        "types": [m.name.removeprefix("GGML_TYPE_").lower() for m in package.ggml_type],
+        "types": [
+            m.name.removeprefix("GGML_TYPE_").lower() for m in getattr(package, "ggml_type", ())
+        ],
         "devices": [str(device["name"]) for device in package.get_device_info()],
     }
 

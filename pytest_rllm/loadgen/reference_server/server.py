@@ -197,6 +197,8 @@ class Server:
             "generation_tokens_total": self._generated,
             "prefix_cache_queries_total": self._prompted,
             "prefix_cache_hits_total": 0,
+            "request_prefill_time_seconds_sum": 0,
+            "request_decode_time_seconds_sum": 0,
         }
         page = "".join(f"vllm:{name}{labels} {float(value)}\n" for name, value in values.items())
         filler = 'vllm:padding_seconds_bucket{engine="0",le="%d",model_name="under-test"} 0.0\n'
