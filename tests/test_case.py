@@ -534,6 +534,14 @@ def test_a_plan_says_what_the_search_would_take(tmp_path: Path) -> None:
     )
 
 
+def test_a_plan_notes_no_search_for_a_case_that_its_tier_leaves_out(tmp_path: Path) -> None:
+    case = searching(QueueSource(folder=tmp_path), tmp_path, planning=True)
+    case.tier = "gate"
+    with pytest.raises(CannotMeasure, match="--rllm-tier=gate measures it"):
+        knee_of(case, QUESTIONS)
+    assert case.session.costs.plan.checks == []
+
+
 def test_what_does_not_fit_into_the_context_is_not_measured(
     bare: FindingCase, source: MockSource
 ) -> None:

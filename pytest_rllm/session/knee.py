@@ -106,6 +106,8 @@ def knee_of(case: FindingCase, arm: Arm) -> Knee:
     where = Path("knee") / case.pair.name / arm.fingerprint
     what = f"{case.pair.name} ({arm.serving}, up to {arm.sampling.max_tokens} tokens)"
     if case.session.planning:
+        if left_out := case.session.tier.leaves_out(case.tier):
+            raise CannotMeasure(left_out)
         most = 1 + DOUBLINGS + BISECTIONS
         case.note(
             f"the knee of {what} is searched first: {ALONE} requests one at a time, then "
