@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "plugin.conformance": ("EngineConformance",),
-    "plugin.findings": ("finding", "upgrade"),
+    "plugin.findings": ("finding", "in_tier", "upgrade"),
     "experiment.serving": ("Serving",),
     "experiment.turns": ("TURN_TOKENS",),
     "experiment.workloads": ("Sampling", "Workload", "closed", "gamma", "poisson", "together"),
@@ -123,6 +123,7 @@ if TYPE_CHECKING:
     from .metrics import metric as metric
     from .plugin.conformance import EngineConformance as EngineConformance
     from .plugin.findings import finding as finding
+    from .plugin.findings import in_tier as in_tier
     from .plugin.findings import upgrade as upgrade
     from .verdicts.claims import higher as higher
     from .verdicts.claims import lower as lower

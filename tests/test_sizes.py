@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_rllm import finding
+from pytest_rllm import finding, in_tier
 from pytest_rllm.models import PAIRS, ModelPair
 from pytest_rllm.models.sizes import Sizes, size_of
 from pytest_rllm.plugin.model_params import cases
@@ -99,3 +99,29 @@ def test_a_sentence_says_its_size_and_its_tier_exists() -> None:
     with pytest.raises(ValueError, match=r"smoke, short, gate, fine, paper.*'long'"):
         finding("Caches help.", cite="c", tier="long")
     assert finding("Of 14B models.", cite="c", sizes="14B+").kwargs["sizes"] == "14B+"
+
+
+def test_a_case_may_be_of_another_tier_than_its_finding(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_two="""
+        import pytest
+        from pytest_rllm import ACCURACY, Serving, finding, higher, in_tier, pp
+
+        @finding("Thinking helps.", cite="this test")
+        @pytest.mark.parametrize("n", [8, pytest.param(16, marks=in_tier("gate"))])
+        def test_two(compare, dataset, workload, n):
+            compare(
+                Serving(), against=Serving(model="plain"), prompts=dataset("easy", n=n),
+                workload=workload.closed(2),
+            ).shows(higher(ACCURACY, by=pp(5)))
+        """
+    )
+    args = ("-p", "no:cacheprovider", "--rllm-engine=mock", "--rllm-model=tiny", "--rllm-plan")
+    said = pytester.runpytest_inprocess(*args).stdout.str()
+    assert "two [tiny-8]" in said
+    assert "not measured: two [tiny-16]: it is no part of --rllm-tier=short" in said
+    assert (
+        "not measured" not in pytester.runpytest_inprocess(*args, "--rllm-tier=gate").stdout.str()
+    )
+    with pytest.raises(ValueError, match="not 'long'"):
+        in_tier("long")

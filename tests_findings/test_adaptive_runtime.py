@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_rllm import E2E, Arm, Sampling, Serving, finding, higher, not_higher, pct
+from pytest_rllm import E2E, Arm, Sampling, Serving, finding, higher, in_tier, not_higher, pct
 
 
 @finding(
@@ -10,7 +10,10 @@ from pytest_rllm import E2E, Arm, Sampling, Serving, finding, higher, not_higher
     "model's follows their number alone.",
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), pilot study",
 )
-@pytest.mark.parametrize(("harder", "easier"), [("medium", "easy"), ("hard", "medium")])
+@pytest.mark.parametrize(
+    ("harder", "easier"),
+    [("medium", "easy"), pytest.param("hard", "medium", marks=in_tier("gate"))],
+)
 def test_adaptive_runtime(compare, dataset, workload, model, harder, easier):
     """Half as long again is a clear step; the plain model may move by less than that.
 

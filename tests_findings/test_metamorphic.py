@@ -40,7 +40,9 @@ def test_metamorphic_prefix_cache(compare, greedy):
 
 
 @finding(
-    "Examples in a warm prefix cache give the answers that examples read anew give.", cite=SOUND
+    "Examples in a warm prefix cache give the answers that examples read anew give.",
+    cite=SOUND,
+    tier="gate",
 )
 def test_metamorphic_few_shot(compare, greedy):
     """All questions begin with the same four others and their answers. Without a cache these are
@@ -74,18 +76,20 @@ def test_metamorphic_speculation(compare, greedy, drafter):
     compare(greedy(Serving(speculative=drafter)), against=greedy()).shows(*SAME)
 
 
-@finding("A request among many gets the answer that it gets alone.", cite=SOUND)
+@finding("A request among many gets the answer that it gets alone.", cite=SOUND, tier="gate")
 def test_metamorphic_company(compare, greedy):
     compare(greedy(in_flight=16), against=greedy(in_flight=1)).shows(*SAME)
 
 
-@finding("A repeated request gets the answer that the first one got.", cite=SOUND)
+@finding("A repeated request gets the answer that the first one got.", cite=SOUND, tier="gate")
 def test_metamorphic_repetition(compare, greedy):
     """Both arms are one and the same: of every pair of blocks the second is the repetition."""
     compare(greedy(), against=greedy()).shows(*SAME)
 
 
-@finding("Requests that hang up in mid-stream leave the others' answers right.", cite=SOUND)
+@finding(
+    "Requests that hang up in mid-stream leave the others' answers right.", cite=SOUND, tier="gate"
+)
 def test_metamorphic_hang_ups(compare, greedy, dataset):
     """One request in three is cut off after its first deltas."""
     compare(greedy(cut=dataset("hard", n=80, at_most=True)), against=greedy()).shows(*SAME)

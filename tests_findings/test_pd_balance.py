@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_rllm import DECODE_PER_PREFILL, Serving, finding, higher, pct
+from pytest_rllm import DECODE_PER_PREFILL, Serving, finding, higher, in_tier, pct
 from pytest_rllm.session.comparison import CannotMeasure
 
 
@@ -11,7 +11,9 @@ from pytest_rllm.session.comparison import CannotMeasure
     "wants more decode workers per prefill worker.",
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), prefill-decode disaggregation; open question 3",
 )
-@pytest.mark.parametrize("in_flight", [1, 8], ids=["alone", "eight"])
+@pytest.mark.parametrize(
+    "in_flight", [pytest.param(1, id="alone"), pytest.param(8, id="eight", marks=in_tier("gate"))]
+)
 def test_pd_balance(compare, dataset, workload, in_flight):
     """The paper says only that decode dominates and that one prefill worker wants more than one
     decode worker. Half as many again is where a split of one to two becomes one of one to three.

@@ -28,6 +28,7 @@ TALKS = f"{PAPER}; the conversations are ours"
     "Prefix caching makes serving models of 14B and above faster and keeps accuracy.",
     cite=PAPER,
     sizes="14B+",
+    tier="gate",
 )
 def test_prefix_cache(compare, dataset, workload):
     """As in the paper every question is asked three times, so two of three prompts can be reused.
@@ -59,7 +60,7 @@ def test_prefix_cache(compare, dataset, workload):
     )
 
 
-@finding("Prefix caching raises the latency of the 7B model.", cite=PAPER, sizes="7B")
+@finding("Prefix caching raises the latency of the 7B model.", cite=PAPER, sizes="7B", tier="gate")
 def test_small_model(compare, dataset, workload):
     """The opposite of what is claimed of larger models, on the same load. The paper gives the
     direction alone; the margin is that of the opposite claim, so that both cannot hold.

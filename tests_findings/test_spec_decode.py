@@ -13,6 +13,7 @@ from pytest_rllm import (
     Serving,
     finding,
     higher,
+    in_tier,
     lower,
     not_lower,
     pct,
@@ -27,7 +28,10 @@ DRAFTERS = ["ngram", "draft", "eagle"]
     "Speculative decoding lowers TBT and the streamed deltas per second, and keeps accuracy.",
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), speculative decoding",
 )
-@pytest.mark.parametrize("temperature", [0.6, 0.0], ids=["sampled", "greedy"])
+@pytest.mark.parametrize(
+    "temperature",
+    [pytest.param(0.6, id="sampled", marks=in_tier("gate")), pytest.param(0.0, id="greedy")],
+)
 @pytest.mark.parametrize("drafter", DRAFTERS)
 def test_spec_decode(compare, dataset, workload, model, drafter, temperature):
     """The paper says that TPS falls while TBT falls, too. Its code counts one streamed delta as one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 MARK = "finding"
+TIER_MARK = "rllm_tier"
+"""Marks a case that is measured in other tiers than the rest of its finding."""
 JUDGES = frozenset({"compare", "compare_builds", "compare_curve", "compare_effects", "contract"})
 """Fixtures that end in a verdict."""
 NARROWED = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
@@ -41,10 +43,7 @@ def finding(
     for name, text in (("sentence", sentence), ("cite", cite)):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"@finding needs a {name}, got {text!r}")
-    from ..experiment.tiers import NAMES
-
-    if tier not in NAMES:
-        raise ValueError(f"@finding: tier is one of {', '.join(NAMES)}, not {tier!r}")
+    _check_tier(tier)
     if sizes is not None:
         least = re.split("[+-]", sizes)[0]
         if least not in sentence:
@@ -52,6 +51,35 @@ def finding(
     about = {"sentence": sentence, "cite": cite, "tier": tier, "sizes": sizes}
     mark: pytest.MarkDecorator = getattr(pytest.mark, MARK)(**about)
     return mark
+
+
+def in_tier(tier: str) -> pytest.MarkDecorator:
+    """Mark one case of a finding: ``pytest.param(64, marks=in_tier("gate"))``.
+
+    Args:
+        tier: the smallest in which the case is measured, in place of the finding's.
+
+    Raises:
+        ValueError: there is no such tier.
+    """
+    _check_tier(tier)
+    mark: pytest.MarkDecorator = getattr(pytest.mark, TIER_MARK)(tier)
+    return mark
+
+
+def _check_tier(tier: str) -> None:
+    from ..experiment.tiers import NAMES
+
+    if tier not in NAMES:
+        raise ValueError(f"@finding: tier is one of {', '.join(NAMES)}, not {tier!r}")
+
+
+def tier_of(item: pytest.Item) -> Any:
+    """The smallest tier in which a case is measured."""
+    own, mark = item.get_closest_marker(TIER_MARK), item.get_closest_marker(MARK)
+    if own is not None:
+        return own.args[0]
+    return "short" if mark is None else mark.kwargs.get("tier", "short")
 
 
 def upgrade(sentence: str) -> pytest.MarkDecorator:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .findings import MARK, case_id, finding_id, records_of
+from .findings import MARK, case_id, finding_id, records_of, tier_of
 
 if TYPE_CHECKING:
     from ..datasets.prompts import Prompt
@@ -271,7 +271,7 @@ def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
             folder=records_of(item),
             sentence=about["sentence"],
             cite=about["cite"],
-            tier=about.get("tier", "short"),
+            tier=tier_of(item),
         )
     case: FindingCase = item.stash[CASE]
     return case

@@ -46,6 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
+        "rllm_tier(name): of a case of a finding: the smallest tier that measures it",
+    )
+    config.addinivalue_line(
+        "markers",
         "gpu(memory_gib=0, count=1, capability=0): of a finding: needs NVIDIA GPUs of that size",
     )
     if value(config, "model"):
