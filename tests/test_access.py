@@ -240,6 +240,10 @@ class TestConforms(EngineConformance):
 """
 
 
+ASKED_BY_PYTHON = "file -b "
+"""Python's own ``platform.architecture`` starts it for libraries, with all variables."""
+
+
 class Watcher(threading.Thread):
     """Looks at command lines and environments of all programs that a session starts, and at the
     spools that it has while it measures.
@@ -258,6 +262,8 @@ class Watcher(threading.Thread):
                 try:
                     said = [" ".join(process.cmdline())]
                     self.commands.update(said)
+                    if said[0].startswith(ASKED_BY_PYTHON):
+                        continue
                     if said != self.own and process != self.root:
                         environment = process.environ().items()
                         said += [f"{said[0]}: {name}={text}" for name, text in environment]
