@@ -293,7 +293,7 @@ def test_an_old_file_that_cannot_be_used_says_where_and_why(
 def test_no_key_of_the_repositorys_baselines_is_a_sentence() -> None:
     files = [*ROOT.glob("baselines/*/*/*.json"), *ROOT.glob("baselines/*/*/ledger.jsonl")]
     assert len(files) > 2
-    key = re.compile(r"[a-z0-9-]+(/[a-z0-9-]+){1,2}")
+    key = re.compile(r"[a-z0-9-]+(:[0-9.]+-vs-[0-9.]+)?(/[a-z0-9-]+){1,2}")
     for path in files:
         if path.suffix == ".jsonl":
             found = [entry.key for entry in ledger.read(path.parent)]

@@ -5,8 +5,9 @@ margin in the test. The one judgement that it does store is the list of claims t
 to hold here, with their margins: a claim whose margin changes is another claim, and is judged anew.
 
 Every key is made of slugs: ``1/tbt/pct`` is the effect on TBT, in per cent, of the test's first
-comparison, ``1/a/tbt`` the level of its first arm, ``1/tbt-lower-10pct`` a claim. No sentence is
-part of a key, so a better sentence makes nothing stale.
+comparison, ``1/a/tbt`` the level of its first arm, ``1/tbt-lower-10pct`` a claim. A step of a curve
+names its two points: ``1:512-vs-256/accuracy/pp``. No sentence is part of a key, so a better
+sentence makes nothing stale.
 """
 
 from __future__ import annotations
