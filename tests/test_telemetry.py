@@ -7,24 +7,54 @@ import threading
 import time
 
 import psutil
+import pynvml
 import pytest
 from doubles.mock_nvml import MockDevice, MockNvml
 
-from pytest_rllm.telemetry.gpu import THROTTLE_REASONS, Device, Gpu
+from pytest_rllm.telemetry.gpu import THROTTLE_REASONS, UNNAMED, Device, Gpu
 from pytest_rllm.telemetry.host import Host
 from pytest_rllm.telemetry.prometheus import families, labels, sample_names, totals
 from pytest_rllm.telemetry.watch import Watch
 
 H200 = MockDevice()
-L4 = MockDevice(b"NVIDIA L4", 22.5, (8, 9))
+L4 = MockDevice(b"NVIDIA L4", 22.5, (8, 9), bus_bits=192, memory_clock_mhz=6251)
+ERRORS = {
+    name.removeprefix("NVMLError_"): kind().value
+    for name, kind in vars(pynvml).items()
+    if name.startswith("NVMLError_") and "." not in name
+}
+"""Every error that NVML knows, by its name."""
 
 
 def test_devices_are_described() -> None:
     gpu = Gpu(MockNvml(H200, L4))
     assert gpu.why_not is None
     assert gpu.devices == (
-        Device(0, "NVIDIA H200", 141.0, (9, 0), "GPU-mock-0"),
-        Device(1, "NVIDIA L4", 22.5, (8, 9), "GPU-mock-1"),
+        Device(0, "NVIDIA H200", 141.0, (9, 0), "GPU-mock-0", pytest.approx(4916.7, abs=0.1)),
+        Device(1, "NVIDIA L4", 22.5, (8, 9), "GPU-mock-1", pytest.approx(300.1, abs=0.1)),
+    )
+
+
+def test_memory_that_is_free_and_who_holds_the_rest_are_read_anew() -> None:
+    card = MockDevice(processes=[(4711, 55.0), (815, None)], used_gib=60)
+    gpu = Gpu(MockNvml(card))
+    (device,) = gpu.devices
+    assert (gpu.free_gib(device), gpu.holders(device)) == (81.0, [(4711, 55.0), (815, None)])
+    card.processes, card.used_gib = [], 1
+    assert (gpu.free_gib(device), gpu.holders(device)) == (140.0, [])
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+def test_whatever_a_device_does_not_tell_is_none_and_no_error(error: int) -> None:
+    told = [name for name in vars(MockNvml) if name.startswith("nvmlDevice")]
+    told.remove("nvmlDeviceGetHandleByIndex")
+    silent = MockDevice(refuses=dict.fromkeys(told, error))
+    gpu = Gpu(MockNvml(silent))
+    assert gpu.devices == (Device(0, UNNAMED, None, None),)
+    assert (gpu.free_gib(gpu.devices[0]), gpu.holders(gpu.devices[0])) == (None, None)
+    assert (gpu.read(), gpu.missing(memory_gib=80, capability=9.0)) == ({}, None)
+    assert gpu.missing(count=2) == (
+        "needs 2 GPUs; there is unnamed GPU, does not tell its memory, capability not told"
     )
 
 
@@ -66,7 +96,7 @@ def test_a_need_that_is_not_met_is_reported_with_the_existing_gpus(
     ("nvml", "why_not"),
     [
         (MockNvml(), "no NVIDIA GPU: NVML lists none"),
-        (MockNvml(H200, broken="Driver Not Loaded"), "no NVIDIA GPU: Driver Not Loaded"),
+        (MockNvml(H200, broken=9), "no NVIDIA GPU: Driver Not Loaded"),
     ],
     ids=["none", "no driver"],
 )
@@ -92,9 +122,8 @@ def test_the_real_library_agrees_with_this_machine() -> None:
 
 
 def test_the_mock_has_no_function_that_the_library_lacks() -> None:
-    pynvml = pytest.importorskip("pynvml")
     names = [name for name in vars(MockNvml) if name.startswith(("nvml", "NVML"))]
-    assert len(names) == 15
+    assert len(names) > 10
     assert [name for name in names if not hasattr(pynvml, name)] == []
 
 
@@ -127,7 +156,6 @@ def test_heat_throttles_and_a_power_cap_does_not(reasons: int, throttled: float)
 
 
 def test_throttle_reasons_are_those_of_the_library() -> None:
-    pynvml = pytest.importorskip("pynvml")
     for reason, bit in THROTTLE_REASONS.items():
         assert getattr(pynvml, f"nvmlClocksThrottleReason{reason}") == bit
 

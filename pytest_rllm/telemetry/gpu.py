@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from typing import Any
+
+from .nvml import NoNvml, Nvml
 
 THROTTLE_REASONS = {
     "SwThermalSlowdown": 0x20,
@@ -15,18 +15,31 @@ THROTTLE_REASONS = {
     "HwPowerBrakeSlowdown": 0x80,
 }
 """Bits of NVML's clock event reasons that make a measurement invalid. A power cap is normal."""
+_THROTTLED = sum(THROTTLE_REASONS.values())
+UNNAMED = "unnamed GPU"
+"""Name of a GPU whose driver does not tell it."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU: name, memory in GiB, CUDA compute capability as ``(major, minor)``, and the id that
-    its driver gives it, empty where it gives none."""
+    """One GPU. What its driver does not tell is None.
+
+    Attributes:
+        index: what NVML and ``nvidia-smi`` call it.
+        name: of the kind of GPU, e.g. ``NVIDIA H200``.
+        memory_gib: all of its memory, in GiB; None where the GPU uses the machine's memory (GB10).
+        capability: CUDA compute capability as ``(major, minor)``.
+        uuid: the id that its driver gives it; empty where it gives none.
+        bandwidth_gb_s: most bytes that its memory moves, in GB (1e9 bytes) per second, from the
+            width of the bus and its highest clock.
+    """
 
     index: int
     name: str
-    memory_gib: float
-    capability: tuple[int, int]
+    memory_gib: float | None
+    capability: tuple[int, int] | None
     uuid: str = ""
+    bandwidth_gb_s: float | None = None
 
 
 class Gpu:
@@ -37,20 +50,20 @@ class Gpu:
     """
 
     def __init__(self, nvml: Any = None) -> None:
-        self._nvml = nvml
+        self._module = nvml
 
     @cached_property
-    def _opened(self) -> tuple[Any, str | None]:
-        nvml = self._nvml
+    def _opened(self) -> tuple[Nvml | None, str | None]:
         try:
-            nvml = nvml or import_module("pynvml")
-            nvml.nvmlInit()
-            count = nvml.nvmlDeviceGetCount()
-        except ImportError:
-            return None, "no GPU monitoring: install nvidia-ml-py"
-        except nvml.NVMLError as error:
-            return None, f"no NVIDIA GPU: {error}"
-        return nvml, None if count else "no NVIDIA GPU: NVML lists none"
+            return Nvml.opened(self._module), None
+        except NoNvml as error:
+            return None, str(error)
+
+    @property
+    def _nvml(self) -> Nvml:
+        nvml, why_not = self._opened
+        assert nvml is not None, why_not
+        return nvml
 
     @property
     def why_not(self) -> str | None:
@@ -60,15 +73,27 @@ class Gpu:
     @cached_property
     def devices(self) -> tuple[Device, ...]:
         """All GPUs; empty if there are none."""
-        nvml, why_not = self._opened
-        if why_not:
+        if self.why_not:
             return ()
-        return tuple(_device(nvml, i) for i in range(nvml.nvmlDeviceGetCount()))
+        return tuple(_device(self._nvml, i) for i in range(self._nvml.count))
+
+    def free_gib(self, device: Device) -> float | None:
+        """Memory of a device that nothing holds now, in GiB; None where its driver does not
+        tell."""
+        return self._nvml.memory_gib(self._nvml.handle(device.index), "free")
+
+    def holders(self, device: Device) -> list[tuple[int, float | None]] | None:
+        """The compute processes on a device now: per process its id, as the driver tells it, and
+        the GiB that it holds, None where the driver does not tell. None where processes are not
+        listed at all."""
+        return self._nvml.processes(self._nvml.handle(device.index))
 
     def missing(
         self, *, memory_gib: float = 0, count: int = 1, capability: float = 0
     ) -> str | None:
         """Why this machine does not meet a need; None if it does.
+
+        A GPU that does not tell its memory, or its capability, is taken to have enough of it.
 
         Args:
             memory_gib: least memory per GPU.
@@ -80,14 +105,12 @@ class Gpu:
         fit = [
             d
             for d in self.devices
-            if d.memory_gib >= memory_gib and d.capability >= _version(capability)
+            if (d.memory_gib is None or d.memory_gib >= memory_gib)
+            and (d.capability is None or d.capability >= _version(capability))
         ]
         if len(fit) >= count:
             return None
-        have = "; ".join(
-            f"{d.name}, {d.memory_gib:.0f} GiB, capability {d.capability[0]}.{d.capability[1]}"
-            for d in self.devices
-        )
+        have = "; ".join(map(_described, self.devices))
         wanted = [f"{count} GPU" + "s" * (count > 1)]
         wanted += [f"{memory_gib:g} GiB each"] * (memory_gib > 0)
         wanted += [f"compute capability {capability:g}"] * (capability > 0)
@@ -99,50 +122,56 @@ class Gpu:
         (0 or 1), ``gpu0_processes`` (compute processes). Values that a device does not report are
         left out.
         """
-        nvml, why_not = self._opened
         values: dict[str, float] = {}
-        if why_not:
-            return values
-        throttled = sum(THROTTLE_REASONS.values())
         for device in self.devices:
-            handle = nvml.nvmlDeviceGetHandleByIndex(device.index)
-            readings: Mapping[str, Callable[[Any], float]] = {
-                "memory_gib": lambda h: nvml.nvmlDeviceGetMemoryInfo(h).used / 2**30,
-                "utilisation": lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100,
-                "power_w": lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000,
-                "sm_clock_mhz": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM),
-                "memory_clock_mhz": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_MEM),
-                "throttled": lambda h: float(
-                    bool(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(h) & throttled)
-                ),
-                "processes": lambda h: len(nvml.nvmlDeviceGetComputeRunningProcesses(h)),
-            }
-            for name, read in readings.items():
-                try:
-                    values[f"gpu{device.index}_{name}"] = float(read(handle))
-                except nvml.NVMLError:
-                    continue  # not reported by this device: its series is absent
+            handle = self._nvml.handle(device.index)
+            for name, value in _readings(self._nvml, handle).items():
+                if value is not None:
+                    values[f"gpu{device.index}_{name}"] = value
         return values
 
 
-def _device(nvml: Any, index: int) -> Device:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    name = nvml.nvmlDeviceGetName(handle)
+def _readings(nvml: Nvml, handle: Any) -> dict[str, float | None]:
+    utilisation = nvml.ask("nvmlDeviceGetUtilizationRates", handle)
+    power = nvml.ask("nvmlDeviceGetPowerUsage", handle)
+    reasons = nvml.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+    processes = nvml.processes(handle)
+    return {
+        "memory_gib": nvml.memory_gib(handle, "used"),
+        "utilisation": None if utilisation is None else utilisation.gpu / 100,
+        "power_w": None if power is None else power / 1000,
+        "sm_clock_mhz": nvml.clock_mhz("nvmlDeviceGetClockInfo", handle, "NVML_CLOCK_SM"),
+        "memory_clock_mhz": nvml.clock_mhz("nvmlDeviceGetClockInfo", handle, "NVML_CLOCK_MEM"),
+        "throttled": None if reasons is None else float(bool(reasons & _THROTTLED)),
+        "processes": None if processes is None else float(len(processes)),
+    }
+
+
+def _device(nvml: Nvml, index: int) -> Device:
+    handle = nvml.handle(index)
+    capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
     return Device(
         index,
-        name.decode() if isinstance(name, bytes) else name,
-        nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30,
-        tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
-        _uuid(nvml, handle),
+        nvml.text("nvmlDeviceGetName", handle) or UNNAMED,
+        nvml.memory_gib(handle, "total"),
+        None if capability is None else (int(capability[0]), int(capability[1])),
+        nvml.text("nvmlDeviceGetUUID", handle),
+        _bandwidth_gb_s(nvml, handle),
     )
 
 
-def _uuid(nvml: Any, handle: Any) -> str:
-    try:
-        uuid = nvml.nvmlDeviceGetUUID(handle)
-    except nvml.NVMLError:
-        return ""
-    return str(uuid.decode() if isinstance(uuid, bytes) else uuid)
+def _bandwidth_gb_s(nvml: Nvml, handle: Any) -> float | None:
+    """Memory moves two words of the bus per period of the clock that NVML tells."""
+    bits = nvml.ask("nvmlDeviceGetMemoryBusWidth", handle)
+    mhz = nvml.clock_mhz("nvmlDeviceGetMaxClockInfo", handle, "NVML_CLOCK_MEM")
+    return bits / 8 * 2 * mhz * 1e6 / 1e9 if bits and mhz else None
+
+
+def _described(device: Device) -> str:
+    memory, capability = device.memory_gib, device.capability
+    told = "does not tell its memory" if memory is None else f"{memory:.0f} GiB"
+    version = "not told" if capability is None else f"{capability[0]}.{capability[1]}"
+    return f"{device.name}, {told}, capability {version}"
 
 
 def _version(number: float) -> tuple[int, int]:

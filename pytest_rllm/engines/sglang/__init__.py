@@ -341,6 +341,7 @@ def _share(gpu: Gpu | None) -> float:
     free = [
         1 - used.get(f"gpu{device.index}_memory_gib", 0) / device.memory_gib
         for device in (gpu.devices if gpu else ())
+        if device.memory_gib is not None
     ]
     return min(SHARE / max(SHARE, min(free)), 0.95) if free else SHARE
 

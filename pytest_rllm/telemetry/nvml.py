@@ -1,0 +1,88 @@
+"""NVML, the library of NVIDIA's driver that tells about GPUs, asked so that an answer which it does
+not give is None and never an error."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Literal, Self
+
+
+class NoNvml(Exception):
+    """No NVIDIA GPU can be asked; says why in a sentence."""
+
+
+class Nvml:
+    """NVML's functions after ``nvmlInit``.
+
+    Every kind of GPU, driver, container and right leaves out some of the values: what NVML answers
+    with an error, and what an older ``pynvml`` has no function for, is None.
+
+    Attributes:
+        count: of the GPUs that NVML lists; the driver of a container lists those of the container.
+    """
+
+    def __init__(self, module: Any, count: int) -> None:
+        self._module, self.count = module, count
+
+    @classmethod
+    def opened(cls, module: Any = None) -> Self:
+        """NVML, ready to be asked.
+
+        Args:
+            module: with NVML's functions, ``pynvml`` by default.
+
+        Raises:
+            NoNvml: the library, the driver or a GPU is missing.
+        """
+        try:
+            module = module or import_module("pynvml")
+        except ImportError:
+            raise NoNvml("no GPU monitoring: install nvidia-ml-py") from None
+        try:
+            module.nvmlInit()
+            count = module.nvmlDeviceGetCount()
+        except module.NVMLError as error:
+            raise NoNvml(f"no NVIDIA GPU: {error}") from error
+        if not count:
+            raise NoNvml("no NVIDIA GPU: NVML lists none")
+        return cls(module, count)
+
+    def ask(self, function: str, *arguments: Any) -> Any | None:
+        """What a function answers; None where it answers with an error, does not exist, or would
+        be asked of a device without a handle (None)."""
+        asked = getattr(self._module, function, None)
+        if asked is None or any(argument is None for argument in arguments):
+            return None
+        try:
+            return asked(*arguments)
+        except self._module.NVMLError:
+            return None
+
+    def handle(self, index: int) -> Any | None:
+        """By which other functions know a GPU; None where NVML does not give it out."""
+        return self.ask("nvmlDeviceGetHandleByIndex", index)
+
+    def text(self, function: str, handle: Any) -> str:
+        """A text; empty where it is not told."""
+        told = self.ask(function, handle) or ""
+        return told.decode() if isinstance(told, bytes) else str(told)
+
+    def memory_gib(self, handle: Any, which: Literal["total", "used", "free"]) -> float | None:
+        """Memory of a GPU in GiB."""
+        told = self.ask("nvmlDeviceGetMemoryInfo", handle)
+        return None if told is None else float(getattr(told, which)) / 2**30
+
+    def clock_mhz(self, function: str, handle: Any, clock: str) -> float | None:
+        """A clock in MHz; ``clock`` is the name of NVML's constant."""
+        told = self.ask(function, handle, getattr(self._module, clock, None))
+        return None if told is None else float(told)
+
+    def processes(self, handle: Any) -> list[tuple[int, float | None]] | None:
+        """Ids of the compute processes and the GiB that each holds."""
+        told = self.ask("nvmlDeviceGetComputeRunningProcesses", handle)
+        if told is None:
+            return None
+        return [
+            (one.pid, None if one.usedGpuMemory is None else one.usedGpuMemory / 2**30)
+            for one in told
+        ]
