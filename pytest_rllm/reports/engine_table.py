@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
 
-from .page_marks import PageError, escaped, in_page
+from .page_marks import PageError, escaped, write_or_print
 
 HELP = "print the table of engines and capabilities from the files of --rllm-conformance DIR"
 SCHEMA = 1
@@ -191,14 +190,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the table, or write it into a page; the exit status is 2 where that cannot be."""
-    try:
-        shown = table(read(given.folder))
-        if given.page is None:
-            print(shown)
-            return 0
-        page = given.page.read_text(encoding="utf-8")
-        given.page.write_text(in_page(page, shown, (BEGIN, END), str(given.page)), encoding="utf-8")
-    except (PageError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return write_or_print(lambda: table(read(given.folder)), given.page, (BEGIN, END))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ..verdicts.judge import Judged
-from .page_marks import PageError, escaped, in_page
+from .page_marks import PageError, escaped, write_or_print
 from .row import Row, effect_text, range_text
 from .session_report import SessionReport
 
@@ -307,15 +306,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the page, or write it into one; the exit status is 2 where that cannot be."""
-    try:
-        shown = table(read(given.folder))
-        if given.page is None:
-            print(shown)
-            return 0
-        page = given.page.read_text(encoding="utf-8")
-        written = in_page(page, shown, (BEGIN, END), str(given.page))
-        given.page.write_text(written, encoding="utf-8")
-    except (PageError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return write_or_print(lambda: table(read(given.folder)), given.page, (BEGIN, END))
