@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--help").stdout.str()
-    assert len(OPTIONS) <= 15
+    assert len(OPTIONS) <= 16
     assert set(FLAGS) == {"complete", "plan"}
     assert set(LISTS) == {"serving", "key-env", "header-env"}
     for name in (*OPTIONS, *FLAGS, *LISTS):
@@ -93,6 +93,8 @@ def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
         (("--rllm-engine", "openai@x==1.0"), "*'openai' has no builds: 'x==1.0' is no URL*"),
         (("--rllm-engine", "mock@http://"), "*'http://' names no host: write http://HOST:PORT*"),
         (("--rllm-complete",), "*--rllm-complete is for the upgrade gate*"),
+        (("--rllm-start-timeout", "5m"), "*--rllm-start-timeout: a whole number of seconds*'5m'*"),
+        (("--rllm-start-timeout", "0"), "*--rllm-start-timeout: a whole number of seconds*'0'*"),
     ],
 )
 def test_an_impossible_option_is_refused_with_the_possible_ones(pytester, args, message) -> None:

@@ -32,6 +32,8 @@ VENDORS = {
 }
 """Words of a vendor, by its file or folder: flags, fields of requests and answers, metrics."""
 EXEMPT = {
+    # The vendor's own second file: what its log says.
+    ("engines/vllm.py", "engines/vllm_log.py"): r".*",
     # OpenAI's and vLLM's field of a request, which llama.cpp took over.
     ("engines/vllm.py", "engines/llamacpp"): r"ignore_eos",
     ("engines/openai.py", "engines/llamacpp"): r"logprobs",

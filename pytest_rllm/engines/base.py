@@ -21,6 +21,7 @@ from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from ..telemetry.prometheus import Page
 from .capabilities import Capabilities
+from .causes import Cause
 from .http import NO_ANSWER, ask
 
 if TYPE_CHECKING:
@@ -323,6 +324,10 @@ class Endpoint(ABC):
 
 class Launcher(ABC):
     """The part of an engine that starts its servers."""
+
+    causes: ClassVar[Sequence[Cause]] = ()
+    """Why a server of it did not start, as lines of its log tell it in words of its own; what all
+    engines may say is in ``engines/causes.py``."""
 
     @abstractmethod
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:

@@ -22,10 +22,9 @@ from ..experiment.serving import Serving
 from ..models import ModelPair
 from .base import CannotServe, DidNotStart, Endpoint, EngineError, Launcher, RefusesFormat
 from .http import NO_ANSWER
-from .last_words import cause
-from .ports import taken
 from .served import model_named
 from .server import Attached, Key, Server, Started, key_of, refusal, served_as
+from .starting import time_for, wait_until_healthy
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
@@ -47,14 +46,15 @@ class Pool:
 
     Attributes:
         folder: where logs go.
-        start_s: a server that is not healthy by then has failed.
+        start_s: seconds after which a server that is not healthy has failed; None for a time that
+            fits what it loads, see ``starting.time_for``.
         say: told what is being waited for.
         servers: those that are up, by key; the last used comes last.
         started: number of servers so far; of a session that goes on, those before it included.
     """
 
     folder: Path
-    start_s: float = 300.0
+    start_s: float | None = None
     say: Callable[[str], None] = lambda _text: None
     servers: dict[Key, Server] = field(default_factory=dict)
     started: int = 0
@@ -239,7 +239,8 @@ class Pool:
             server = Started(engine, serving, pair, url, number, argv, log, process, copy=copy)
             self._starting[number] = server
         try:
-            self._wait_until_healthy(server, begun)
+            limit_s = self.start_s or time_for(engine, serving, pair)
+            wait_until_healthy(server, limit_s, begun, self.say)
             server.started_in_s = time.monotonic() - begun
             with self._books:
                 self.servers[server.key] = server  # from now on, or from before, `close` finds it
@@ -251,30 +252,6 @@ class Pool:
                 del self._starting[number]
                 self._ports.discard(port)
         return server
-
-    def _wait_until_healthy(self, server: Started, begun: float) -> None:
-        label = server.engine.label
-        while True:
-            waited = time.monotonic() - begun
-            if not server.alive:
-                found = taken(server.port, server.process.pid)
-                said = server.log.read_text(errors="replace").splitlines()
-                why = f" ({found})" if found else cause(said)
-                raise DidNotStart(
-                    f"{label} ended with status {server.status} after {waited:.0f} s, before it "
-                    f"was healthy{why}\n{server.last_words()}",
-                    why,
-                )
-            if server.answers(server.engine.health_path):
-                if found := taken(server.port, server.process.pid):
-                    raise EngineError(f"{label}: {found}\n{server.last_words()}")
-                return
-            if waited > self.start_s:
-                raise EngineError(
-                    f"{label} was not healthy after {self.start_s:.0f} s\n{server.last_words()}"
-                )
-            self.say(f"starting {label}: {server.serving} ({waited:.0f} s)")
-            time.sleep(0.2)
 
     def _next_number(self) -> int:
         with self._books:

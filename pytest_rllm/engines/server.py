@@ -17,6 +17,7 @@ from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from .base import Endpoint
 from .http import NO_ANSWER, Refused, ask
+from .last_words import first_error
 
 LAST_LINES = 30
 GATEWAY = (502, 503, 504)
@@ -126,11 +127,23 @@ class Started(Server):
         """Where it was told to listen."""
         return int(self.url.rpartition(":")[2])
 
+    def log_lines(self, last_bytes: int | None = None) -> list[str]:
+        """Lines of the log, those in its last bytes or all."""
+        with open(self.log, "rb") as log:
+            if last_bytes is not None:
+                log.seek(max(0, self.log.stat().st_size - last_bytes))
+            return log.read().decode(errors="replace").splitlines()
+
     def last_words(self) -> str:
-        """The command and the last lines of the log."""
-        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-        shown = "\n".join(f"  | {line}" for line in lines) or "  | (it said nothing)"
-        return f"  command: {' '.join(self.command)}\n  log: {self.log}, last lines:\n{shown}"
+        """The command, the last lines of the log, and its first error where that is farther up."""
+        lines = self.log_lines()
+        early = [i for i in first_error(lines) if i < len(lines) - LAST_LINES]
+        told = f"  command: {' '.join(self.command)}\n  log: {self.log}, "
+        if early:
+            told += f"first error, in line {early[0] + 1} of {len(lines)}:\n"
+            told += "".join(f"  | {lines[i]}\n" for i in early) + "  "
+        shown = "\n".join(f"  | {line}" for line in lines[-LAST_LINES:]) or "  | (it said nothing)"
+        return f"{told}last lines:\n{shown}"
 
     def stop(self) -> None:
         assert self.process.stdin is not None

@@ -22,7 +22,12 @@ _SET_CHILD_SUBREAPER = 36
 
 
 def main(argv: list[str]) -> int:
-    """Watch ``argv`` until it or the parent is gone; returns the command's exit status."""
+    """Watch ``argv`` until it or the parent is gone.
+
+    Returns:
+        The command's exit status; 128 and the signal's number where a signal ended it, as a shell
+        says it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the parent's to handle
     signal.signal(signal.SIGTERM, lambda *_: os.close(0))
     if sys.platform == "linux":
@@ -36,7 +41,9 @@ def main(argv: list[str]) -> int:
         pass
     _end_all(GRACE_S)
     status = server.wait()
-    return 0 if status is None else int(status)  # None: ended, and waited for, among the others
+    if status is None:  # ended, and waited for, among the others
+        return 0
+    return 128 - int(status) if status < 0 else int(status)
 
 
 def _parent_lives(within_s: float) -> bool:

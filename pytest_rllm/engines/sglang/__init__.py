@@ -29,6 +29,7 @@ from ..capabilities import Capabilities
 from ..http import NO_ANSWER, ask
 from ..launching import ONE_THREAD, Interpreter, flags_of, parser_of, without_look_ups
 from ..openai import OpenAIEndpoint
+from .log import CAUSES
 from .page import SOURCES, read
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     name: ClassVar[str] = "sglang"
     packages: ClassVar[frozenset[str]] = frozenset({"sglang"})
     example_build: ClassVar[str] = "sglang==0.5.23"
+    causes = CAUSES
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_input_ids_in_sglext": True}
