@@ -132,6 +132,17 @@ def test_a_pair_may_have_learned_from_single_questions_alone(folder: Path) -> No
         pair_named(written(folder, changed("[budgets]", says.replace("true", "1"))))
 
 
+def test_a_role_may_have_a_context_of_its_own(folder: Path) -> None:
+    pair = pair_named(written(folder, WHOLE + "[context]\nplain = 1100\n"))
+    assert [pair.context_of(role) for role in ("reasoning", "original", "plain")] == [
+        *(1536, 1536, 1100)
+    ]
+    assert pair_named(written(folder)).context_of("plain") == 1536
+    both = changed('"org/talker"', '"./thinker"') + "[context]\nplain = 1100\n"
+    with pytest.raises(PairFileError, match=r"one server: say context_length, without \[context\]"):
+        pair_named(written(folder, both))
+
+
 def test_one_checkpoint_with_two_modes_is_both_roles(folder: Path) -> None:
     text = changed('"org/talker"', '"./thinker"')
     pair = pair_named(written(folder, text))

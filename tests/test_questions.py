@@ -100,8 +100,22 @@ def test_examples_that_leave_no_room_for_an_answer_are_refused_before_anything_i
     assert no_room(with_examples(8, TINY.enough), TINY) is None
     told = no_room(with_examples(8), TINY)
     assert told is not None
-    assert "with the 8 turns before it, and the context of the pair 'tiny', 1536 tokens, " in told
-    assert no_room(with_examples(0, 1500), TINY) is None, "single questions are as they were"
+    assert "with the 8 turns before it, and the context of the reasoning model of the pair " in told
+    assert "'tiny', 1536 tokens, has room for 512 beside an answer of 1024" in told
+
+
+def test_a_question_and_its_answer_must_fit_into_the_context_of_the_role_that_is_asked() -> None:
+    assert no_room(with_examples(0, 1024), TINY) is None
+    told = no_room(with_examples(0, 1530), TINY)
+    assert "has room for 6 beside an answer of 1530: ask for shorter answers" in str(told)
+    short = replace(TINY, context={"plain": 512})
+    assert no_room(with_examples(0, 1024), short) is None, "the reasoning model has the pair's"
+    plain = replace(with_examples(0, 1024), serving=Serving(model="plain"))
+    assert no_room(plain, short) == (
+        "an answer may take 1,024 tokens, and the plain model of the pair 'tiny' has a context of "
+        "512: ask for shorter answers (its budgets), or name a model with a longer context"
+    )
+    assert no_room(replace(plain, sampling=Sampling(256)), short) is None
 
 
 def test_room_is_not_guessed_without_the_models_tokenizer() -> None:

@@ -90,7 +90,6 @@ class Shape:
         cached = 2 * kv_heads * size
         if latent:
             cached = int(latent) + int(text.get("qk_rope_head_dim") or 0)
-        context = text.get("max_position_embeddings")
         return cls(
             layers=layers,
             hidden=hidden,
@@ -98,13 +97,28 @@ class Shape:
             kv_heads=kv_heads,
             head_size=size,
             vocabulary=vocabulary,
-            context=context if isinstance(context, int) else None,
+            context=_context(text),
             parameters=parameters,
             active=embeddings / (1 if shared else 2) + active,
             weights_bytes=stored_bytes or embeddings * number + every * each,
             cached_numbers=cached,
             number_bytes=number,
         )
+
+
+def _context(text: Mapping[str, Any]) -> int | None:
+    """The longest sequence in tokens; None where it is not told. YaRN stretches what a model was
+    trained for, and published configurations name it where ``max_position_embeddings`` stays."""
+    told = text.get("max_position_embeddings")
+    rope = text.get("rope_parameters") or text.get("rope_scaling")
+    if not isinstance(told, int):
+        return None
+    if not isinstance(rope, dict) or "yarn" not in (rope.get("rope_type"), rope.get("type")):
+        return told
+    trained, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
+    if not isinstance(trained, int) or not isinstance(factor, int | float):
+        return told
+    return max(told, int(trained * factor))
 
 
 def shape_of(model: str) -> Shape | None:

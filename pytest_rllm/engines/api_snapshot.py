@@ -122,7 +122,8 @@ def observe(server: Server) -> ApiSnapshot:
     try:
         chunks = _chunks(ask(f"{server.url}/v1/chat/completions", body))
         page = ask(server.url + engine.metrics_path).decode() if engine.metrics_path else ""
-        sampling = engine.sampling_defaults(server.url, server.pair.max_model_len)
+        context = server.pair.context_of(server.serving.model)
+        sampling = engine.sampling_defaults(server.url, context)
     except (*NO_ANSWER, LookupError, ValueError, TypeError, AttributeError) as error:
         raise EngineError(
             f"the contract of {engine.name} {engine.version()} cannot be observed: "

@@ -91,6 +91,9 @@ class Endpoint(ABC):
     """What its own program is called, where it needs no Python; see ``is_program``."""
     token_ids: ClassVar[Mapping[str, Any]] = {}
     """What a request's body adds to be told the prompt's token ids, where an engine tells them."""
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    """What a request's body says so that the sampling parameters which it would leave out are off,
+    whatever the model's ``generation_config.json`` says. What a pair asks for goes before it."""
     build: Build | None = None
     serves: Serving = Serving()
     """How a server that runs already serves, as the user says."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
+from ..models.fit import misfit
 from .base import Endpoint
 from .http import NO_ANSWER, Refused, ask
 from .last_words import first_error
@@ -61,6 +63,9 @@ class Server(ABC):
     ) -> dict[str, Any]:
         """JSON body of a streamed chat completion that asks ``prompt``, with the role's fields.
 
+        It leaves nothing to the model's own generation configuration, which would sample the two
+        roles of a pair differently, unless the pair says so.
+
         Args:
             prompt, sampling: what is asked, and how the answer is sampled.
             priority: of which the lowest is served first; None where the server has its own order.
@@ -71,7 +76,16 @@ class Server(ABC):
         body = self.engine.body(prompt, sampling)
         if priority is not None:
             body = self.engine.prioritised(body, priority)
-        return self.pair.asks(body, self.serving.model)
+        return {**self.engine.neutral, **self.pair.asks(body, self.serving.model)}
+
+    def sampled_by(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """What its answers are sampled by: what requests say of themselves, else its defaults.
+
+        Args:
+            defaults: value per parameter, as the engine resolves it for a request that says none.
+        """
+        said = {**self.engine.neutral, **self.pair.asks({}, self.serving.model)}
+        return {name: said.get(name, value) for name, value in defaults.items()}
 
     def greedy_body(
         self, text: str, tokens: int, *, log_probabilities: bool = False
@@ -200,6 +214,10 @@ def refusal(
     if engine.url is None and drafted.get(serving.speculative or "", "") is None:
         what = "draft model" if serving.speculative == "draft" else "EAGLE head"
         return f"the model pair {pair.name!r} has no {what}"
+    if engine.url is None:
+        model = served_as(serving, pair).model
+        if why := misfit(pair, model, serving.quantization, serving.speculative):
+            return why
     if engine.url is not None or serving.quantization is None:
         return engine.cannot(serving, sampling)
     if why := pair.why_not(serving.quantization, serving.model):

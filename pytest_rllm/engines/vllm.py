@@ -150,6 +150,8 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_token_ids": True}
+    # All versions take -1 of top_k; the older ones no 0.
+    neutral: ClassVar[Mapping[str, Any]] = {"min_p": 0.0, "repetition_penalty": 1.0, "top_k": -1}
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)
@@ -309,7 +311,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             "--served-model-name": MODEL_NAME,
             "--host": "127.0.0.1",
             "--port": port,
-            "--max-model-len": pair.max_model_len,
+            "--max-model-len": pair.context_of(serving.model),
             "--tensor-parallel-size": serving.tensor_parallel,
             "--block-size": pair.kv_block_tokens,
             "--kv-cache-memory-bytes": pair.kv_cache_bytes,

@@ -46,6 +46,7 @@ class ModelPair:
         fixed_length: output tokens per request where speed is compared; fewer than a hard
             question takes, so that nothing is generated past an answer's natural end.
         max_model_len: context length to serve with, in tokens.
+        context: per role (``"reasoning"``, ``"plain"``) one of its own, where it differs.
         kv_cache_bytes: size of the KV cache at 16 bits per number, twice that where an engine
             serves in 32; None leaves it to the engine.
         kv_block_tokens: tokens per KV-cache block; None leaves it to the engine.
@@ -104,6 +105,7 @@ class ModelPair:
     budgets: tuple[int, ...] = ()
     level_from: int | None = None
     wide_keys: WideKeys | None = None
+    context: Mapping[str, int] = field(default_factory=dict, hash=False)
     file: Path | None = field(default=None, compare=False)
 
     @property
@@ -121,6 +123,12 @@ class ModelPair:
         """Whether one checkpoint is both roles and each request says which: one server serves
         both."""
         return self.reasoning == self.plain and self._fields("reasoning") != self._fields("plain")
+
+    def context_of(self, role: str) -> int:
+        """The longest sequence in tokens that a role is served with; one server of both modes has
+        that of the reasoning model."""
+        own = "reasoning" if self.two_modes or role == "original" else role
+        return self.context.get(own, self.max_model_len)
 
     def _fields(self, role: str) -> Mapping[str, Any]:
         return self.requests.get("reasoning" if role == "original" else role, {})

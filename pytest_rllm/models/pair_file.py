@@ -29,6 +29,7 @@ KEYS = {
     "stands_for": "the size in billions of parameters whose findings the pair is measured by",
     "single_turn": "true where the models learned from single questions alone",
     "context_length": "the longest sequence in tokens",
+    "context": "a table with the longest sequence in tokens of reasoning or plain",
     "kv_cache_bytes": "the size of the KV cache in bytes",
     "kv_block_tokens": "the size of a block of the KV cache in tokens",
     "budgets": "a table with short, enough, generous and fixed_length in tokens",
@@ -52,6 +53,7 @@ REQUESTS = {
     "reasoning": "a table with fields of the JSON body of a request",
     "plain": "a table with fields of the JSON body of a request",
 }
+CONTEXT = dict.fromkeys(("reasoning", "plain"), "the longest sequence in tokens")
 ENGINE = {
     "flags": "a list of texts, the flags that a server is started with",
     "files": "a table with a file for reasoning, plain or draft that is served instead of it",
@@ -107,6 +109,7 @@ def read_pair(path: Path) -> ModelPair:
         ),
         tiers=_tiers(top),
         **budgets,
+        context=_context(top, two_modes=reasoning == plain),
         kv_cache_bytes=top.count("kv_cache_bytes") if "kv_cache_bytes" in top else None,
         kv_block_tokens=top.count("kv_block_tokens") if "kv_block_tokens" in top else None,
         gpu_memory_gib=needs.number("gpu_memory_gib", 0),
@@ -191,6 +194,17 @@ def _budgets(top: Table) -> dict[str, Any]:
                 key,
             )
     return found | {"max_model_len": context}
+
+
+def _context(top: Table, *, two_modes: bool) -> dict[str, int]:
+    """Context lengths of roles that have one of their own."""
+    table = top.table("context", CONTEXT)
+    if two_modes and list(table):
+        top.fail(
+            "one checkpoint in both roles is one server: say context_length, without [context]",
+            "context",
+        )
+    return {role: table.count(role) for role in table}
 
 
 def _requests(top: Table) -> dict[str, Mapping[str, Any]]:

@@ -73,7 +73,8 @@ class Header:
         server: number of the server within its session.
         server_started_in_s: seconds until that server was healthy.
         template: hash of the chat template's output, where the engine tells it.
-        sampling_defaults: what the engine takes for parameters that a request leaves out.
+        sampling_defaults: what answers are sampled by, of the parameters that the engine resolves
+            for a request that leaves them out.
         signature: log probabilities of a fixed greedy answer: the numerics of this serving.
         gpu_strangers: processes per GPU before the session started its first server.
         client: what the client was measured to carry, see ``loadgen.fidelity``; None where unknown.

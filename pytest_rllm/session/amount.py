@@ -134,16 +134,21 @@ def too_few_questions(claim: Claim, arms: Sequence[Arm], confidence: float) -> s
 
 
 def no_room(arm: Arm, pair: ModelPair) -> str | None:
-    """Why an arm's prompts do not fit into the context of a pair together with their answers; None
-    where they do.
+    """Why an arm's prompts do not fit into the context of its model together with their answers;
+    None where they do.
 
-    Only prompts with earlier turns are looked at, and only where the model's tokenizer is at hand:
-    else the engine itself refuses what does not fit.
+    Prompts are counted only where the model's tokenizer is at hand: else the engine itself refuses
+    what does not fit.
     """
+    context, answer = pair.context_of(arm.serving.model), arm.sampling.max_tokens
+    if answer >= context:
+        return (
+            f"an answer may take {answer:,} tokens, and the {arm.serving.model} model of the pair "
+            f"{pair.name!r} has a context of {context:,}: ask for shorter answers (its budgets), "
+            "or name a model with a longer context"
+        )
     longest = max(
-        (p for p in arm.prompts if p.before),
-        key=lambda p: sum(len(each["content"]) for each in p.messages),
-        default=None,
+        arm.prompts, key=lambda p: sum(len(each["content"]) for each in p.messages), default=None
     )
     if longest is None:
         return None
@@ -151,14 +156,17 @@ def no_room(arm: Arm, pair: ModelPair) -> str | None:
     if count is None:
         return None
     tokens = sum(count(each["content"]) + MARKS for each in longest.messages)
-    room = pair.max_model_len - arm.sampling.max_tokens
+    room = context - answer
     if tokens <= room:
         return None
+    turns = len(longest.before)
+    with_turns, fewer = (
+        (f" with the {turns} turns before it", "send fewer turns, or ") if turns else ("", "")
+    )
     return (
-        f"a question takes about {tokens} tokens with the {len(longest.before)} turns before it, "
-        f"and the context of the pair {pair.name!r}, {pair.max_model_len} tokens, has room for "
-        f"{room} beside an answer of {arm.sampling.max_tokens}: send fewer turns, or ask for "
-        "shorter answers"
+        f"a question takes about {tokens} tokens{with_turns}, and the context of the "
+        f"{arm.serving.model} model of the pair {pair.name!r}, {context} tokens, has room for "
+        f"{room} beside an answer of {answer}: {fewer}ask for shorter answers"
     )
 
 

@@ -289,7 +289,7 @@ class Live:
             header,
             engine=engine.label,
             template=snapshot.template,
-            sampling_defaults=dict(snapshot.sampling),
+            sampling_defaults=server.sampled_by(snapshot.sampling),
             server=server.number,
             server_started_in_s=round(server.started_in_s, 1),
             signature=self._signatures[server.number, arm.serving.model],

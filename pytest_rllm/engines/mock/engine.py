@@ -104,7 +104,7 @@ class MockEngine(OpenAIEndpoint, Launcher):
         """It needs no files of the pair: any model is the same to it."""
         options = {
             "--port": port,
-            "--context": pair.max_model_len,
+            "--context": pair.context_of(serving.model),
             "--kv-tokens": KV_TOKENS * (2 if serving.kv_cache_dtype else 1),
             "--numerics": f"{serving.kv_cache_dtype or ''} {serving.quantization or ''}".strip(),
         }

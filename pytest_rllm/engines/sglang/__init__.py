@@ -118,6 +118,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str | None] = "/metrics"
     token_ids: ClassVar[Mapping[str, Any]] = {"return_input_ids_in_sglext": True}
+    neutral: ClassVar[Mapping[str, Any]] = {"min_p": 0.0, "repetition_penalty": 1.0, "top_k": -1}
 
     def __init__(self, build: Build | None = None) -> None:
         super().__init__(build)
@@ -275,7 +276,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             "--served-model-name": MODEL_NAME,
             "--host": "127.0.0.1",
             "--port": port,
-            "--context-length": pair.max_model_len,
+            "--context-length": pair.context_of(serving.model),
             "--tp-size": serving.tensor_parallel,
             "--page-size": pair.kv_block_tokens,
             "--max-total-tokens": _kv_tokens(pair, model, kv_type),
