@@ -24,6 +24,8 @@ from pytest_rllm.engines import engine_named
 from pytest_rllm.engines.api_snapshot import observe
 from pytest_rllm.engines.base import EngineError
 from pytest_rllm.engines.builds import Build
+from pytest_rllm.engines.memory import GIB
+from pytest_rllm.engines.placement import Card, Placement
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.server import Server
 from pytest_rllm.engines.sglang import KV_BYTES, NEUTRAL, SglangEngine, _Package
@@ -32,7 +34,7 @@ from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.experiment.workloads import Sampling
 from pytest_rllm.models import PAIRS, ModelPair
 from pytest_rllm.records.sse import parse
-from pytest_rllm.telemetry.gpu import Device, Gpu
+from pytest_rllm.telemetry.gpu import Gpu
 
 TINY = PAIRS["tiny"]
 VENV = Path(os.environ.get("SGLANG_VENV") or Path(__file__).parent.parent / ".venv-sglang")
@@ -123,18 +125,21 @@ def test_a_smaller_kv_cache_of_one_size_in_bytes_holds_more_tokens(
     assert after(argv, "--max-total-tokens") == str(2 * 6400)
 
 
-@pytest.mark.parametrize(("used_gib", "share"), [(0.0, "0.400"), (40.0, "0.800"), (75.0, "0.950")])
+@pytest.mark.parametrize(("free_gib", "share"), [(78.6, "0.450"), (39.3, "0.899")])
 def test_two_servers_on_a_gpu_get_the_same_memory(
-    package: Any, monkeypatch: pytest.MonkeyPatch, used_gib: float, share: str
+    package: Any, free_gib: float, share: str
 ) -> None:
     """SGLang is told a share of the memory that is free when it starts."""
-    h100 = Device(0, "H100", 80.0, (9, 0))
-    monkeypatch.setattr(Gpu, "devices", (h100,))
-    monkeypatch.setattr(Gpu, "read", lambda self: {"gpu0_memory_gib": used_gib})
+    h100 = Card(0, "0", 80 * GIB, 79 * GIB)
+    place = Placement((h100,), 39.3 * GIB, 3.95 * GIB, free=free_gib * GIB)
     sized_by_engine = replace(TINY, kv_cache_bytes=None, kv_block_tokens=None)
-    argv = flags(Serving(), sized_by_engine)
+    argv = list(SglangEngine().placed(place).launch(Serving(), sized_by_engine, 1234).argv)
     assert not {"--max-total-tokens", "--page-size"} & set(argv)
     assert after(argv, "--mem-fraction-static") == share
+    assert after(argv, "--tp-size") == "1"
+    four = replace(place, cards=(h100,) * 4)
+    argv = list(SglangEngine().placed(four).launch(Serving(), sized_by_engine, 1234).argv)
+    assert after(argv, "--tp-size") == "4"
     package(CPU)
     assert after(flags(Serving(), sized_by_engine), "--mem-fraction-static") == "0.400"
 

@@ -89,7 +89,11 @@ class MockPool:
         return self._server(engine, serving, pair, copy)
 
     def serve_all(
-        self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]], *, copy: int = 0
+        self,
+        wanted: Sequence[tuple[Endpoint, Serving, ModelPair]],
+        *,
+        copy: int = 0,
+        alone: bool = False,
     ) -> list[MockServer]:
         self.asked.append(([engine.label for engine, _, _ in wanted], 0))
         if self.fails in self.asked[-1][0]:
@@ -177,14 +181,9 @@ def test_servers_of_two_engines_start_at_the_same_time_each_with_its_own_arm(
     assert [server.engine.label for server in pool.servers] == labels
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_servers_of_one_engine_start_one_after_the_other_on_a_gpu_and_stay_up(
-    live: Live, pool: MockPool, on_cpu: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(DeclaringEngine, "on_cpu", on_cpu)
+def test_servers_of_one_engine_are_asked_for_together(live: Live, pool: MockPool) -> None:
     live.prepare([ARMS[0], replace(ARMS[0], serving=CACHING)])
-    one_by_one = [(["engine 2"], 0), (["engine 2"], 1)]
-    assert pool.asked == ([(["engine 2", "engine 2"], 0)] if on_cpu else one_by_one)
+    assert pool.asked == [(["engine 2", "engine 2"], 0)]
     assert [server.serving for server in pool.servers] == [Serving(), CACHING]
 
 

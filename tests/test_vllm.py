@@ -17,6 +17,8 @@ from pytest_rllm.datasets.prompts import choose
 from pytest_rllm.engines.base import Endpoint, EngineError
 from pytest_rllm.engines.builds import Build, build_named
 from pytest_rllm.engines.http import ask
+from pytest_rllm.engines.memory import GIB
+from pytest_rllm.engines.placement import Card, Placement
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.server import Server, refusal
 from pytest_rllm.engines.vllm import ALWAYS, WITH_SPECULATION, VllmEngine, _Package
@@ -101,6 +103,32 @@ def test_a_cpu_that_emulates_16_bits_serves_in_32_with_as_many_tokens_of_kv_cach
     assert argv[-2:] == ["--dtype", "auto"], "a user's own flag comes last, and wins"
     sizes = {True: 2 * 6400 * 4096, False: 6400 * 4096}
     assert after(argv, "--kv-cache-memory-bytes") == str(sizes[emulated])
+
+
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed cache", "cache as large as fits"])
+def test_on_a_gpu_it_is_told_its_share_of_memory_beside_a_fixed_cache_too(
+    monkeypatch: pytest.MonkeyPatch, fixed: bool
+) -> None:
+    """It does not start where less than that share is free, whatever the size of its cache."""
+    monkeypatch.setattr(VllmEngine, "_package", _Package("vllm", "0.23.0", gpu=True))
+    pair = TINY if fixed else replace(TINY, kv_cache_bytes=None)
+    cards = tuple(Card(i, str(i), 80 * GIB, 79 * GIB) for i in range(2))
+    placed = VllmEngine().placed(Placement(cards, 5 * GIB, 3 * GIB, fixed))
+    argv = list(placed.launch(Serving(), pair, 1).argv)
+    assert after(argv, "--gpu-memory-utilization") == "0.050"
+    assert after(argv, "--tensor-parallel-size") == "2"
+    assert ("--kv-cache-memory-bytes" in argv) is fixed
+    assert "--gpu-memory-utilization" not in VllmEngine().launch(Serving(), pair, 1).argv
+
+
+def test_what_weights_and_cache_took_is_read_from_the_log() -> None:
+    log = (
+        "INFO gpu_model_runner.py:2392] Model loading took 14.2717 GiB and 3.1 seconds\n"
+        "INFO gpu_worker.py:298] Available KV cache memory: 17.52 GiB\n"
+    )
+    engine = VllmEngine()
+    assert (engine.weights_gib(log), engine.kv_gib(log)) == (14.2717, 17.52)
+    assert (engine.weights_gib(""), engine.kv_gib("")) == (None, None)
 
 
 def test_reasoning_that_is_marked_in_a_way_that_is_not_known_is_refused() -> None:

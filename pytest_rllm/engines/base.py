@@ -26,6 +26,7 @@ from .http import NO_ANSWER, ask
 
 if TYPE_CHECKING:
     from .builds import Build
+    from .placement import Placement
 
 MODEL_NAME = "under-test"
 """Name under which a server that we start serves the model; part of no verdict."""
@@ -326,7 +327,21 @@ class Endpoint(ABC):
 
 
 class Launcher(ABC):
-    """The part of an engine that starts its servers."""
+    """The part of an engine that starts its servers.
+
+    ``placement`` says what a server may take of which GPUs; it is set by who starts one, and None
+    on a CPU, and where nobody could tell what is free. ``launch`` translates it into flags.
+    """
+
+    placement: Placement | None = None
+
+    def placed(self, placement: Placement | None) -> Self:
+        """This engine, whose next server goes there."""
+        if placement is None:
+            return self
+        other = copy.copy(self)
+        other.placement = placement
+        return other
 
     causes: ClassVar[Sequence[Cause]] = ()
     """Why a server of it did not start, as lines of its log tell it in words of its own; what all
@@ -348,6 +363,15 @@ class Launcher(ABC):
 
     def weights_gib(self, log: str) -> float | None:  # noqa: ARG002
         """GiB of memory that the weights of a server took, on each GPU; None where its log does not
+        tell.
+
+        Args:
+            log: what it printed so far.
+        """
+        return None
+
+    def kv_gib(self, log: str) -> float | None:  # noqa: ARG002
+        """GiB of memory that it gave to the KV cache, on each GPU; None where its log does not
         tell.
 
         Args:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,15 +21,18 @@ from .. import access
 from ..experiment.serving import Serving
 from ..models import ModelPair
 from .base import CannotServe, DidNotStart, Endpoint, EngineError, Launcher, RefusesFormat
+from .budget import Budget, Wanted, on_gpu
 from .http import NO_ANSWER
+from .memory import OUTSIDE, gib
+from .placement import NoRoom, Placement
 from .served import model_named
 from .server import Attached, Key, Server, Started, key_of, refusal, served_as
 from .starting import time_for, wait_until_healthy
 
 NEEDED_BYTES = 3 * 2**30
 """Free host memory that another server may need."""
-LARGE_GIB = 4
-"""Servers of a pair that needs more GPU memory than this are up two at a time."""
+FREED_WITHIN_S = 30.0
+"""Seconds after a server's end in which a GPU's memory must be free again."""
 _LOG = re.compile(r"-(\d+)-[0-9a-f]{12}\.log$")
 """Name of a server's log, with its number."""
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -41,8 +44,8 @@ class Pool:
 
     A server stays up for the whole session where memory allows; else the one that was used longest
     ago goes. Servers that answer nobody cost nothing, so both arms of a comparison are up at once,
-    be they of one engine or of two. Several threads may ask for servers at the same time: those of
-    different keys start side by side.
+    be they of one engine or of two, unless they have to take turns. Several threads may ask for
+    servers at the same time: those of different keys start side by side.
 
     Attributes:
         folder: where logs go.
@@ -51,6 +54,7 @@ class Pool:
         say: told what is being waited for.
         servers: those that are up, by key; the last used comes last.
         started: number of servers so far; of a session that goes on, those before it included.
+        budget: the memory of GPUs; None: servers are started without a plan.
     """
 
     folder: Path
@@ -58,6 +62,7 @@ class Pool:
     say: Callable[[str], None] = lambda _text: None
     servers: dict[Key, Server] = field(default_factory=dict)
     started: int = 0
+    budget: Budget | None = None
     _starting: dict[int, Started] = field(default_factory=dict, init=False, repr=False)
     _ports: set[int] = field(default_factory=set, init=False, repr=False)
     _turns: dict[Key, Lock] = field(default_factory=dict, init=False, repr=False)
@@ -88,29 +93,51 @@ class Pool:
 
         Raises:
             EngineError: it did not come up; with its command and last words.
-            CannotServe: the engine cannot serve so, or a server that runs already does not.
+            CannotServe: the engine cannot serve so, or a server that runs already does not, or
+                there is no memory for it.
         """
         others = () if beside is None else (beside,) if isinstance(beside, Server) else beside
         kept = {server.key for server in others}
-        return self._serve(engine, serving, pair, copy, kept, Event())
+        key = key_of(engine, serving, pair, copy)
+        known = self.servers.get(key)
+        places = {} if known and known.alive else self._places([(engine, serving, pair)], copy)
+        return self._serve(engine, serving, pair, copy, kept, Event(), places.get(key))
 
     def serve_all(
-        self, wanted: Sequence[tuple[Endpoint, Serving, ModelPair]], *, copy: int = 0
+        self, wanted: Sequence[Wanted], *, copy: int = 0, alone: bool = False
     ) -> list[Server]:
-        """The servers of several arms, all up at the same time; those that are missing start side
-        by side. When one does not come up, those that are being started are stopped.
+        """The servers of several arms, all up at the same time. Those that are missing start side
+        by side; but one after the other where they share a GPU, or may do so, because each takes
+        its memory by what is free when it starts. When one does not come up, those that are being
+        started are stopped.
 
         Args:
             wanted: engine, serving and pair of each, as :meth:`serve` takes them; of equal ones
                 there is one server.
             copy: which of several servers of one kind.
+            alone: whether they take turns with others: all other servers are stopped before.
 
         Raises:
             EngineError: as :meth:`serve` does, of the first that fails.
+            CannotServe: as :meth:`serve`.
         """
         kept, given_up = {key_of(*one, copy) for one in wanted}, Event()
-        with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
-            coming = [threads.submit(self._serve, *one, copy, kept, given_up) for one in wanted]
+        places = self._places(wanted, copy, alone=alone)
+        with self._books:
+            for key in [key for key in self.servers if alone and key not in kept]:
+                self.servers.pop(key).stop()
+            for key, place in places.items():  # one that has another share of memory serves else
+                if (server := self.servers.get(key)) and not place.like(server.placement):
+                    self.servers.pop(key).stop()
+        unplanned = sum(on_gpu(one[0]) for one in wanted) > len(places)
+        one_by_one = unplanned or _share_a_gpu(places.values())
+        with ThreadPoolExecutor(max_workers=1 if one_by_one else max(1, len(wanted))) as threads:
+            coming = [
+                threads.submit(
+                    self._serve, *one, copy, kept, given_up, places.get(key_of(*one, copy))
+                )
+                for one in wanted
+            ]
             try:
                 for one in as_completed(coming):
                     one.result()  # the first that fails is told, whatever its place
@@ -145,6 +172,21 @@ class Pool:
                 f"{engine.label} does not start '{serving}', and starts '{own}'{again.why}"
             ) from error
 
+    def _places(
+        self, wanted: Sequence[Wanted], copy: int, *, alone: bool = False
+    ) -> dict[Key, Placement]:
+        """Where servers go that are to be up together; of those that need no plan there is none."""
+        placed = [one for one in wanted if on_gpu(one[0]) and not _refused(*one)]
+        if self.budget is None or not placed:
+            return {}
+        try:
+            layout = self.budget.layout(placed, alone=alone)
+            keys = [key_of(*one, copy) for one in placed]
+            with self._books:
+                return {} if layout is None else self.budget.choose(layout, keys, self.servers)
+        except NoRoom as error:
+            raise CannotServe(f"{placed[0][2].name}: {error}") from error
+
     def _serve(
         self,
         engine: Endpoint,
@@ -153,6 +195,7 @@ class Pool:
         copy: int,
         kept: Collection[Key],
         given_up: Event,
+        placement: Placement | None,
     ) -> Server:
         copy = copy if engine.url is None else 0
         key = key_of(engine, serving, pair, copy)
@@ -167,7 +210,7 @@ class Pool:
                 if engine.url is not None:
                     server = self._attach(engine, engine.url, serving, pair)
                 else:
-                    server = self._start(engine, serving, pair, copy, kept, given_up)
+                    server = self._start(engine, serving, pair, copy, kept, given_up, placement)
             with self._books:
                 self.servers.pop(key, None)
                 self.servers[key] = server
@@ -204,6 +247,7 @@ class Pool:
         copy: int,
         kept: Collection[Key],
         given_up: Event,
+        placement: Placement | None,
     ) -> Started:
         if not isinstance(engine, Launcher):
             raise CannotServe(
@@ -213,10 +257,10 @@ class Pool:
         with self._books:
             if given_up.is_set():
                 raise EngineError(f"{engine.name} was not started: another server failed")
-            self._make_room(kept)
+            placement = self._make_room(kept, placement)
             port = self._free_port()
             try:
-                launch = engine.launch(serving, pair, port)
+                launch = engine.placed(placement).launch(serving, pair, port)
             except ValueError as error:
                 self._ports.discard(port)
                 raise CannotServe(str(error)) from error
@@ -224,6 +268,7 @@ class Pool:
             name = re.sub(r"[^\w.+-]+", "-", engine.label)
             log = self.folder / f"{name}-{number}-{serving.key}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
+            env = launch.env if placement is None else {**launch.env, **placement.variables}
             begun = time.monotonic()
             with open(log, "wb") as out:
                 process = subprocess.Popen(
@@ -232,16 +277,22 @@ class Pool:
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    env=access.child_environment({"PYTHONUNBUFFERED": "1", **launch.env}),
+                    env=access.child_environment({"PYTHONUNBUFFERED": "1", **env}),
                 )
             url = f"http://127.0.0.1:{port}"
             argv, engine = list(launch.argv), engine.started(serving, pair)
-            server = Started(engine, serving, pair, url, number, argv, log, process, copy=copy)
+            server = Started(
+                *(engine, serving, pair, url, number, argv, log, process),
+                copy=copy,
+                placement=placement,
+            )
             self._starting[number] = server
         try:
             limit_s = self.start_s or time_for(engine, serving, pair)
             wait_until_healthy(server, limit_s, begun, self.say)
             server.started_in_s = time.monotonic() - begun
+            if self.budget and placement and placement.free is not None:
+                self.budget.learn(server, placement.free)
             with self._books:
                 self.servers[server.key] = server  # from now on, or from before, `close` finds it
         except BaseException:
@@ -265,13 +316,32 @@ class Pool:
         self._ports.add(port)
         return port
 
-    def _make_room(self, kept: Collection[Key]) -> None:
-        """Stop servers of large pairs, and the oldest while memory is short."""
-        for key, server in list(self.servers.items()):
-            short = psutil.virtual_memory().available < NEEDED_BYTES
-            crowded = server.pair.gpu_memory_gib > LARGE_GIB and len(self.servers) > 1
-            if (short or crowded) and key not in kept:
+    def _make_room(self, kept: Collection[Key], placement: Placement | None) -> Placement | None:
+        """Stop the servers that were used longest ago while memory is short, the machine's or that
+        of the GPUs where a server is to go.
+
+        Returns:
+            The placement with what is free on its GPUs now.
+
+        Raises:
+            CannotServe: somebody else holds the memory.
+        """
+        for key in list(self.servers):
+            if psutil.virtual_memory().available < NEEDED_BYTES and key not in kept:
                 self.servers.pop(key).stop()
+        if placement is None or self.budget is None:
+            return placement
+        for key in list(self.budget.in_the_way(placement, self.servers, kept)):
+            self.servers.pop(key).stop()
+        given_up = time.monotonic() + FREED_WITHIN_S
+        while (free := self.budget.free(placement)) < placement.size - OUTSIDE:
+            if time.monotonic() > given_up:
+                raise CannotServe(
+                    f"needs {gib(placement.size)} GiB free, as there were when the session began; "
+                    f"now {self.budget.now(placement)}"
+                )
+            time.sleep(0.2)
+        return replace(placement, free=free)
 
     def __enter__(self) -> Self:
         return self
@@ -293,6 +363,16 @@ class Pool:
             self.servers.clear()
         for server in reversed(leaving):
             server.stop()
+
+
+def _refused(engine: Endpoint, serving: Serving, pair: ModelPair) -> bool:
+    return refusal(engine, served_as(serving, pair), pair) is not None
+
+
+def _share_a_gpu(places: Iterable[Placement]) -> bool:
+    """Whether two of several servers are on one GPU."""
+    used = [card.index for place in places for card in place.cards]
+    return len(used) > len(set(used))
 
 
 def _said(what: str, serving: Serving) -> bool:

@@ -20,6 +20,7 @@ from ..models.fit import misfit
 from .base import Endpoint
 from .http import NO_ANSWER, Refused, ask
 from .last_words import first_error
+from .placement import Placement
 
 LAST_LINES = 30
 GATEWAY = (502, 503, 504)
@@ -43,6 +44,8 @@ class Server(ABC):
         number: counts the servers of a pool, from 1.
         started_in_s: seconds until it was healthy.
         copy: which of several servers of one kind, from 0.
+        placement: on which GPUs it is, and what it may take of them; None of one on a CPU, and of
+            one that is not ours.
     """
 
     engine: Endpoint
@@ -52,6 +55,7 @@ class Server(ABC):
     number: int
     started_in_s: float = field(default=0.0, kw_only=True)
     copy: int = field(default=0, kw_only=True)
+    placement: Placement | None = field(default=None, kw_only=True)
 
     @property
     def key(self) -> Key:

@@ -98,6 +98,7 @@ takes no import of vLLM, which takes seconds."""
 OWN_TYPE = ("auto",)
 """Names of the KV cache's type that ask for the model's own."""
 _LOADED = re.compile(r"Model loading took ([\d.]+) GiB")
+_CACHE = re.compile(r"Available KV cache memory: ([\d.]+) GiB")
 CONFIG = "vllm:cache_config_info"
 """Its labels say how the KV cache is made."""
 CACHE_ISA = ("amx", "avx512bf16", "avx512")
@@ -306,13 +307,14 @@ class VllmEngine(OpenAIEndpoint, Launcher):
 
     def launch(self, serving: Serving, pair: ModelPair, port: int) -> Launch:
         model, quantization = pair.weights(serving.model, serving.quantization)
+        place = self.placement
         options: dict[str, str | int | None] = {
             "--model": model,
             "--served-model-name": MODEL_NAME,
             "--host": "127.0.0.1",
             "--port": port,
             "--max-model-len": pair.context_of(serving.model),
-            "--tensor-parallel-size": serving.tensor_parallel,
+            "--tensor-parallel-size": max(serving.tensor_parallel, place.gpus if place else 1),
             "--block-size": pair.kv_block_tokens,
             "--kv-cache-memory-bytes": pair.kv_cache_bytes,
             "--quantization": quantization,
@@ -343,9 +345,9 @@ class VllmEngine(OpenAIEndpoint, Launcher):
                 "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
                 "VLLM_CPU_KVCACHE_SPACE": None,  # would override --kv-cache-memory-bytes
             }
-        elif pair.kv_cache_bytes is None:
-            # Two servers of a comparison are up at once and share the GPU.
-            options["--gpu-memory-utilization"] = "0.45"
+        elif place is not None:
+            # Beside a KV cache of fixed size, too: it does not start where less than this is free.
+            options["--gpu-memory-utilization"] = f"{place.share:.3f}"
         server = [self._python.path, "-m", "vllm.entrypoints.openai.api_server"]
         own = pair.flags.get(self.name, ())
         argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
@@ -354,6 +356,11 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     def weights_gib(self, log: str) -> float | None:
         """As vLLM says on a GPU when the model is loaded; it does not on a CPU."""
         found = _LOADED.search(log)
+        return float(found[1]) if found else None
+
+    def kv_gib(self, log: str) -> float | None:
+        """As vLLM says on a GPU before it makes the cache."""
+        found = _CACHE.search(log)
         return float(found[1]) if found else None
 
 

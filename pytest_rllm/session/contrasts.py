@@ -9,7 +9,6 @@ from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from ..datasets.prompts import Prompt
-from ..engines.pool import LARGE_GIB
 from ..experiment.arm import Arm
 from ..experiment.serving import Role, Serving
 from ..experiment.turns import turns_of
@@ -30,6 +29,8 @@ CURVE_LOOKS = (4, 8, 12, 16)
 """Numbers of blocks at which the claims on a curve are looked at when a finding does not say."""
 EFFECT_LOOKS = (8, 16, 24)
 """The same of two effects."""
+LARGE_GIB = 4
+"""Servers of a pair that needs more GPU memory than this are up two at a time."""
 ROLES: tuple[Role, ...] = ("reasoning", "plain")
 Said = Claim | CurveClaim
 

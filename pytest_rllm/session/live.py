@@ -127,15 +127,13 @@ class Live:
         ]
         return list(dict.fromkeys(found))
 
-    def prepare(self, arms: Sequence[Arm], *, copy: int = 0) -> None:
+    def prepare(self, arms: Sequence[Arm], *, copy: int = 0, alone: bool = False) -> None:
         """Have the arms' servers up, each warmed by a block that is thrown away.
-
-        Servers on a CPU, and those of two engines, start at the same time; those of one engine on a
-        GPU one after the other, because each takes its memory by what is free when it starts.
 
         Args:
             arms: in the order in which their servers are started.
             copy: which of several servers of one kind; one that is up is asked again.
+            alone: whether they take turns with others: no other server stays up.
 
         Raises:
             EngineError: a server does not come up.
@@ -143,20 +141,14 @@ class Live:
         """
         wanted = [(self._engine(arm), arm) for arm in arms]
         with formats_tried(self.pool, self._probes, self.pair, wanted):
-            servers = self._served(arms, copy)
+            servers = self._served(arms, copy, alone=alone)
             self._tell_apart(servers)
             for arm, server in zip(arms, servers, strict=True):
                 self._make_ready(arm, server)
 
-    def _served(self, arms: Sequence[Arm], copy: int) -> list[Server]:
+    def _served(self, arms: Sequence[Arm], copy: int, *, alone: bool) -> list[Server]:
         wanted = [(self._engine(arm), arm.serving, self.pair) for arm in arms]
-        engines = {engine.key for engine, _, _ in wanted}
-        if len(engines) > 1 or all(engine.on_cpu for engine, _, _ in wanted):
-            return self.pool.serve_all(wanted, copy=copy)
-        servers = list[Server]()
-        for one in wanted:
-            servers.append(self.pool.serve(*one, beside=servers, copy=copy))
-        return servers
+        return self.pool.serve_all(wanted, copy=copy, alone=alone)
 
     def _tell_apart(self, servers: Sequence[Server]) -> None:
         """Raises EngineError where two URLs are one server."""

@@ -19,7 +19,7 @@ class Replay:
 
     folder: Path
 
-    def prepare(self, arms: Sequence[Arm], *, copy: int = 0) -> None:
+    def prepare(self, arms: Sequence[Arm], *, copy: int = 0, alone: bool = False) -> None:
         """Nothing to start."""
 
     def has(self, path: Path) -> bool:

@@ -12,9 +12,11 @@ from typing import Any, Literal
 from ..baselines.format import BaselineError
 from ..baselines.machines import Machine, machine
 from ..baselines.store import Baselines
+from ..cache import cache_folder
 from ..engines import api_diff, api_snapshot
 from ..engines.api_diff import ApiCheck
 from ..engines.base import Endpoint
+from ..engines.budget import Budget
 from ..engines.pool import Pool
 from ..experiment.serving import Serving
 from ..experiment.tiers import TIERS, Tier
@@ -189,7 +191,17 @@ class Session:
 
     @cached_property
     def pool(self) -> Pool:
-        return Pool(self.records / "servers", start_s=self.start_timeout_s, say=self.say)
+        return Pool(
+            self.records / "servers",
+            start_s=self.start_timeout_s,
+            say=self.say,
+            budget=self.budget,
+        )
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The memory of this machine's GPUs, over all engines and pairs."""
+        return Budget(self.gpu, cache_folder() / "memory" / self.costs.machine)
 
     def machine(self, hardware_name: str, engine: str) -> Machine:
         """What is known of an engine on a class of machine, stored beside its baselines."""

@@ -28,6 +28,7 @@ class MockSource:
         about: further fields of the headers, from the block and the arm's letter.
         order: file names of the runs, in the order in which they were asked for.
         prepared: the arms of each preparation, and which copy of their servers was asked for.
+        alone: of each preparation, whether no other server was to stay up.
         turns: how many turns the runs of each pair took; nothing of pairs that took none.
         places: what the progress line was told of each run.
     """
@@ -37,11 +38,13 @@ class MockSource:
     about: Callable[[int, str], dict[str, Any]] = lambda block, letter: {}
     order: list[str] = field(default_factory=list)
     prepared: list[tuple[list[Arm], int]] = field(default_factory=list)
+    alone: list[bool] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
 
-    def prepare(self, arms: Sequence[Arm], *, copy: int = 0) -> None:
+    def prepare(self, arms: Sequence[Arm], *, copy: int = 0, alone: bool = False) -> None:
         self.prepared.append((list(arms), copy))
+        self.alone.append(alone)
 
     def kept(self, arm: Arm, path: Path, header: Header) -> Run | None:
         return None

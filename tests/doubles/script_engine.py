@@ -44,6 +44,10 @@ class ScriptEngine(OpenAIEndpoint, Launcher):
     def version(self) -> str:
         return "1"
 
+    @property
+    def on_cpu(self) -> bool:
+        return True
+
     def launch(self, serving: Serving, pair: Any, port: int) -> Launch:
         return Launch([sys.executable, "-c", self.script, str(port)])
 

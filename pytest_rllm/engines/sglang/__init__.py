@@ -68,7 +68,7 @@ KV_TYPES = {"fp8": "fp8_e4m3"}
 KV_BYTES = {"fp8_e4m3": 1, "fp8_e5m2": 1}
 """Bytes per number of KV caches that are not of 16 bits."""
 SHARE = 0.4
-"""Share of the memory for one server: two of a comparison are up at once."""
+"""Share of the memory for one server where no plan says it: two of a comparison are up at once."""
 GAUGES_EVERY = 4
 """Decoding steps between two updates of the gauges; 40 would hide how the KV cache moves."""
 _FIND = """
@@ -270,6 +270,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
                 "which is not installed there: install sglang with all that it needs"
             )
         model, quantization = pair.weights(serving.model, serving.quantization)
+        place = self.placement
         kv_type = KV_TYPES.get(serving.kv_cache_dtype or "", serving.kv_cache_dtype)
         options: dict[str, str | int | None] = {
             "--model-path": model,
@@ -277,7 +278,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             "--host": "127.0.0.1",
             "--port": port,
             "--context-length": pair.context_of(serving.model),
-            "--tp-size": serving.tensor_parallel,
+            "--tp-size": max(serving.tensor_parallel, place.gpus if place else 1),
             "--page-size": pair.kv_block_tokens,
             "--max-total-tokens": _kv_tokens(pair, model, kv_type),
             "--quantization": quantization,
@@ -303,7 +304,8 @@ class SglangEngine(OpenAIEndpoint, Launcher):
                 switches.append("--disable-overlap-schedule")
             env |= {"SGLANG_USE_CPU_ENGINE": "1", **ONE_THREAD}
         if pair.kv_cache_bytes is None:
-            options["--mem-fraction-static"] = f"{_share(Gpu() if package.gpu else None):.3f}"
+            # Of the memory that is free when it starts.
+            options["--mem-fraction-static"] = f"{place.share_of_free if place else SHARE:.3f}"
         own = pair.flags.get(self.name, ())
         server = [self._python.path, "-m", "sglang.launch_server"]
         argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
@@ -333,20 +335,6 @@ def server_info(url: str) -> dict[str, Any]:
         f"GET {url}{path} did not answer as sglang does ({type(error).__name__}: {error}); does "
         "the server still run, and is it SGLang's?"
     ) from error
-
-
-def _share(gpu: Gpu | None) -> float:
-    """``SHARE`` of a GPU's memory, as SGLang is told it: of the memory that is free at its start.
-
-    So the second server of a comparison gets as much as the first one.
-    """
-    used = gpu.read() if gpu else {}
-    free = [
-        1 - used.get(f"gpu{device.index}_memory_gib", 0) / device.memory_gib
-        for device in (gpu.devices if gpu else ())
-        if device.memory_gib is not None
-    ]
-    return min(SHARE / max(SHARE, min(free)), 0.95) if free else SHARE
 
 
 def _config(model: str) -> dict[str, Any]:
