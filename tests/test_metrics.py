@@ -548,7 +548,8 @@ def test_every_metric_says_what_it_rests_on() -> None:
     served = {"KV room", "changed numerics", "sanity"}
     assert {name for name, kind in evidence.items() if kind == "served"} == served
     answers = {m.name for m in METRICS.values() if m.per in ("question", "pair")}
-    answers -= {FAILED.name, *served}
+    answers -= {FAILED.name, EARLY_AGREEMENT.name, *served}
+    assert EARLY_AGREEMENT.evidence == "beginnings"
     assert {name for name, kind in evidence.items() if kind == "answers"} == answers
     assert ACCURACY.on("easy").evidence == "answers"
     assert FAILED.on("easy").evidence == "requests"

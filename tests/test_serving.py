@@ -22,6 +22,7 @@ ALL = [
     (Serving(speculative="draft", speculative_tokens=5), "reasoning, draft speculation (5)"),
     (Serving(tensor_parallel=2), "reasoning, TP 2"),
     (Serving(scheduling="priority"), "reasoning, priority scheduling"),
+    (Serving(batch_invariant=True), "reasoning, batch-invariant kernels"),
     (Serving(flags=("--seed", "1")), "reasoning, --seed, 1"),
 ]
 

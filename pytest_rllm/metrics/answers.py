@@ -77,7 +77,7 @@ def AGREEMENT(first: Run, second: Run) -> dict[str, float]:
     return _same(first, second, None)
 
 
-@metric("early agreement", "share", better="higher", per="pair")
+@metric("early agreement", "share", better="higher", per="pair", of_beginnings=True)
 def EARLY_AGREEMENT(first: Run, second: Run) -> dict[str, float]:
     """Share of a question's answers whose first START characters equal the other arm's, with
     reasoning.

@@ -14,9 +14,9 @@ from ..records.run import Run, Sample
 Better = Literal["higher", "lower", "neither"]
 
 
-Evidence = Literal["requests", "answers", "times", "served"]
-"""What a metric is worked out from: whether requests were answered, what the answers say, the
-course of a run in time, which the machine's speed is part of, or what a server is."""
+Evidence = Literal["requests", "answers", "beginnings", "times", "served"]
+"""What a metric is worked out from: whether requests were answered, what the answers say, how they
+begin, the course of a run in time, which the machine's speed is part of, or what a server is."""
 
 
 class MetricUnavailable(LookupError):
@@ -57,6 +57,7 @@ class Metric:
         span: of a share, by how much two values can differ at most.
         of_server: whether it says what a server is, whatever else cannot be judged of it.
         exact: whether it is of a server and has no sampling error.
+        of_beginnings: whether it says how answers begin, however they end.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Metric:
     span: float = 1.0
     of_server: bool = False
     exact: bool = False
+    of_beginnings: bool = False
 
     @property
     def evidence(self) -> Evidence:
@@ -83,6 +85,8 @@ class Metric:
             return "requests"
         if self.of_server or self.exact:
             return "served"
+        if self.of_beginnings:
+            return "beginnings"
         return "times" if self.per == "run" else "answers"
 
     @property
@@ -191,6 +195,7 @@ def metric(
     counts_failed: bool = False,
     of_server: bool = False,
     exact: bool = False,
+    of_beginnings: bool = False,
 ) -> Callable[[Callable[..., dict[str, float] | float]], Metric]:
     """Register a function as the metric ``name``; the arguments are those of :class:`Metric`."""
 
@@ -211,6 +216,7 @@ def metric(
             counts_failed=counts_failed,
             of_server=of_server,
             exact=exact,
+            of_beginnings=of_beginnings,
         )
         METRICS[name] = made
         return made

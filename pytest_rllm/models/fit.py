@@ -86,8 +86,8 @@ def _drafts_for_another(
         return None
     return (
         f"the draft model {drafts} of the pair {pair.name!r} has {own.vocabulary:,} tokens, and "
-        f"its {role} model {model} has {shape.vocabulary:,} (config.json): engines draft only with a "
-        "model of the same tokens; name another draft, or none"
+        f"its {role} model {model} has {shape.vocabulary:,} (config.json): engines draft only with "
+        "a model of the same tokens; name another draft, or none"
     )
 
 

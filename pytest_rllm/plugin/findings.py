@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 MARK = "finding"
 TIER_MARK = "rllm_tier"
 """Marks a case that is measured in other tiers than the rest of its finding."""
-JUDGES = frozenset({"compare", "compare_builds", "compare_curve", "compare_effects", "contract"})
+JUDGES = frozenset(
+    {
+        "compare",
+        "compare_builds",
+        "compare_curve",
+        "compare_effects",
+        "compare_repeated",
+        "contract",
+    }
+)
 """Fixtures that end in a verdict."""
 NARROWED = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
 """Options of pytest that leave tests out."""

@@ -232,6 +232,16 @@ def compare_effects(request: pytest.FixtureRequest, model: ModelPair) -> Callabl
 
 
 @pytest.fixture
+def compare_repeated(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Contrasts]:
+    """``compare_repeated(A, against=B, again=C).shows(not_lower(EARLY_AGREEMENT, ...))``: do the
+    answers of A agree with those of B as far as those of C, which is B again, do? See
+    ``session.repetition.compare_repeated``."""
+    from ..session.repetition import compare_repeated
+
+    return partial(compare_repeated, _case(request, model))
+
+
+@pytest.fixture
 def compare_builds(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., Comparison]:
     """``compare_builds(Serving(), prompts=, workload=).shows(claims...)``: the session's engine
     against that of ``--rllm-against``; see ``FindingCase.compare_builds``."""

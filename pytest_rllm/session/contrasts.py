@@ -244,7 +244,7 @@ def compare_curve(
     setting = case.setting(arms, case.looks(CURVE_LOOKS, arms, blocks), key)
     if case.session.planning:
         return cast(Contrasts, case.plan(arms, setting, planned))
-    return _made(case, setting, arms, [arms], contrasts, summary)
+    return made_of(case, setting, arms, [arms], contrasts, summary)
 
 
 def _part(numbers: Sequence[float], step: Step) -> str:
@@ -332,7 +332,7 @@ def compare_effects(
         )
     apart = case.pair.gpu_memory_gib > LARGE_GIB
     groups = [arms[:2], arms[2:]] if apart else [arms]
-    return _made(case, setting, arms, groups, contrasts, summary)
+    return made_of(case, setting, arms, groups, contrasts, summary)
 
 
 def _servers_for_effects(setting: Setting, claims: Sequence[Claim]) -> int:
@@ -360,7 +360,7 @@ def _effect(judged: Judged, level: float) -> str:
     return f"{100 * (level - 1 if percent else level):+.1f} {'%' if percent else 'pp'}"
 
 
-def _made(
+def made_of(
     case: FindingCase,
     setting: Setting,
     arms: Sequence[Arm],

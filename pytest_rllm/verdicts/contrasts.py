@@ -242,6 +242,29 @@ def effect_on(metric: Metric, scale: Literal["percent", "points"]) -> Metric:
     )
 
 
+def on_agreement(claim: Claim) -> Claim:
+    """The claim on how far two runs agree: ``not_lower(EARLY_AGREEMENT, by_more_than=pp(10))`` then
+    says that two runs agree as far as two others do, or lose no more than 10 points."""
+    return replace(claim, metric=agreement_in(claim.metric))
+
+
+@cache
+def agreement_in(metric: Metric) -> Metric:
+    """The metric of a :class:`Versus` that is a metric of pairs of its two runs, per question.
+
+    Raises:
+        ValueError: the metric does not compare two runs.
+    """
+    if metric.per != "pair":
+        raise ValueError(f"{metric} is no agreement of two runs, such as EARLY_AGREEMENT")
+
+    def of(run: Run) -> dict[str, float]:
+        assert isinstance(run, Versus)
+        return metric.of_question_pairs(*run.both)[0]
+
+    return replace(metric, per="question", of=of)
+
+
 def _effect(metric: Metric, scale: str, first: float, second: float) -> float:
     if scale == "points":
         return first - second

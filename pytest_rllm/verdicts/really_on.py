@@ -78,6 +78,7 @@ def unproven(run: Run) -> Iterator[str]:
         "prefix caching": serving.prefix_caching
         and (not run.header.repeats or _on_word(run, "prefix_hits")),
         "that requests are served by priority": serving.scheduling,
+        "batch-invariant kernels": serving.batch_invariant,
         "on how many GPUs": serving.tensor_parallel > 1,
         "the KV cache's type": serving.kv_cache_dtype and _on_word(run),
         "the weights' type": serving.quantization and _on_word(run),

@@ -9,9 +9,12 @@ from ..metrics.base import Evidence
 from .claims import Claim
 
 Side = Literal["A", "B"]
-EVERYTHING: frozenset[Evidence] = frozenset(("requests", "answers", "times", "served"))
-WHAT_IS_ASKED: frozenset[Evidence] = frozenset(("requests", "answers", "times"))
-WHAT_FINISHED: frozenset[Evidence] = frozenset(("answers", "times"))
+EVERYTHING: frozenset[Evidence] = frozenset(
+    ("requests", "answers", "beginnings", "times", "served")
+)
+WHAT_IS_ASKED: frozenset[Evidence] = EVERYTHING - {"served"}
+WHAT_FINISHED: frozenset[Evidence] = WHAT_IS_ASKED - {"requests"}
+WHAT_ENDS: frozenset[Evidence] = WHAT_FINISHED - {"beginnings"}
 TIMES: frozenset[Evidence] = frozenset(("times",))
 
 

@@ -14,7 +14,7 @@ from ..records.run import Run
 from .claims import Claim
 from .judge import Blocks
 from .really_on import faults_of_quantisation, faults_of_run
-from .reasons import EVERYTHING, TIMES, WHAT_FINISHED, Fault, Reason, Side
+from .reasons import EVERYTHING, TIMES, WHAT_ENDS, WHAT_FINISHED, Fault, Reason, Side
 from .void_blocks import Reasons, disturbed, first_reason
 
 FAILED_SHARE = 0.01
@@ -255,7 +255,7 @@ def _truncated(blocks: Blocks) -> Iterator[Fault]:
         yield Fault(
             f"{min(shares):.0%} of the answers of either arm ran into the budget of "
             f"{first.max_tokens} tokens: raise Sampling.max_tokens",
-            WHAT_FINISHED,
+            WHAT_ENDS,
         )
 
 

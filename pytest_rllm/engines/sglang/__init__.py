@@ -187,6 +187,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             checkpoints=kernels,
             tensor_parallel=True,
             scheduling=frozenset({"priority"}),
+            batch_invariant=not self.on_cpu,
             flags=True,
         )
 
@@ -294,6 +295,7 @@ class SglangEngine(OpenAIEndpoint, Launcher):
             switches.append("--disable-radix-cache")
         if serving.scheduling == "priority":
             switches += ["--enable-priority-scheduling", "--schedule-low-priority-values-first"]
+        switches += ["--enable-deterministic-inference"] * serving.batch_invariant
         # Else each question whether it is healthy takes a second, and generates a token.
         env: dict[str, str | None] = {"SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false"}
         env |= without_look_ups(model)
@@ -306,9 +308,8 @@ class SglangEngine(OpenAIEndpoint, Launcher):
         if pair.kv_cache_bytes is None:
             # Of the memory that is free when it starts.
             options["--mem-fraction-static"] = f"{place.share_of_free if place else SHARE:.3f}"
-        own = pair.flags.get(self.name, ())
-        server = [self._python.path, "-m", "sglang.launch_server"]
-        argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
+        server = [self._python.path, "-m", "sglang.launch_server", *flags_of(options), *switches]
+        argv = [*server, *pair.flags.get(self.name, ()), *serving.flags]
         return Launch(argv, env | self._python.variables)
 
 
