@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from doubles.arms import CACHING, prompts
+from doubles.mock_nvml import MockDevice, MockNvml
 from doubles.mock_session import DeclaringEngine, measuring, mock_engines
 from doubles.mock_source import MockSource, RecordingMockSource
 from doubles.synthetic import MATCH, SHARE, TIME, VALUE, answers, run, sample
@@ -26,6 +27,7 @@ from pytest_rllm.session.case import ClaimsNothing, FindingCase
 from pytest_rllm.session.comparison import CannotMeasure
 from pytest_rllm.session.contrasts import Contrasts, compare_curve, compare_effects
 from pytest_rllm.session.replay import Replay
+from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.verdicts.claims import Claim, higher, lower, not_lower
 from pytest_rllm.verdicts.contrasts import CurveClaim, effect_on, on_effect, versus
 from pytest_rllm.verdicts.judge import Evidence, judge_family, judge_together
@@ -380,14 +382,20 @@ def test_a_curve_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
 Values = Callable[[int, str], Any]
 
 
+def on_one_gpu(case: FindingCase) -> None:
+    """Two servers of its pair fit on the GPU of this machine, no more."""
+    case.session.gpu = Gpu(MockNvml(MockDevice("NVIDIA H100", 79.6)))
+    absent = {"reasoning": "org/large", "plain": "org/large-plain", "draft": None}
+    case.pair = replace(case.pair, gpu_memory_gib=76, kv_cache_bytes=None, **absent)
+
+
 def effects(
     value: Values, folder: Path, *, large: bool = False, blocks: Any = 12, **more: Any
 ) -> tuple[MockSource, FindingCase, Contrasts]:
     source = MockSource(value, about=lambda b, x: {"server": "ABCD".index(x)})
     case = case_of(source, folder, **more)
     if large:
-        case.pair = replace(case.pair, gpu_memory_gib=44)
-        case.session._sources[case.pair.name] = source
+        on_one_gpu(case)
     made = compare_effects(
         case,
         CACHING,
@@ -471,20 +479,24 @@ def test_all_four_servers_are_up_where_memory_allows(tmp_path: Path) -> None:
 
 
 def test_of_large_models_two_servers_are_up_at_a_time(tmp_path: Path) -> None:
-    source, _, made = effects(times(0.5, 0.6), tmp_path, large=True, blocks=(6, 12))
+    """In sittings whose order is turned, two up to each look, each on fresh servers."""
+    source, _, made = effects(times(0.5, 0.6), tmp_path, large=True, blocks=(4, 8))
     made.setting = replace(made.setting, servers=lambda _claims: 1)
     made.shows(unchanged(TIME, within=pct(30)))
     letters = "".join(name[3] for name in source.order)
-    assert letters == "ABBAABBAABBA" + "CDDCCDDCCDDC" + "ABBAABBAABBA" + "CDDCCDDCCDDC"
-    roles = [{arm.serving.model for arm in prepared} for prepared, _ in source.prepared]
-    assert roles == [{"reasoning"}, {"plain"}, {"reasoning"}, {"plain"}]
+    assert letters == "ABBA" + "CDDC" + "CDDC" + "ABBA" + "ABBA" + "CDDC" + "CDDC" + "ABBA"
+    roles = ["/".join({arm.serving.model for arm in arms}) for arms, _ in source.prepared]
+    assert roles == ["reasoning", "plain", "plain", "reasoning"] * 2
+    assert [copy for _, copy in source.prepared] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert not any(source.alone)
+    assert [runs[0].header.notes["sitting"] for runs in made.blocks] == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
 def test_records_of_large_models_are_found_where_small_ones_look(tmp_path: Path) -> None:
-    def judged(source: Any, folder: Path, gib: float, **more: Any) -> Contrasts:
+    def judged(source: Any, folder: Path, **more: Any) -> Contrasts:
         case = case_of(source, folder, **more)
-        case.pair = replace(case.pair, gpu_memory_gib=gib)
-        case.session._sources[case.pair.name] = source
+        if not more:
+            on_one_gpu(case)
         asked = {"prompts": prompts(48), "workload": together(), "blocks": 12}
         made = compare_effects(case, CACHING, against=Serving(), **asked)
         made.shows(unchanged(ACCURACY, within=pp(30)), unchanged(E2E, within=pct(30)))
@@ -493,8 +505,9 @@ def test_records_of_large_models_are_found_where_small_ones_look(tmp_path: Path)
     source = RecordingMockSource(
         lambda b, x: (1.0 + b / 64 + (x in "AC"), 4 - (x in "BD")), folder=tmp_path
     )
-    measured = judged(source, tmp_path, 44)
-    again = judged(Replay(tmp_path), tmp_path, 0, replaying=True)
+    measured = judged(source, tmp_path)
+    assert len(source.prepared) == 4
+    again = judged(Replay(tmp_path), tmp_path, replaying=True)
     assert [j.to_json() for j in again.judgements] == [j.to_json() for j in measured.judgements]
 
 

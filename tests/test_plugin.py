@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 def test_help_shows_every_option_and_ini(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--help").stdout.str()
     assert len(OPTIONS) <= 16
-    assert set(FLAGS) == {"complete", "plan"}
+    assert set(FLAGS) == {"complete", "plan", "turns"}
     assert set(LISTS) == {"serving", "key-env", "header-env"}
     for name in (*OPTIONS, *FLAGS, *LISTS):
         assert f"--rllm-{name}" in text

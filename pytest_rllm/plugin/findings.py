@@ -12,6 +12,7 @@ import pytest
 from .options import value
 
 if TYPE_CHECKING:
+    from ..models import ModelPair
     from ..reports.row import Row
     from ..session.session import Session
 
@@ -139,13 +140,27 @@ def records_of(item: pytest.Item) -> Path:
     return Path(finding_id(item)) / case_id(item).replace("/", "_")
 
 
+def _model(item: pytest.Item) -> str:
+    """Name of the pair that a case is measured on; empty where it has none."""
+    callspec = getattr(item, "callspec", None)  # of tests with parameters
+    return str(callspec.params.get("model", "")) if callspec else ""
+
+
+def pair_of(item: pytest.Item) -> ModelPair | None:
+    """The models that a case is measured on; None where it has none."""
+    from ..models import pair_named
+
+    name = _model(item)
+    return pair_named(name) if name else None
+
+
 def row_without_gpu(item: pytest.Item, missing: str) -> Row:
     """The row of a case that is not measured because this machine lacks the GPUs."""
     from ..reports.row import Row
 
     mark = item.get_closest_marker(MARK)
     assert mark is not None
-    pair = getattr(item, "callspec").params.get("model", "")  # noqa: B009 - of tests with parameters
+    pair = _model(item)
     about = {key: mark.kwargs[key] for key in ("sentence", "cite")}
     return Row(
         finding_id(item), case_id(item), outcome="skip", notes=(missing,), pair=pair, **about
@@ -159,7 +174,8 @@ def agenda(items: Iterable[pytest.Item], session: Session) -> list[str]:
         for item in items
         if item.get_closest_marker(MARK)
         and not any(
-            session.lacks(records_of(item), mark.kwargs) for mark in item.iter_markers("gpu")
+            session.lacks(records_of(item), mark.kwargs, pair_of(item))
+            for mark in item.iter_markers("gpu")
         )
     ]
 

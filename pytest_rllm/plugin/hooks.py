@@ -13,6 +13,7 @@ from .findings import (
     check,
     existing,
     finding_id,
+    pair_of,
     records_of,
     row_without_gpu,
     select,
@@ -124,7 +125,7 @@ def _skip_without_gpu(item: pytest.Item) -> None:
         return  # other projects mark their own tests with ``gpu``
     for mark in item.iter_markers("gpu"):
         session = session_of(item.config)
-        missing = session.lacks(records_of(item), mark.kwargs)
+        missing = session.lacks(records_of(item), mark.kwargs, pair_of(item))
         if missing:
             session.left_out[item.nodeid] = missing
             session.without_gpu.append(row_without_gpu(item, missing))

@@ -100,6 +100,8 @@ LISTS: dict[str, tuple[str, str]] = {
 FLAGS: dict[str, str] = {
     "complete": "upgrade gate: measure every case to its end, even when the decision is known",
     "plan": "say what would be measured and what it would cost, and start nothing",
+    "turns": "one server at a time: the arms of a comparison take turns, as they do where the "
+    "memory of GPUs holds one only",
 }
 """Name to help of the options without a value."""
 REPLAYED = pytest.StashKey[Path]()
@@ -345,6 +347,7 @@ def make_session(config: pytest.Config) -> Session:
         say=_progress(config),
         against=against,
         complete=flag(config, "complete"),
+        turns=flag(config, "turns"),
         tier=TIERS[tier],
         start_timeout_s=_named(
             "start-timeout", partial(seconds_of, value(config, "start-timeout"))

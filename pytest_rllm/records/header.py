@@ -21,6 +21,9 @@ DATA = "data"
 ``sha256:`` and the hash of a local file."""
 WEIGHTS_GIB = "weights_gib"
 """Note: GiB of memory that a server's weights take, as its log says; on each GPU."""
+SITTING = "sitting"
+"""Note: in which sitting, from 1, a run was measured whose arms took turns: their servers were
+never up at the same time."""
 REMARKS = "remarks"
 """Note: sentences on what could not be checked, for the report."""
 

@@ -171,6 +171,7 @@ class FindingCase:
             key=setting.key,
             turns=turns_of(first, second, setting.parts),
             servers=setting.servers,
+            seating=self.session.seating(self.pair, arms),
             machine=self.session.machine,
             untold=partial(self.untold, arms),
             enough=upgrade.refutes if self.session.stops_early else never,
@@ -261,6 +262,7 @@ class FindingCase:
             setting.servers,
             stored_effects(self.session, self.finding, self.case, arms[0]),
             steps=steps,
+            seating=self.session.seating(self.pair, arms),
             untold=partial(self.untold, arms),
             claimed=self.session.costs.plan.comparisons.append,
         )
@@ -303,7 +305,8 @@ class FindingCase:
         left_out = self.session.tier.leaves_out(self.tier)
         cannot = (self.session.engines.cannot(arm) or no_room(arm, self.pair) for arm in arms)
         reasons = (left_out, *cannot)
-        why = self.session.not_measured(where, next((why for why in reasons if why), None))
+        why = next((why for why in reasons if why), None)
+        why = self.session.not_measured(where, why or self.session.no_memory(self.pair, arms))
         if why:
             raise CannotMeasure(why)
         if self.session.planning:

@@ -9,13 +9,15 @@ from pathlib import Path
 from ..baselines.machines import UNMEASURED, Machine
 from ..experiment.arm import Arm
 from ..metrics.base import Metric
-from ..records.header import REMARKS, Header
+from ..records.header import REMARKS, SITTING, Header
 from ..records.run import Run
 from ..verdicts.claims import Claim
 from ..verdicts.judge import Look, Spread
 from ..verdicts.judgement import Judgement, judge_blocks
 from ..verdicts.really_on import unproven
+from ..verdicts.server_spread import ServerSpread
 from .run_blocks import RunBlocks, Runs, arm_names, ignore
+from .seating import TOGETHER, Seating, split
 from .sources import Source
 
 
@@ -143,9 +145,16 @@ def spread_between(first: Run, second: Run, machine: MachineOf) -> Spread:
     Each engine's is known between two of its own servers.
     """
     one, other = _machines((first, second), machine)
-    if one == other:
-        return one.spread
-    return lambda metric: one.spread(metric).between_engines(other.spread(metric))
+
+    def known(metric: Metric) -> ServerSpread:
+        if one == other:
+            return one.spread(metric)
+        return one.spread(metric).between_engines(other.spread(metric))
+
+    if SITTING not in first.header.notes:
+        return known
+    # What was measured between servers that were up at the same time knows of no drift.
+    return lambda metric: known(metric).no_surer_than(UNMEASURED) if metric.timed else known(metric)
 
 
 def remarks_on(
@@ -163,6 +172,11 @@ def remarks_on(
         for run in blocks[0]
         for remark in (*run.header.notes.get(REMARKS, ()), *unproven(run))
     )
+    if sittings := {run.header.notes.get(SITTING) for runs in blocks for run in runs} - {None}:
+        yield (
+            f"the arms took turns in {len(sittings)} sittings, as their servers were not up at the "
+            "same time: what the machine drifted between them widens the intervals"
+        )
     servers = {run.server for runs in blocks for run in runs}
     if len(servers) < 2:
         return
@@ -198,6 +212,7 @@ def compare(
     key: str = "1",
     turns: int = 1,
     servers: Callable[[Sequence[Claim]], int] = one,
+    seating: Seating = TOGETHER,
     machine: Callable[[str, str], Machine] = unmeasured,
     untold: Callable[[Metric], str | None] = lambda _metric: None,
     enough: Callable[[Judgement], bool] = never,
@@ -218,6 +233,7 @@ def compare(
         key: of the comparison within its test case.
         turns: how many the two runs of a pair take, A B B A; 1: one run follows the other.
         servers: how many pairs of servers claims need; the blocks are spread over them.
+        seating: whether the arms take turns.
         machine, untold, enough, too_few: as of a :class:`Comparison`.
         label: of an arm's engine, for people.
         measured: told after every pair of runs how many seconds it took.
@@ -231,7 +247,7 @@ def compare(
         if (questions := arm.units) < most:
             raise ValueError(f"{questions} questions cannot fill {most} blocks")
     name, other = arm_names(first, second, label)
-    pairs = RunBlocks(
+    both = RunBlocks(
         source,
         {"A": first, "B": second},
         {"A": name, "B": other},
@@ -244,7 +260,10 @@ def compare(
         reused=reused,
     )
 
+    groups, pairs = split(both, seating)
+
     def claimed(claims: Sequence[Claim]) -> None:
-        pairs.servers = servers(claims)
+        for group in groups:
+            group.servers = servers(claims)
 
     return Comparison(key, pairs, sizes, machine, untold, enough, too_few, claimed=claimed)

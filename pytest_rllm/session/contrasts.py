@@ -21,6 +21,7 @@ from ..verdicts.judgement import Judgement, Part, judge_parts
 from .amount import Setting
 from .comparison import CannotMeasure, MachineOf, remarks_on, spread_between
 from .run_blocks import LETTERS, RunBlocks, Runs, ignore, names_of
+from .seating import split
 
 if TYPE_CHECKING:
     from .case import FindingCase
@@ -29,8 +30,6 @@ CURVE_LOOKS = (4, 8, 12, 16)
 """Numbers of blocks at which the claims on a curve are looked at when a finding does not say."""
 EFFECT_LOOKS = (8, 16, 24)
 """The same of two effects."""
-LARGE_GIB = 4
-"""Servers of a pair that needs more GPU memory than this are up two at a time."""
 ROLES: tuple[Role, ...] = ("reasoning", "plain")
 Said = Claim | CurveClaim
 
@@ -77,18 +76,20 @@ class Contrasts:
 
     Attributes:
         key: of the comparison within its test case.
-        groups: the arms of which servers are up at the same time; all, where memory allows. With
-            more than one group, each is measured up to a look before the next one is.
+        groups: the arms of which servers are up at the same time; all, where memory allows.
+        block: all runs of a block, by its number; None where records end before it.
         setting: where and how it is measured.
         contrasts: what claims compare.
         machine: what is known of an engine on a class of hardware.
         untold: why an arm's engine does not tell what a metric takes; None when all do.
         summary: what the judgements together say of the claims, as sentences.
+        blocks: what was measured so far.
         judgements: what :meth:`shows` found, one per contrast; none before.
         judged: told what was found, as one judgement.
     """
 
     groups: Sequence[RunBlocks]
+    block: Callable[[int], Runs | None]
     setting: Setting
     contrasts: Callable[[Sequence[Said]], Sequence[Contrast]]
     machine: MachineOf
@@ -96,18 +97,12 @@ class Contrasts:
     summary: Callable[[Sequence[Said], Sequence[Judgement]], Iterator[str]]
     judgements: tuple[Judgement, ...] = ()
     judged: Callable[[Judgement], None] = ignore
-    _runs: list[list[Runs]] = field(default_factory=list, init=False)
+    blocks: list[Runs] = field(default_factory=list, init=False)
 
     @property
     def key(self) -> str:
         """Of the comparison within its test case."""
         return self.setting.key
-
-    @property
-    def blocks(self) -> list[Runs]:
-        """Those of which every arm was measured."""
-        whole = zip(*self._runs, strict=False)
-        return [tuple(run for runs in parts for run in runs) for parts in whole]
 
     def shows(self, *claims: Said) -> tuple[Judgement, ...]:
         """Measure and judge the claims, which stand together, until each is decided or the
@@ -131,7 +126,6 @@ class Contrasts:
         servers = self.setting.servers([claim for each in contrasts for claim in each.claims])
         for group in self.groups:
             group.servers = servers
-        self._runs = [[] for _ in self.groups]
         found: Sequence[Judgement] = ()
         for at, size in enumerate(self.setting.sizes):
             if not self._measured(size):
@@ -173,14 +167,11 @@ class Contrasts:
 
     def _measured(self, size: int) -> bool:
         """Have at least ``size`` blocks; False where that cannot be had any more."""
-        for group, runs in zip(self.groups, self._runs, strict=True):
-            if len(self.groups) > 1:
-                group.leave()
-            while len(runs) < size:
-                block = group(len(runs))
-                if block is None:
-                    return False
-                runs.append(block)
+        while len(self.blocks) < size:
+            runs = self.block(len(self.blocks))
+            if runs is None:
+                return False
+            self.blocks.append(runs)
         return True
 
 
@@ -244,7 +235,7 @@ def compare_curve(
     setting = case.setting(arms, case.looks(CURVE_LOOKS, arms, blocks), key)
     if case.session.planning:
         return cast(Contrasts, case.plan(arms, setting, planned))
-    return made_of(case, setting, arms, [arms], contrasts, summary)
+    return made_of(case, setting, arms, contrasts, summary)
 
 
 def _part(numbers: Sequence[float], step: Step) -> str:
@@ -290,8 +281,8 @@ def compare_effects(
     pair, in blocks of four runs; judge how far the two effects differ with ``.shows(...)``.
 
     ``unchanged(TBT, within=pct(10))`` then says that the effect on TBT is the same on both within
-    10 %: the ratio of the two ratios. Where four servers do not fit into the GPU's memory, the two
-    pairs of arms are measured in turns, a look's blocks of each.
+    10 %: the ratio of the two ratios. Where four servers do not fit into the GPUs' memory, the two
+    pairs of arms take turns.
 
     Args:
         case: the test case.
@@ -330,9 +321,7 @@ def compare_effects(
             Contrasts,
             case.plan(arms, setting, lambda claim: [("", contrasts([claim])[0].claims[0])]),
         )
-    apart = case.pair.gpu_memory_gib > LARGE_GIB
-    groups = [arms[:2], arms[2:]] if apart else [arms]
-    return made_of(case, setting, arms, groups, contrasts, summary)
+    return made_of(case, setting, arms, contrasts, summary)
 
 
 def _servers_for_effects(setting: Setting, claims: Sequence[Claim]) -> int:
@@ -364,31 +353,27 @@ def made_of(
     case: FindingCase,
     setting: Setting,
     arms: Sequence[Arm],
-    groups: Sequence[Sequence[Arm]],
     contrasts: Callable[[Sequence[Said]], Sequence[Contrast]],
     summary: Callable[[Sequence[Said], Sequence[Judgement]], Iterator[str]],
 ) -> Contrasts:
     """The comparison of a case, ready to be measured."""
     session = case.session
     names = dict(zip(LETTERS, names_of(arms, session.engines.label), strict=False))
-    letters = iter(LETTERS)
-    blocks = [
-        RunBlocks(
-            session.source(case.pair),
-            {next(letters): arm for arm in group},
-            names,
-            setting.sizes,
-            max(setting.parts, setting.sizes[-1]),
-            setting.where,
-            case.header(),
-            turns=min(turns_of(arms[0], arm, setting.parts) for arm in arms),
-            measured=case.took,
-            reused=session.count_kept,
-        )
-        for group in groups
-    ]
+    every = RunBlocks(
+        session.source(case.pair),
+        dict(zip(LETTERS, arms, strict=False)),
+        names,
+        setting.sizes,
+        max(setting.parts, setting.sizes[-1]),
+        setting.where,
+        case.header(),
+        turns=min(turns_of(arms[0], arm, setting.parts) for arm in arms),
+        measured=case.took,
+        reused=session.count_kept,
+    )
+    groups, block = split(every, session.seating(case.pair, arms))
     untold = partial(case.untold, arms)
-    made = Contrasts(blocks, setting, contrasts, session.machine, untold, summary)
+    made = Contrasts(groups, block, setting, contrasts, session.machine, untold, summary)
     made.judged = partial(case.remember, made, arms)
     case.comparisons.append(made)
     return made

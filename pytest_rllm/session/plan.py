@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from ..verdicts.contrasts import CurveClaim
 from .comparison import CannotMeasure
 from .pace import Pace, Took, manner
 from .run_blocks import ignore
+from .seating import TOGETHER, Seating, sittings
 
 DETECTABLE = 1.43
 """Of half an interval of 95 %: an effect that is seen four times out of five."""
@@ -49,6 +51,7 @@ class Planned:
         stored: effects of the baseline, of this class of machine or another, by their keys.
         claims: what is claimed of it.
         steps: the claims on two arms that a claim is made of.
+        seating: where servers go, and whether arms take turns.
         untold: why nothing can be said of a metric; None where it can.
         claimed: told, with the comparison, that there are claims which can be measured.
     """
@@ -63,6 +66,7 @@ class Planned:
     stored: Mapping[str, Sequence[float]] = field(default_factory=dict)
     claims: tuple[Said, ...] = ()
     steps: Steps = field(default=own_steps, kw_only=True)
+    seating: Seating = field(default=TOGETHER, kw_only=True)
     untold: Callable[[Metric], str | None] = field(default=lambda _: None, kw_only=True)
     claimed: Callable[[Planned], None] = field(default=ignore, kw_only=True)
 
@@ -95,7 +99,9 @@ class Planned:
         return sum(len(arm.prompts) * arm.sampling.max_tokens for arm in self.arms) / self.parts
 
     def copies_after(self, blocks: int) -> int:
-        """Pairs of servers that so many blocks are measured on, see ``Pairs.copy_for``."""
+        """Pairs of servers that so many blocks are measured on, see ``RunBlocks.copy_for``."""
+        if self.seating.in_turns:
+            return sum(begin < blocks for begin in sittings(self.sizes))
         claims = [step for claim in self.claims for _, step in self.steps(claim)]
         return min(self.copies(claims), -(-blocks // self.sizes[0]))
 
@@ -236,17 +242,24 @@ class Plan:
         yield self._total_minutes(first)
         needs = {one.pair.name: one.pair for one in self.comparisons}.values()
         for pair in needs:
-            if pair.gpu_memory_gib:
-                yield (
-                    f"GPU memory for {pair.name}: {pair.gpu_memory_gib:g} GiB on each of "
-                    f"{pair.gpus} GPU(s)"
-                )
+            yield from self._seats(pair)
         if not any(pair.gpu_memory_gib for pair in needs):
             yield "GPU memory: none is needed"
         for why in dict.fromkeys(self.not_measured.values()):
             titles = [title for title, reason in self.not_measured.items() if reason == why]
             shown = titles[0] if len(titles) == 1 else f"{len(titles)} cases"
             yield f"not measured: {shown}: {why}"
+
+    def _seats(self, pair: ModelPair) -> Iterator[str]:
+        """Where the servers of a pair go, in the words of each kind of comparison."""
+        said = Counter(one.seating.said for one in self.comparisons if one.pair == pair)
+        known = {text: n for text, n in said.items() if text}
+        if not known and pair.gpu_memory_gib:
+            gpus = f"{pair.gpu_memory_gib:g} GiB on each of {pair.gpus} GPU(s)"
+            yield f"GPU memory for {pair.name}: {gpus}"
+        for text, n in known.items():
+            count = f" ({n} of {said.total()} comparisons)" if len(said) > 1 else ""
+            yield f"{pair.name}: {text}{count}"
 
     def _total_minutes(self, first: Sequence[Server]) -> str:
         unknown = [one for one in self.comparisons if self.took(one) is None]

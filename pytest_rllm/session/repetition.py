@@ -73,4 +73,4 @@ def compare_repeated(
     setting = case.setting(arms, case.looks(LOOKS, arms, blocks), key)
     if case.session.planning:
         return cast(Contrasts, case.plan(arms, setting, planned))
-    return made_of(case, setting, arms, [arms], contrasts, summary)
+    return made_of(case, setting, arms, contrasts, summary)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..experiment.arm import Arm
-from ..records.header import Header
+from ..records.header import SITTING, Header
 from ..records.run import Run
 from .sources import Place, Source, Wanted
 
@@ -38,6 +39,9 @@ class RunBlocks:
         turns: how many the runs of a block take, A B B A; 1: one run follows the other.
         servers: of each arm, that the blocks are spread over: two servers of one build differ a
             little for as long as they live.
+        begins: the first block of each sitting, where these arms take turns with others: then each
+            sitting has servers of its own. Empty where all arms' servers are up.
+        alone: whether no other server may be up meanwhile.
         measured: told after every block how many seconds it took.
         reused: told of every block that an earlier session had measured.
     """
@@ -51,6 +55,8 @@ class RunBlocks:
     header: Header
     turns: int = 1
     servers: int = 1
+    begins: tuple[int, ...] = ()
+    alone: bool = False
     measured: Callable[[float], None] = ignore
     reused: Callable[[], None] = ignore
     _copy: int | None = field(default=None, init=False)
@@ -83,13 +89,12 @@ class RunBlocks:
         by_side = dict(zip(order, found, strict=True))
         return tuple(by_side[side] for side in self.arms)
 
-    def leave(self) -> None:
-        """Other servers are used meanwhile, which may take the place of these."""
-        self._copy = None
-
     def copy_for(self, i: int) -> int:
         """Which of the servers of each arm the ``i``-th block is measured on: as many blocks as the
-        first look has on the first one, as many on the next, and then back again, 0 1 1 0."""
+        first look has on the first one, as many on the next, and then back again, 0 1 1 0; in
+        sittings a fresh one in each."""
+        if self.begins:
+            return sitting_of(self.begins, i)
         turn = i // self.sizes[0] % (2 * self.servers)
         return min(turn, 2 * self.servers - 1 - turn)
 
@@ -100,7 +105,8 @@ class RunBlocks:
             return
         self._copy = copy
         order = list(self.arms.values())
-        self.source.prepare(order if copy % 2 == 0 else order[::-1], copy=copy)
+        order = order if copy % 2 == 0 else order[::-1]
+        self.source.prepare(order, copy=copy, alone=self.alone)
 
     def _path(self, i: int, side: str) -> Path:
         return self.where / f"{i:02d}-{side}.jsonl"
@@ -108,7 +114,20 @@ class RunBlocks:
     def _run(self, i: int, side: str) -> Wanted:
         arm = self.arms[side].block(i, self.parts)
         about = header_of(arm, self.header, name=self.names[side], side=side, blocks=self.parts)
+        if self.begins:
+            sitting = {SITTING: sitting_of(self.begins, i) + 1}
+            about = replace(about, notes={**about.notes, **sitting})
         return arm, self._path(i, side), replace(about, turns=self.turns)
+
+
+def sitting_of(begins: Sequence[int], block: int) -> int:
+    """In which sitting, from 0, a block is measured.
+
+    Args:
+        begins: the first block of each sitting, growing.
+        block: from 0.
+    """
+    return bisect_right(begins, block) - 1
 
 
 def header_of(arm: Arm, header: Header, *, name: str, side: str | None, blocks: int) -> Header:

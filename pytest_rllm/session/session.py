@@ -17,7 +17,9 @@ from ..engines import api_diff, api_snapshot
 from ..engines.api_diff import ApiCheck
 from ..engines.base import Endpoint
 from ..engines.budget import Budget
+from ..engines.memory import need_of
 from ..engines.pool import Pool
+from ..experiment.arm import Arm
 from ..experiment.serving import Serving
 from ..experiment.tiers import TIERS, Tier
 from ..loadgen.fidelity import ClientCapacity
@@ -35,6 +37,7 @@ from .engines import Engines
 from .folders import link_latest
 from .live import Live
 from .replay import Replay
+from .seating import TOGETHER, Seating, lacking, seated
 from .sources import Source
 
 API_SNAPSHOT = "contract.json"
@@ -78,6 +81,7 @@ class Session:
         servings: URL of the server that serves so, by serving, as the user says.
         models_named: whether the user says what servers that run already call their models.
         kept: number of blocks that an earlier session in the same folder had measured.
+        turns: whether arms take turns in any case, one server at a time.
     """
 
     engine_text: str
@@ -107,6 +111,7 @@ class Session:
     decision: Decision | None = None
     interrupted: bool = False
     kept: int = 0
+    turns: bool = False
     _sources: dict[str, Source] = field(default_factory=dict)
 
     @cached_property
@@ -203,23 +208,50 @@ class Session:
         """The memory of this machine's GPUs, over all engines and pairs."""
         return Budget(self.gpu, cache_folder() / "memory" / self.costs.machine)
 
+    def seating(self, pair: ModelPair, arms: Sequence[Arm]) -> Seating:
+        """How the servers of arms share the machine.
+
+        Raises:
+            NoRoom: there is no memory for one of them.
+        """
+        if self.replaying:
+            return TOGETHER
+        wanted = [(self.engines.for_arm(arm), arm.serving, pair) for arm in arms]
+        return seated(wanted, self.budget, turns=self.turns)
+
+    def no_memory(self, pair: ModelPair, arms: Sequence[Arm]) -> str | None:
+        """Why no GPU has the memory for an arm's server; None where there is."""
+        if self.replaying:
+            return None
+        return lacking([(self.engines.for_arm(a), a.serving, pair) for a in arms], self.budget)
+
     def machine(self, hardware_name: str, engine: str) -> Machine:
         """What is known of an engine on a class of machine, stored beside its baselines."""
         return machine(self.baselines.root, hardware_name, engine)
 
-    def lacks(self, folder: Path, need: Mapping[str, Any]) -> str | None:
+    def lacks(
+        self, folder: Path, need: Mapping[str, Any], pair: ModelPair | None = None
+    ) -> str | None:
         """What a GPU case needs and this session has not, None when it has it all.
 
         Args:
             folder: the case's records, relative to the session's.
             need: what the mark ``gpu`` says.
+            pair: the models of the case. Where their sizes are known, free memory decides, and what
+                the pair itself says of its need does not.
         """
         if self.replaying:
             found = (self.records / folder).is_dir()
             return None if found else f"a GPU case that is not recorded in {self.shown_records}"
+        rough = pair and {"memory_gib": pair.gpu_memory_gib, "count": pair.gpus}
+        if pair is not None and need == rough and need_of(Serving(), pair).known:
+            need = {}
         missing = self.gpu.missing(**need)
         if missing is None and self.engines.own.on_cpu:
             return f"{self.engines.own.label} is a CPU build: install the GPU build"
+        if missing is None and pair is not None:
+            both = (Serving(), Serving(model="plain"))
+            return lacking([(self.engines.own, each, pair) for each in both], self.budget)
         return missing
 
     def source(self, pair: ModelPair) -> Source:

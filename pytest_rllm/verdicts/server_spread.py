@@ -50,6 +50,10 @@ class ServerSpread:
         the degrees of freedom of Satterthwaite (Biometrics Bulletin 1946)."""
         return _summed((self.sd**2 / 2, self.df), (other.sd**2 / 2, other.df))
 
+    def no_surer_than(self, other: ServerSpread) -> ServerSpread:
+        """At least as wide as another one, and known no better."""
+        return ServerSpread(max(self.sd, other.sd), min(self.df, other.df))
+
     def with_another(self, other: ServerSpread) -> ServerSpread:
         """Of the difference of two effects, each between servers of its own."""
         return _summed((self.sd**2, self.df), (other.sd**2, other.df))

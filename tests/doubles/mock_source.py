@@ -64,7 +64,7 @@ class MockSource:
             "server": 2 * len(self.prepared) + (letter == "B"),
             "match": made.header.match,
             "signature": made.header.signature,
-            "notes": {"value": self.value(block, letter)},
+            "notes": {**header.notes, "value": self.value(block, letter)},
         }
         made.header = replace(header, **(told | self.about(block, letter)))
         return made
@@ -85,8 +85,9 @@ class RecordingMockSource(MockSource):
 
     def run(self, arm: Arm, path: Path, header: Header, place: Place) -> Run:
         made = super().run(arm, path, header, place)
-        seconds, right = made.header.notes["value"]
-        made.header = replace(made.header, notes={})
+        notes = dict(made.header.notes)
+        seconds, right = notes.pop("value")
+        made.header = replace(made.header, notes=notes)
         for i, each in enumerate(made.samples):
             each.ended_s = seconds
             text = r"\boxed{7}" if i < right else r"\boxed{8}"
