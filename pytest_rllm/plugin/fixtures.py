@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .findings import MARK, case_id, finding_id, records_of, tier_of
-
 if TYPE_CHECKING:
     from ..datasets.prompts import Prompt
     from ..engines.api_diff import ApiCheck
@@ -83,7 +81,7 @@ def _check_models(config: pytest.Config, engine: Endpoint) -> None:
     refused = list[EngineError]()
     for name in model_names(config) if engine.url else ():
         try:
-            model_named(engine, Serving(), _pair(config, name))
+            model_named(engine, Serving(), named_pair(config, name))
         except EngineError as error:
             refused.append(error)
         else:
@@ -92,7 +90,7 @@ def _check_models(config: pytest.Config, engine: Endpoint) -> None:
         raise refused[0]
 
 
-def _pair(config: pytest.Config, name: str) -> ModelPair:
+def named_pair(config: pytest.Config, name: str) -> ModelPair:
     """The pair of that name, with what a server calls its model, where the user says it."""
     from dataclasses import replace
 
@@ -122,7 +120,7 @@ def model(request: pytest.FixtureRequest) -> ModelPair:
     from .options import model_names
 
     named = getattr(request, "param", None) or model_names(request.config)[0]
-    return _pair(request.config, named)
+    return named_pair(request.config, named)
 
 
 @pytest.fixture(scope="session")
@@ -135,51 +133,9 @@ def dataset(request: pytest.FixtureRequest, model: ModelPair) -> Callable[..., l
     data set that cannot be had, for programs without a sandbox, or for more questions than the TOML
     file of a pair gives.
     """
-    from ..datasets import sandbox
-    from ..datasets.prompts import DataMissing, TooFewQuestions, choose
-    from ..models import TIERS
-    from ..session.comparison import CannotMeasure
+    from .tools import asking
 
-    session = session_of(request.config)
-
-    def chosen(
-        *tiers: str,
-        n: int,
-        repeats: int = 1,
-        at_most: bool = False,
-        shots: int = 0,
-        turns: int = 1,
-    ) -> list[Prompt]:
-        without = [tier for tier in tiers if tier in TIERS and tier not in model.tiers]
-        if without:
-            raise CannotMeasure(
-                f"the model pair {model.name!r} has no data for {' and '.join(without)}"
-            )
-        tier = session.tier
-        try:
-            found = choose(
-                model.tiers,
-                *tiers,
-                n=n if tier.questions is None else tier.questions * len(tiers),
-                repeats=max(repeats, tier.answers),
-                folder=session.data,
-                at_most=at_most or tier.questions is not None,
-                times=tier.times,
-                shots=shots,
-                turns=turns,
-            )
-        except DataMissing as missing:
-            raise CannotMeasure(str(missing)) from missing
-        except TooFewQuestions as few:
-            if model.file is None:
-                raise
-            raise CannotMeasure(str(few)) from few
-        unable = sandbox.needed() if any(prompt.kind == "code" for prompt in found) else None
-        if unable:
-            raise CannotMeasure(unable)
-        return found
-
-    return chosen
+    return asking(session_of(request.config), model)
 
 
 @pytest.fixture(scope="session")
@@ -259,29 +215,17 @@ def contract(request: pytest.FixtureRequest) -> ApiCheck:
 
 
 def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
-    from ..session.case import FindingCase
+    from .tools import case_of
 
     item: Any = request.node
     if CASE not in item.stash:
         session = session_of(request.config)
-        session.engines.pair = model
         workers = getattr(request.config, "workerinput", {}).get("workercount", 1)
         if workers > 1 and not session.replaying:
             raise pytest.UsageError(
                 f"{workers} workers (-n) on one engine would measure each other: "
                 "run findings without -n, or replay records with --rllm-replay DIR"
             )
-        mark = item.get_closest_marker(MARK)
-        about = mark.kwargs if mark else {"sentence": item.name, "cite": "not a finding"}
-        item.stash[CASE] = FindingCase(
-            finding=finding_id(item),
-            case=case_id(item),
-            session=session,
-            pair=model,
-            folder=records_of(item),
-            sentence=about["sentence"],
-            cite=about["cite"],
-            tier=tier_of(item),
-        )
+        item.stash[CASE] = case_of(item, session, model)
     case: FindingCase = item.stash[CASE]
     return case

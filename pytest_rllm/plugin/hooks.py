@@ -98,11 +98,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the terminal asks what there is to say
 def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[WHOLE] = existing(session)
     measuring = session.config.stash.get(SESSION, None)
     if measuring is not None:
         measuring.costs.agenda = agenda(session.items, measuring)
+        if not measuring.replaying and not session.config.option.collectonly:
+            from .preflight import look_through
+
+            look_through(measuring, session.items)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    measuring = config.stash.get(SESSION, None)
+    if measuring is None or measuring.planning:
+        return []  # a plan says it at its end
+    return measuring.needs.whole_lines()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    measuring = session.config.stash.get(SESSION, None)
+    if measuring is not None and not measuring.planning and not session.testsfailed:
+        measuring.needs.fetch(measuring.say)
+        measuring.say.clear()
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,6 +19,7 @@ from ..engines.base import EngineError, RefusesFormat
 from ..records.run import RecordError
 from ..records.spool import ClientError
 from ..reports import FORMATS
+from ..reports.layout import wrapped
 from ..reports.page_marks import PageError
 from ..reports.row import Row
 from ..reports.terminal import WIDTH, case_text, last_lines, summary
@@ -177,6 +178,9 @@ def summarise(terminal: Any, dumped: Sequence[str]) -> None:
         terminal.section("plan")
         for line in session.costs.plan_lines(width):
             terminal.write_line(line)
+        for text in session.needs.lines():
+            for line in wrapped(text, width):
+                terminal.write_line(line)
         return
     report = session.report([Row.from_json(json.loads(text)) for text in dumped])
     terminal.section("findings")

@@ -304,12 +304,14 @@ class FindingCase:
         """Raises CannotMeasure where an arm's engine cannot do what it asks."""
         left_out = self.session.tier.leaves_out(self.tier)
         cannot = (self.session.engines.cannot(arm) or no_room(arm, self.pair) for arm in arms)
-        reasons = (left_out, *cannot)
+        models = [model for arm in arms for model in self.session.engines.models_of(arm, self.pair)]
+        reasons = (left_out, *cannot, self.session.needs.lacking(models))
         why = next((why for why in reasons if why), None)
         why = self.session.not_measured(where, why or self.session.no_memory(self.pair, arms))
         if why:
             raise CannotMeasure(why)
         if self.session.planning:
+            self.session.needs.note(f"{self.finding} [{self.case}]", models)
             return
         for arm in arms:
             self.session.engines.remember(arm)

@@ -15,6 +15,7 @@ from ..experiment.serving import Serving
 from ..metrics.base import Metric
 from ..models import ModelPair
 from .memo import Memo
+from .needs import models_of
 from .upgrade import Builds
 
 
@@ -133,6 +134,10 @@ class Engines:
                 f'"{serving.slug}=http://HOST:PORT"'
             )
         return why
+
+    def models_of(self, arm: Arm, pair: ModelPair) -> list[str]:
+        """Ids of the models that an arm's server loads and that are no folders here."""
+        return [] if self.replaying else models_of(self.for_arm(arm), pair, arm.serving)
 
     def untold(self, arm: Arm, metric: Metric) -> str | None:
         """Why an arm's engine does not tell what a metric takes; None when it does."""

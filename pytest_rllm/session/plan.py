@@ -16,6 +16,7 @@ from ..reports.terminal import short
 from ..verdicts.claims import Claim
 from ..verdicts.contrasts import CurveClaim
 from .comparison import CannotMeasure
+from .needs import not_measured
 from .pace import Pace, Took, manner
 from .run_blocks import ignore
 from .seating import TOGETHER, Seating, sittings
@@ -245,10 +246,7 @@ class Plan:
             yield from self._seats(pair)
         if not any(pair.gpu_memory_gib for pair in needs):
             yield "GPU memory: none is needed"
-        for why in dict.fromkeys(self.not_measured.values()):
-            titles = [title for title, reason in self.not_measured.items() if reason == why]
-            shown = titles[0] if len(titles) == 1 else f"{len(titles)} cases"
-            yield f"not measured: {shown}: {why}"
+        yield from not_measured(self.not_measured)
 
     def _seats(self, pair: ModelPair) -> Iterator[str]:
         """Where the servers of a pair go, in the words of each kind of comparison."""

@@ -15,7 +15,7 @@ from ..baselines.store import Baselines
 from ..cache import cache_folder
 from ..engines import api_diff, api_snapshot
 from ..engines.api_diff import ApiCheck
-from ..engines.base import Endpoint
+from ..engines.base import Endpoint, EngineError
 from ..engines.budget import Budget
 from ..engines.memory import need_of
 from ..engines.pool import Pool
@@ -36,6 +36,7 @@ from .costs import Costs
 from .engines import Engines
 from .folders import link_latest
 from .live import Live
+from .needs import Needs
 from .replay import Replay
 from .seating import TOGETHER, Seating, lacking, seated
 from .sources import Source
@@ -82,6 +83,7 @@ class Session:
         models_named: whether the user says what servers that run already call their models.
         kept: number of blocks that an earlier session in the same folder had measured.
         turns: whether arms take turns in any case, one server at a time.
+        needs: the models that cases need and that are no folders here.
     """
 
     engine_text: str
@@ -112,6 +114,7 @@ class Session:
     interrupted: bool = False
     kept: int = 0
     turns: bool = False
+    needs: Needs = field(default_factory=Needs)
     _sources: dict[str, Source] = field(default_factory=dict)
 
     @cached_property
@@ -246,13 +249,17 @@ class Session:
         rough = pair and {"memory_gib": pair.gpu_memory_gib, "count": pair.gpus}
         if pair is not None and need == rough and need_of(Serving(), pair).known:
             need = {}
-        missing = self.gpu.missing(**need)
-        if missing is None and self.engines.own.on_cpu:
-            return f"{self.engines.own.label} is a CPU build: install the GPU build"
-        if missing is None and pair is not None:
+        if missing := self.gpu.missing(**need):
+            return missing
+        try:
+            if self.engines.own.on_cpu:
+                return f"{self.engines.own.label} is a CPU build: install the GPU build"
+        except EngineError as error:  # it is not installed
+            return str(error).splitlines()[0]
+        if pair is not None:
             both = (Serving(), Serving(model="plain"))
             return lacking([(self.engines.own, each, pair) for each in both], self.budget)
-        return missing
+        return None
 
     def source(self, pair: ModelPair) -> Source:
         """Where the runs of a model pair come from in this session."""

@@ -1,0 +1,107 @@
+"""What a finding's body works with: its fixtures' values, made for a session and a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..datasets import sandbox
+from ..datasets.prompts import DataMissing, Prompt, TooFewQuestions, choose
+from ..experiment import workloads
+from ..models import TIERS, ModelPair
+from ..session.case import FindingCase
+from ..session.comparison import CannotMeasure
+from ..session.contrasts import compare_curve, compare_effects
+from ..session.knee import knee_of
+from ..session.repetition import compare_repeated
+from .findings import MARK, case_id, finding_id, records_of, tier_of
+
+if TYPE_CHECKING:
+    from ..session.session import Session
+
+BUNDLED = "bundled-"
+"""How names of data sets begin that a finding must not ask for more questions than they have."""
+
+
+def case_of(item: Any, session: Session, model: ModelPair) -> FindingCase:
+    """The case that a test item is, for a session and a pair."""
+    session.engines.pair = model
+    mark = item.get_closest_marker(MARK)
+    about = mark.kwargs if mark else {"sentence": item.name, "cite": "not a finding"}
+    return FindingCase(
+        finding=finding_id(item),
+        case=case_id(item),
+        session=session,
+        pair=model,
+        folder=records_of(item),
+        sentence=about["sentence"],
+        cite=about["cite"],
+        tier=tier_of(item),
+    )
+
+
+def tools(case: FindingCase) -> dict[str, Any]:
+    """By name of a fixture what a body gets that uses it; ``contract`` is none of them."""
+    session = case.session
+    return {
+        "compare": case.compare,
+        "compare_builds": case.compare_builds,
+        "compare_curve": partial(compare_curve, case),
+        "compare_effects": partial(compare_effects, case),
+        "compare_repeated": partial(compare_repeated, case),
+        "dataset": asking(session, case.pair),
+        "engine": session.engines.own,
+        "gpu": session.gpu,
+        "knee": partial(knee_of, case),
+        "measure": case.measure,
+        "model": case.pair,
+        "workload": workloads,
+    }
+
+
+def asking(session: Session, model: ModelPair) -> Callable[..., list[Prompt]]:
+    """The value of the fixture ``dataset``."""
+
+    def chosen(
+        *tiers: str,
+        n: int,
+        repeats: int = 1,
+        at_most: bool = False,
+        shots: int = 0,
+        turns: int = 1,
+    ) -> list[Prompt]:
+        without = [tier for tier in tiers if tier in TIERS and tier not in model.tiers]
+        if without:
+            raise CannotMeasure(
+                f"the model pair {model.name!r} has no data for {' and '.join(without)}"
+            )
+        tier = session.tier
+        asked = tuple(str(model.tiers[each]) for each in tiers if each in model.tiers)
+        if asked in session.needs.no_data:  # asking the hub again would take its time again
+            raise CannotMeasure(session.needs.no_data[asked])
+        try:
+            found = choose(
+                model.tiers,
+                *tiers,
+                n=n if tier.questions is None else tier.questions * len(tiers),
+                repeats=max(repeats, tier.answers),
+                folder=session.data,
+                at_most=at_most or tier.questions is not None,
+                times=tier.times,
+                shots=shots,
+                turns=turns,
+            )
+        except DataMissing as missing:
+            session.needs.no_data[asked] = str(missing)
+            raise CannotMeasure(str(missing)) from missing
+        except TooFewQuestions as few:
+            if all(name.startswith(BUNDLED) for name in asked):
+                raise  # a mistake of the test: these are always there
+            raise CannotMeasure(str(few)) from few
+        unable = sandbox.needed() if any(prompt.kind == "code" for prompt in found) else None
+        if unable:
+            raise CannotMeasure(unable)
+        return found
+
+    return chosen
