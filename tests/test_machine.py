@@ -15,7 +15,7 @@ import pytest
 from doubles.mock_nvml import MockDevice, MockNvml
 
 import pytest_rllm
-from pytest_rllm.session.live import on_this_machine
+from pytest_rllm.session.readings import on_this_machine
 from pytest_rllm.telemetry import hardware as environment
 from pytest_rllm.telemetry import machine
 from pytest_rllm.telemetry.gpu import Gpu

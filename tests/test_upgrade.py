@@ -464,10 +464,10 @@ def test_a_broken_file_on_the_machine_is_said_in_a_sentence(
 
 
 def test_runs_that_cannot_be_judged_are_not_safe(gate: Callable[..., pytest.RunResult]) -> None:
-    result = gate(about={"gpu_strangers": {"gpu0": 1.0}})
+    result = gate(about={"gpu_strangers": {"gpu0": "process 4711 of others"}})
     assert result.ret == CANNOT_TELL
     assert told(result)[0] == "vllm 1 -> vllm 2: CANNOT TELL YET"
-    assert "gpu0 was shared" in told(result)[1]
+    assert "gpu0 was shared: process 4711 of others" in told(result)[1]
 
 
 def test_a_session_that_was_cut_short_after_a_look_tells_what_it_knows(

@@ -132,8 +132,10 @@ THOUGHTLESS = four(thought="")
             "was one renamed?",
         ),
         (
-            lambda: run(*four(), series={"gpu0_throttled": [0, 1, 0]}),
-            "A: gpu0 was throttled",
+            lambda: run(*four(), series={"gpu0_clock_reasons": [0x48, 0, 0x48, 0x20]}),
+            "the GPU was throttled: 1 of 1 blocks are void; block 1 is void: gpu0 was throttled in "
+            "75% of 4 readings (HwThermalSlowdown, SwThermalSlowdown), 5% are allowed; cool it, or "
+            "limit its power (nvidia-smi -pl)",
         ),
         (
             lambda: run(*four(), serving=INT4, signature=(-0.5, -0.5)),
@@ -164,7 +166,9 @@ def test_a_run_that_cannot_be_judged_says_why(make: Callable[[], Run], reason: s
         lambda: run(*THOUGHTLESS, serving=Serving(model="plain")),
         lambda: run(*THOUGHTLESS[:3], sample("q3")),
         lambda: run(*four(answer="<think>hm</think> 7", thought="")),
-        lambda: run(*four(), series={"gpu0_throttled": [0, 0]}),
+        lambda: run(*four(), series={"gpu0_clock_reasons": [0x05, 0x04]}),
+        lambda: run(*four(), series={"gpu0_clock_reasons": [0x08, 0x0C]}),
+        lambda: run(*four(), series={"gpu0_clock_reasons": [0x40] + [0] * 19}),
         lambda: run(*four(), serving=INT4),
         lambda: run(*(sample(f"q{i}") for i in range(100)), sample("q", error="HTTP 500")),
         lambda: run(*four(), closing={"cut": 3, "cuts_planned": 3}),
@@ -178,7 +182,9 @@ def test_a_run_that_cannot_be_judged_says_why(make: Callable[[], Run], reason: s
         "a plain model need not reason",
         "one answer reasons",
         "inline reasoning",
-        "never throttled",
+        "a power cap and idleness",
+        "changes of clock",
+        "throttled for a twentieth of the run",
         "quantised numerics",
         "one failure in a hundred",
         "all hung up that were to",
@@ -531,12 +537,58 @@ def test_answers_that_end_with_the_budget_are_told_by_claims(first: Run, second:
     assert found(first, second, claims=(RIGHT,)) == []
 
 
-def test_a_gpu_that_others_use_is_named() -> None:
-    before = run(*four(), arm="A", gpu_strangers={"gpu0": 1.0})
-    assert found(before) == ["A: gpu0 was shared: 1 process(es) before the first server"]
-    came = run(*four(), arm="A", series={"gpu1_processes": [2, 2, 3, 2]})
-    assert found(came) == ["A: gpu1 was shared: processes came or went while it was measured"]
-    assert found(run(*four(), arm="A", series={"gpu1_processes": [2, 2, 2]})) == []
+SHARED = "the GPU was shared: 1 of 1 blocks are void; block 1 is void: "
+ALONE = "; let nothing else run on it, or choose another one"
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        (
+            {"gpu_strangers": {"gpu0": "process 4711 with 55.0 GiB of others"}},
+            "gpu0 was shared: process 4711 with 55.0 GiB of others",
+        ),
+        (
+            {"series": {"gpu1_processes": [2, 2, 3, 2]}},
+            "gpu1 was shared: processes came or went while it was measured",
+        ),
+        (
+            {"series": {"gpu0_memory_gib": [20, 20.5, 31]}},
+            "gpu0 was shared: what is held of its memory went from 20.0 to 31.0 GiB while it was "
+            "measured, and its driver lists no processes",
+        ),
+        (
+            {"series": {"gpu0_memory_gib": [20, 31], "gpu0_processes": [0, 0]}},
+            "gpu0 was shared: what is held of its memory went from 20.0 to 31.0 GiB while it was "
+            "measured, and its driver lists no processes",
+        ),
+    ],
+    ids=["before", "came and went", "not listed", "none listed"],
+)
+def test_a_gpu_that_others_use_is_named(about: dict[str, Any], said: str) -> None:
+    assert found(run(*four(), arm="A", **about)) == [SHARED + said + ALONE]
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        {"gpu1_processes": [2, 2, 2]},
+        {"gpu0_memory_gib": [20, 21.9]},
+        {"gpu0_memory_gib": [20, 31], "gpu0_processes": [2, 2]},
+    ],
+    ids=["the same processes", "an engine that takes a little more", "its own memory"],
+)
+def test_what_an_engine_does_on_its_gpu_is_its_own(series: dict[str, list[float]]) -> None:
+    assert found(run(*four(), series=series)) == []
+
+
+def test_a_gpu_that_was_hot_in_one_block_costs_that_block_alone() -> None:
+    hot = run(*four(), series={"gpu0_clock_reasons": [0x40]})
+    found_in = check([(hot, clean()), *((clean(), clean()) for _ in range(7))], [SLOW, RIGHT])
+    assert found_in.void == {
+        0: "gpu0 was throttled in 100% of 1 readings (HwThermalSlowdown), 5% are allowed"
+    }
+    assert found_in.reasons == ()
 
 
 # ---- what a reason costs, and whose it is
@@ -572,9 +624,9 @@ def test_a_metric_of_several_series_needs_each() -> None:
 @pytest.mark.parametrize(
     "about",
     [
-        {"series": {"gpu0_throttled": [0, 1, 0]}},
+        {"series": {"gpu0_clock_reasons": [0, 0x40, 0]}},
         {"series": {"gpu0_processes": [1, 2, 1]}},
-        {"gpu_strangers": {"gpu0": 1.0}},
+        {"gpu_strangers": {"gpu0": "process 1 of others"}},
         {"closing": {"monitor_error": "NVMLError: lost"}},
         {"closing": {"loop_lag_share": 0.2}},
     ],

@@ -79,7 +79,8 @@ class Header:
         sampling_defaults: what answers are sampled by, of the parameters that the engine resolves
             for a request that leaves them out.
         signature: log probabilities of a fixed greedy answer: the numerics of this serving.
-        gpu_strangers: processes per GPU before the session started its first server.
+        gpu_strangers: who else was on the GPUs of the servers before the run, in words, by GPU
+            (``gpu0``).
         client: what the client was measured to carry, see ``loadgen.fidelity``; None where unknown.
         anchor_s: seconds that one fixed request took, alone, right before the run; None where
             ``reference_s`` says how fast the machine was.
@@ -111,7 +112,7 @@ class Header:
     template: str | None = None
     sampling_defaults: Mapping[str, Any] | None = None
     signature: tuple[float, ...] = ()
-    gpu_strangers: Mapping[str, float] = field(default_factory=dict)
+    gpu_strangers: Mapping[str, str] = field(default_factory=dict)
     client: Mapping[str, float] | None = None
     anchor_s: float | None = None
     reference_s: float | None = None

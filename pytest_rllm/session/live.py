@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from ..datasets.prompts import Prompt
 from ..engines import api_diff
@@ -33,11 +32,11 @@ from ..records.writer import RunWriter
 from ..refusals import not_let_in
 from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
-from ..telemetry.host import Host
 from ..telemetry.reference import CpuReference, Reference
 from ..verdicts.void_blocks import busiest
 from .formats import formats_tried
 from .probes import Probes
+from .readings import Readings, on_this_machine
 from .sources import EngineDied, Place, Wanted
 
 WARM_UP_REQUESTS = 4
@@ -45,12 +44,6 @@ WARM_UP_TOKENS = 32
 CUT_AFTER_CHUNKS = 8
 MOCK = "mock"
 """Versions of engines that run no model start with this word in a record."""
-
-
-def on_this_machine(url: str | None) -> bool:
-    """Whether a server runs here: it was started here, or its address is this machine's own."""
-    host = urlsplit(url).hostname if url else None
-    return url is None or host in ("localhost", "127.0.0.1", "::1")
 
 
 class Say(Protocol):
@@ -76,7 +69,7 @@ class Live:
         gpu: the GPUs of this machine.
         folder: of the records.
         say: told about progress.
-        strangers: processes per GPU before the session started its first server.
+        readings: what reads this machine beside the runs.
         capacity: what the client is known to carry.
         machine: fingerprint of this machine.
         reference: the load that is timed beside every run of an engine.
@@ -90,13 +83,12 @@ class Live:
     gpu: Gpu
     folder: Path
     say: Say
-    strangers: Mapping[str, float] = field(default_factory=dict)
+    readings: Readings = field(default_factory=lambda: Readings(Gpu()))
     capacity: ClientCapacity = field(default_factory=ClientCapacity)
     machine: str = ""
     reference: Callable[[Endpoint], Reference] = lambda _engine: CpuReference()
     elsewhere: Callable[[Arm], Endpoint] | None = field(default=None, kw_only=True)
     snapshots: dict[Served, ApiSnapshot] = field(default_factory=dict, init=False)
-    _host: Host = field(default_factory=Host, init=False)
     _paces: dict[Asked, float] = field(default_factory=dict, init=False)
     _signatures: dict[Asked, tuple[float, ...]] = field(default_factory=dict, init=False)
     _probes: Probes = field(default_factory=Probes, init=False)
@@ -113,6 +105,7 @@ class Live:
     def snapshot(self, engine: str) -> ApiSnapshot:
         """What an engine says of its API when it serves the pair's reasoning model as it is."""
         served = self.engine_of(engine)
+        self.readings.before_servers([served])
         return self._probes.snapshot(self.pool.serve(served, Serving(), self.pair))
 
     def changes(self, old: str, new: str) -> list[str]:
@@ -140,11 +133,14 @@ class Live:
             RefusesFormat: it comes up without the number formats that an arm asks for.
         """
         wanted = [(self._engine(arm), arm) for arm in arms]
+        engines = [engine for engine, _ in wanted]
+        self.readings.before_servers(engines)
         with formats_tried(self.pool, self._probes, self.pair, wanted):
             servers = self._served(arms, copy, alone=alone)
             self._tell_apart(servers)
             for arm, server in zip(arms, servers, strict=True):
                 self._make_ready(arm, server)
+        self.readings.servers_are_up(engines)
 
     def _served(self, arms: Sequence[Arm], copy: int, *, alone: bool) -> list[Server]:
         wanted = [(self._engine(arm), arm.serving, self.pair) for arm in arms]
@@ -230,7 +226,7 @@ class Live:
                 load.workload,
                 load.writer,
                 scrape=load.scrape,
-                monitor=self._monitor,
+                monitor=self.readings.monitor([self._engine(arm)]),
                 progress=self._progress(arm, place),
                 processes=fidelity.processes,
             )
@@ -260,7 +256,7 @@ class Live:
             found = drive_in_turns(
                 sides,
                 runs[0][2].turns,
-                monitor=self._monitor,
+                monitor=self.readings.monitor([self._engine(arm) for arm, _, _ in runs]),
                 progress=self._progress(runs[0][0], place),
             )
         for (arm, _, _), run in zip(runs, found, strict=True):
@@ -285,7 +281,7 @@ class Live:
             server=server.number,
             server_started_in_s=round(server.started_in_s, 1),
             signature=self._signatures[server.number, arm.serving.model],
-            gpu_strangers=dict(self.strangers),
+            gpu_strangers=self.readings.strangers(engine, (s.engine for s in self._up.values())),
             client=fidelity.to_json(),
             reference_s=(reference_s := self._reference_s(engine)),
             anchor_s=(
@@ -378,9 +374,6 @@ class Live:
                 more=tuple(server.url + path for path in engine.more_pages),
             )
         return Side(server.url, requests, arm.workload, RunWriter(record, header), scrape)
-
-    def _monitor(self) -> dict[str, float]:
-        return self._host.read() | self.gpu.read()
 
     def _progress(self, arm: Arm, place: Place) -> Progress:
         def progress(ended: int, planned: int) -> None:

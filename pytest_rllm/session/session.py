@@ -37,6 +37,7 @@ from .engines import Engines
 from .folders import link_latest
 from .live import Live
 from .needs import Needs
+from .readings import Readings, serves_on_gpu_here
 from .replay import Replay
 from .seating import TOGETHER, Seating, lacking, seated
 from .sources import Source
@@ -301,7 +302,7 @@ class Session:
             self.gpu,
             self.records,
             self.say,
-            self.strangers,
+            self.readings,
             self.capacity,
             self.costs.machine,
             self.reference,
@@ -326,14 +327,9 @@ class Session:
         return ClientCapacity()
 
     @cached_property
-    def strangers(self) -> dict[str, float]:
-        """Processes per GPU before this session starts a server; only those that have some."""
-        read = {} if self.gpu.why_not else self.gpu.read()
-        return {
-            name.removesuffix("_processes"): count
-            for name, count in read.items()
-            if name.endswith("_processes") and count
-        }
+    def readings(self) -> Readings:
+        """What reads this machine beside the runs."""
+        return Readings(self.gpu)
 
     # ---- the end
 
@@ -347,6 +343,8 @@ class Session:
             self.pool.close()
         if self._sources:
             self.costs.keep()
+            if serves_on_gpu_here(self.engines.own):
+                self.messages += self.gpu.remarks
         if "_gpu_reference" in self.__dict__:
             self._gpu_reference.close()
         if self._sources and (builds := self.engines.builds) is not None:

@@ -1,21 +1,18 @@
-"""The NVIDIA GPUs of this machine: their list, what a test needs of them, and readings."""
+"""The NVIDIA GPUs that this process may use, what a test needs of them, and readings."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from .nvml import NoNvml, Nvml
+from .visible import DEVICES, Listed, Visible, visible
 
-THROTTLE_REASONS = {
-    "SwThermalSlowdown": 0x20,
-    "HwSlowdown": 0x08,
-    "HwThermalSlowdown": 0x40,
-    "HwPowerBrakeSlowdown": 0x80,
-}
-"""Bits of NVML's clock event reasons that make a measurement invalid. A power cap is normal."""
-_THROTTLED = sum(THROTTLE_REASONS.values())
+CONTAINER = "NVIDIA_VISIBLE_DEVICES"
+"""Which GPUs a container is given; its driver lists no others."""
 UNNAMED = "unnamed GPU"
 """Name of a GPU whose driver does not tell it."""
 
@@ -25,13 +22,14 @@ class Device:
     """One GPU. What its driver does not tell is None.
 
     Attributes:
-        index: what NVML and ``nvidia-smi`` call it.
+        index: what NVML and ``nvidia-smi`` call it; of a MIG instance, the GPU that it is on.
         name: of the kind of GPU, e.g. ``NVIDIA H200``.
         memory_gib: all of its memory, in GiB; None where the GPU uses the machine's memory (GB10).
         capability: CUDA compute capability as ``(major, minor)``.
         uuid: the id that its driver gives it; empty where it gives none.
         bandwidth_gb_s: most bytes that its memory moves, in GB (1e9 bytes) per second, from the
-            width of the bus and its highest clock.
+            width of the bus and its highest clock; None for a MIG instance.
+        instance: which MIG instance of the GPU it is; None: the whole GPU.
     """
 
     index: int
@@ -40,24 +38,40 @@ class Device:
     capability: tuple[int, int] | None
     uuid: str = ""
     bandwidth_gb_s: float | None = None
+    instance: int | None = None
+
+    def __str__(self) -> str:
+        """``GPU 3``, or ``MIG 1 of GPU 3``."""
+        return (
+            f"GPU {self.index}"
+            if self.instance is None
+            else f"MIG {self.instance} of GPU {self.index}"
+        )
 
 
 class Gpu:
-    """The GPUs of this machine, or the reason why there are none.
+    """The GPUs that this process may use, or the reason why there are none.
 
     Args:
         nvml: a module with NVML's functions, ``pynvml`` by default.
+        variables: of the environment, by which CUDA leaves GPUs out; this process's by default.
     """
 
-    def __init__(self, nvml: Any = None) -> None:
+    def __init__(self, nvml: Any = None, variables: Mapping[str, str] | None = None) -> None:
         self._module = nvml
+        self._variables = os.environ if variables is None else variables
 
     @cached_property
     def _opened(self) -> tuple[Nvml | None, str | None]:
         try:
-            return Nvml.opened(self._module), None
+            nvml = Nvml.opened(self._module)
         except NoNvml as error:
             return None, str(error)
+        if nvml.count:
+            return nvml, None
+        given = self._variables.get(CONTAINER)
+        said = "" if given is None else f" ({CONTAINER}={given} says which a container is given)"
+        return nvml, f"no NVIDIA GPU: NVML lists none{said}"
 
     @property
     def _nvml(self) -> Nvml:
@@ -65,28 +79,71 @@ class Gpu:
         assert nvml is not None, why_not
         return nvml
 
-    @property
-    def why_not(self) -> str | None:
-        """Why no GPU can be used; None if one can."""
-        return self._opened[1]
+    @cached_property
+    def _listed(self) -> tuple[Listed, ...]:
+        """Every GPU of NVML's list."""
+        if self._opened[1]:
+            return ()
+        return tuple(_listed(self._nvml, index) for index in range(self._nvml.count))
+
+    @cached_property
+    def _visible(self) -> Visible:
+        return visible(self._listed, self._variables)
+
+    @cached_property
+    def _gone(self) -> dict[int, str]:
+        """Why a GPU that CUDA would use cannot be used, by its index."""
+        chosen = {index for index, _ in self._visible.places}
+        errors = {index: self._nvml.gone(index) for index in sorted(chosen)}
+        return {index: error for index, error in errors.items() if error}
 
     @cached_property
     def devices(self) -> tuple[Device, ...]:
-        """All GPUs; empty if there are none."""
-        if self.why_not:
-            return ()
-        return tuple(_device(self._nvml, i) for i in range(self._nvml.count))
+        """The GPUs that this process may use, in CUDA's order; empty if there are none. CUDA leaves
+        out what ``CUDA_VISIBLE_DEVICES`` does not name, and of MIG instances all but one."""
+        places = [place for place in self._visible.places if place[0] not in self._gone]
+        return tuple(_device(self._nvml, *place) for place in places)
+
+    @property
+    def why_not(self) -> str | None:
+        """Why no GPU can be used; None if one can."""
+        if self._opened[1] or self.devices:
+            return self._opened[1]
+        return "; ".join(("no NVIDIA GPU for this process", *self.remarks))
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences on GPUs of this machine that cannot be used, and on what their numbers mean."""
+        gone = (
+            f"GPU {index} does not answer ({error}): restart the machine, or leave it out with "
+            f"{DEVICES}"
+            for index, error in self._gone.items()
+        )
+        return (*self._visible.remarks, *gone)
+
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        """Ids of all GPUs of this machine, whether this process may use them or not."""
+        return tuple(one.uuid for one in self._listed)
 
     def free_gib(self, device: Device) -> float | None:
         """Memory of a device that nothing holds now, in GiB; None where its driver does not
         tell."""
-        return self._nvml.memory_gib(self._nvml.handle(device.index), "free")
+        return self._nvml.memory_gib(self._handle(device), "free")
 
     def holders(self, device: Device) -> list[tuple[int, float | None]] | None:
         """The compute processes on a device now: per process its id, as the driver tells it, and
         the GiB that it holds, None where the driver does not tell. None where processes are not
         listed at all."""
-        return self._nvml.processes(self._nvml.handle(device.index))
+        return self._nvml.processes(self._handle(device))
+
+    def used_gib(self, device: Device) -> float | None:
+        """Memory of a device that is held now, by whomever, in GiB; None where its driver does not
+        tell."""
+        return self._nvml.memory_gib(self._handle(device), "used")
+
+    def _handle(self, device: Device) -> Any | None:
+        return _handle(self._nvml, device.index, device.instance)
 
     def missing(
         self, *, memory_gib: float = 0, count: int = 1, capability: float = 0
@@ -110,53 +167,78 @@ class Gpu:
         ]
         if len(fit) >= count:
             return None
-        have = "; ".join(map(_described, self.devices))
+        have = "; ".join((*map(_described, self.devices), *self.remarks))
         wanted = [f"{count} GPU" + "s" * (count > 1)]
         wanted += [f"{memory_gib:g} GiB each"] * (memory_gib > 0)
         wanted += [f"compute capability {capability:g}"] * (capability > 0)
         return f"needs {', '.join(wanted)}; there is {have}"
 
-    def read(self) -> dict[str, float]:
-        """One reading of all devices: ``gpu0_memory_gib``, ``gpu0_utilisation`` (share of 1),
-        ``gpu0_power_w``, ``gpu0_sm_clock_mhz``, ``gpu0_memory_clock_mhz``, ``gpu0_throttled``
-        (0 or 1), ``gpu0_processes`` (compute processes). Values that a device does not report are
-        left out.
+    def read(self, devices: Sequence[Device] | None = None) -> dict[str, float]:
+        """One reading of devices, by NVML's index: ``gpu0_memory_gib``, ``gpu0_utilisation`` (share
+        of 1), ``gpu0_power_w``, ``gpu0_sm_clock_mhz``, ``gpu0_memory_clock_mhz``,
+        ``gpu0_clock_reasons`` (bits, see ``telemetry.throttling``), ``gpu0_processes`` (compute
+        processes). Values that a device does not report are left out.
+
+        Args:
+            devices: of :attr:`devices`; all of them by default.
         """
-        values: dict[str, float] = {}
-        for device in self.devices:
-            handle = self._nvml.handle(device.index)
-            for name, value in _readings(self._nvml, handle).items():
-                if value is not None:
-                    values[f"gpu{device.index}_{name}"] = value
-        return values
+        return {
+            f"gpu{device.index}_{name}": value
+            for device in (self.devices if devices is None else devices)
+            for name, value in _readings(self._nvml, device).items()
+            if value is not None
+        }
 
 
-def _readings(nvml: Nvml, handle: Any) -> dict[str, float | None]:
-    utilisation = nvml.ask("nvmlDeviceGetUtilizationRates", handle)
-    power = nvml.ask("nvmlDeviceGetPowerUsage", handle)
-    reasons = nvml.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
-    processes = nvml.processes(handle)
+def _readings(nvml: Nvml, device: Device) -> dict[str, float | None]:
+    own, board = _handle(nvml, device.index, device.instance), nvml.handle(device.index)
+    utilisation = nvml.ask("nvmlDeviceGetUtilizationRates", own)
+    power = nvml.ask("nvmlDeviceGetPowerUsage", board)
+    reasons = nvml.ask("nvmlDeviceGetCurrentClocksThrottleReasons", board)
+    processes = nvml.processes(own)
     return {
-        "memory_gib": nvml.memory_gib(handle, "used"),
+        "memory_gib": nvml.memory_gib(own, "used"),
         "utilisation": None if utilisation is None else utilisation.gpu / 100,
         "power_w": None if power is None else power / 1000,
-        "sm_clock_mhz": nvml.clock_mhz("nvmlDeviceGetClockInfo", handle, "NVML_CLOCK_SM"),
-        "memory_clock_mhz": nvml.clock_mhz("nvmlDeviceGetClockInfo", handle, "NVML_CLOCK_MEM"),
-        "throttled": None if reasons is None else float(bool(reasons & _THROTTLED)),
+        "sm_clock_mhz": nvml.clock_mhz("nvmlDeviceGetClockInfo", board, "NVML_CLOCK_SM"),
+        "memory_clock_mhz": nvml.clock_mhz("nvmlDeviceGetClockInfo", board, "NVML_CLOCK_MEM"),
+        "clock_reasons": None if reasons is None else float(reasons),
         "processes": None if processes is None else float(len(processes)),
     }
 
 
-def _device(nvml: Nvml, index: int) -> Device:
-    handle = nvml.handle(index)
-    capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
+def _listed(nvml: Nvml, index: int) -> Listed:
+    handle, instances = nvml.handle(index), nvml.instances(index)
+    uuids = [nvml.text("nvmlDeviceGetUUID", instance) for instance in instances or ()]
+    return Listed(
+        nvml.text("nvmlDeviceGetUUID", handle),
+        nvml.text("nvmlDeviceGetName", handle),
+        tuple(uuids),
+        instances is not None,
+    )
+
+
+def _handle(nvml: Nvml, index: int, instance: int | None) -> Any | None:
+    """By which NVML knows a GPU, or a MIG instance on it."""
+    if instance is None:
+        return nvml.handle(index)
+    instances = nvml.instances(index) or []
+    return instances[instance] if instance < len(instances) else None
+
+
+def _device(nvml: Nvml, index: int, instance: int | None) -> Device:
+    own, board = _handle(nvml, index, instance), nvml.handle(index)
+    capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", board)
+    whole = nvml.text("nvmlDeviceGetName", board) or UNNAMED
+    name = whole if instance is None else nvml.text("nvmlDeviceGetName", own)
     return Device(
         index,
-        nvml.text("nvmlDeviceGetName", handle) or UNNAMED,
-        nvml.memory_gib(handle, "total"),
+        name or f"{whole} MIG",
+        nvml.memory_gib(own, "total"),
         None if capability is None else (int(capability[0]), int(capability[1])),
-        nvml.text("nvmlDeviceGetUUID", handle),
-        _bandwidth_gb_s(nvml, handle),
+        nvml.text("nvmlDeviceGetUUID", own),
+        _bandwidth_gb_s(nvml, own) if instance is None else None,
+        instance,
     )
 
 

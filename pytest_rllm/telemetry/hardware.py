@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections import Counter
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,16 +23,17 @@ ISA = (
 
 
 def hardware_id(gpu: Gpu, *, on_cpu: bool) -> str:
-    """The name of a class of machine, e.g. ``cpu-amd-avx512bf16-2c`` or ``gpu-nvidia-h200-1x``.
+    """The name of a class of machine, e.g. ``cpu-amd-avx512bf16-2c`` or ``gpu-nvidia-h200-1x``, of
+    several kinds of GPUs ``gpu-nvidia-h200-1x+nvidia-l4-2x``.
 
     Args:
-        gpu: the GPUs of this machine.
+        gpu: the GPUs that this process may use: no others are named.
         on_cpu: whether the engine serves on the CPU, even if there are GPUs.
     """
     if on_cpu or gpu.why_not:
         return f"cpu-{_cpu_vendor()}-{instruction_set()}-{cores()}c"
-    name = re.sub(r"[^a-z0-9]+", "-", gpu.devices[0].name.lower()).strip("-")
-    return f"gpu-{name}-{len(gpu.devices)}x"
+    kinds = Counter(re.sub(r"[^a-z0-9]+", "-", d.name.lower()).strip("-") for d in gpu.devices)
+    return "gpu-" + "+".join(f"{kind}-{count}x" for kind, count in kinds.items())
 
 
 @cache

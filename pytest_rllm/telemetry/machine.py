@@ -35,8 +35,7 @@ def fingerprint(gpu: Gpu) -> str:
     import psutil
 
     gib = round(psutil.virtual_memory().total / 2**30)
-    gpus = sorted(device.uuid for device in gpu.devices)
-    told = ["pytest-rllm", _id(), *_processor(), str(cores()), str(gib), *gpus]
+    told = ["pytest-rllm", _id(), *_processor(), str(cores()), str(gib), *sorted(gpu.uuids)]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()[:12]
 
 

@@ -6,6 +6,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Literal, Self
 
+WHY_NOT = {
+    "LibraryNotFound": "the driver's library (libnvidia-ml.so.1) is not found: install NVIDIA's "
+    "driver, or give a container its GPUs (docker run --gpus all)",
+    "DriverNotLoaded": "the driver is not loaded: load it (modprobe nvidia), or give a container "
+    "its GPUs (docker run --gpus all)",
+    "LibRmVersionMismatch": "the driver's library and its kernel module are of different "
+    "versions, as after an update: restart the machine",
+    "NoPermission": "this user may not open the driver's device files (/dev/nvidia*)",
+    "FunctionNotFound": "the driver is too old for nvidia-ml-py: update the driver",
+    "GpuIsLost": "a GPU fell off the bus (GPU is lost): restart the machine",
+}
+"""What to do about the errors with which NVML does not start, by their names in ``pynvml``."""
+GONE = ("GpuIsLost", "ResetRequired")
+"""Errors of a GPU that computes nothing until the machine is restarted."""
+
 
 class NoNvml(Exception):
     """No NVIDIA GPU can be asked; says why in a sentence."""
@@ -18,7 +33,7 @@ class Nvml:
     with an error, and what an older ``pynvml`` has no function for, is None.
 
     Attributes:
-        count: of the GPUs that NVML lists; the driver of a container lists those of the container.
+        count: of the GPUs that NVML lists: in a container, those that it was given.
     """
 
     def __init__(self, module: Any, count: int) -> None:
@@ -42,9 +57,7 @@ class Nvml:
             module.nvmlInit()
             count = module.nvmlDeviceGetCount()
         except module.NVMLError as error:
-            raise NoNvml(f"no NVIDIA GPU: {error}") from error
-        if not count:
-            raise NoNvml("no NVIDIA GPU: NVML lists none")
+            raise NoNvml(f"no NVIDIA GPU: {_why_not(error)}") from error
         return cls(module, count)
 
     def ask(self, function: str, *arguments: Any) -> Any | None:
@@ -62,10 +75,32 @@ class Nvml:
         """By which other functions know a GPU; None where NVML does not give it out."""
         return self.ask("nvmlDeviceGetHandleByIndex", index)
 
+    def gone(self, index: int) -> str | None:
+        """The error of a GPU that cannot be used: NVML gives no handle out, or has lost it."""
+        try:
+            handle = self._module.nvmlDeviceGetHandleByIndex(index)
+        except self._module.NVMLError as error:
+            return str(error)
+        try:
+            self._module.nvmlDeviceGetUUID(handle)
+        except self._module.NVMLError as error:
+            return str(error) if _name(error) in GONE else None
+        return None
+
+    def instances(self, index: int) -> list[Any] | None:
+        """Handles of a GPU's MIG instances; None where it is not in MIG mode."""
+        handle = self.handle(index)
+        mode = self.ask("nvmlDeviceGetMigMode", handle)  # now, and after the next restart
+        if mode is None or mode[0] != getattr(self._module, "NVML_DEVICE_MIG_ENABLE", 1):
+            return None
+        most = self.ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0
+        found = [self.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, i) for i in range(most)]
+        return [instance for instance in found if instance is not None]
+
     def text(self, function: str, handle: Any) -> str:
         """A text; empty where it is not told."""
-        told = self.ask(function, handle) or ""
-        return told.decode() if isinstance(told, bytes) else str(told)
+        told: str | bytes = self.ask(function, handle) or ""
+        return told.decode() if isinstance(told, bytes) else told
 
     def memory_gib(self, handle: Any, which: Literal["total", "used", "free"]) -> float | None:
         """Memory of a GPU in GiB."""
@@ -86,3 +121,12 @@ class Nvml:
             (one.pid, None if one.usedGpuMemory is None else one.usedGpuMemory / 2**30)
             for one in told
         ]
+
+
+def _name(error: Exception) -> str:
+    """What ``pynvml`` calls an error, as in ``NVMLError_NotSupported``."""
+    return type(error).__name__.removeprefix("NVMLError_")
+
+
+def _why_not(error: Exception) -> str:
+    return WHY_NOT.get(_name(error), f"NVML does not start ({error})")

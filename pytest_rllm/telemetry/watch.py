@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+PATIENCE_S = 30.0
+"""A driver whose GPU is lost may never answer: the run goes on without its readings."""
+
 
 class Watch:
     """Reads a monitor in a thread, from entry to exit; a context manager.
@@ -35,17 +38,27 @@ class Watch:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every_s):
-            try:
-                self._keep(self._clock(), self._read())
-            except Exception as error:  # noqa: BLE001 - kept, because nobody sees a thread's error
-                self.error = f"{type(error).__name__}: {error}"
+            if not self._keep_one():
                 return
 
+    def _keep_one(self) -> bool:
+        """Take a reading; whether that went well."""
+        try:
+            self._keep(self._clock(), self._read())
+        except Exception as error:  # noqa: BLE001 - kept: readings must not end what is measured
+            self.error = f"{type(error).__name__}: {error}"
+            return False
+        return True
+
     def __enter__(self) -> Self:
-        self._keep(self._clock(), self._read())
-        self._thread.start()
+        if self._keep_one():
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is None:
+            return
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            self.error = f"a reading did not end within {PATIENCE_S:g} s"

@@ -30,6 +30,13 @@ VOID_SHARE = 0.25
 """With a larger share of void blocks, the others were not measured undisturbed either. Of 326 pairs
 of blocks on two cores of a shared host 24 were void; at that rate three of eight are void in one or
 two cases of a hundred."""
+LET_ALONE = "let nothing else run on this machine, or ask for less at once"
+CAUSES = (
+    ("the client was saturated", ": the client ", LET_ALONE),
+    ("the GPU was throttled", " was throttled in ", "cool it, or limit its power (nvidia-smi -pl)"),
+    ("the GPU was shared", " was shared: ", "let nothing else run on it, or choose another one"),
+)
+"""What voids blocks, words in the reasons of such blocks, and what to do about it."""
 ONE_SIDED = 0.05
 """With a smaller p value of "either arm's runs are disturbed as often", the arm is to blame."""
 TRUNCATED_SHARE = 0.2
@@ -100,7 +107,6 @@ def _of_arm(runs: Sequence[Run], side: str) -> Iterator[Fault]:
             continue
         yield from _telemetry(run, arm, mine)
         yield from faults_of_run(run, arm, mine)
-        yield from _gpus(run, arm)
 
 
 def differ(first: int, of_first: int, second: int, of_second: int) -> bool:
@@ -182,36 +188,28 @@ def _telemetry(run: Run, arm: str, side: Side) -> Iterator[Fault]:
         yield Fault(f"{arm}: the monitor stopped: {run.closing['monitor_error']}", TIMES)
 
 
-def _gpus(run: Run, arm: str) -> Iterator[Fault]:
-    for name in run.series:
-        values = run.series[name][1]
-        device, _, what = name.rpartition("_")
-        if what == "throttled" and any(values):
-            yield Fault(f"{arm}: {device} was throttled", TIMES)
-        if what == "processes" and min(values) < max(values):
-            text = f"{arm}: {device} was shared: processes came or went while it was measured"
-            yield Fault(text, TIMES)
-    for device, count in run.header.gpu_strangers.items():
-        text = f"{arm}: {device} was shared: {count:.0f} process(es) before the first server"
-        yield Fault(text, TIMES)
-
-
 def _disturbed(blocks: Blocks, void: dict[int, str]) -> Iterator[Fault]:
     """So many void blocks that the others were not measured undisturbed either."""
     if len(void) <= VOID_SHARE * len(blocks):
         return
     texts = [f"block {i + 1} is void: {why}" for i, why in void.items()]
-    saturated = [text for text in texts if ": the client " in text]
-    what = "the client was saturated" if len(saturated) * 2 > len(void) else "CPU contention"
     stolen = [
         v for pair in blocks for run in pair for v in run.series.get("host_stolen", ([], []))[1]
     ]
     taken = f"; other machines took {np.mean(stolen):.0%} of the processors" if any(stolen) else ""
+    what, such, advice = _cause(texts)
     yield Fault(
-        f"{what}: {len(void)} of {len(blocks)} blocks are void; {(saturated or texts)[0]}{taken}; "
-        "let nothing else run on this machine, or ask for less at once",
-        TIMES,
+        f"{what}: {len(void)} of {len(blocks)} blocks are void; {such}{taken}; {advice}", TIMES
     )
+
+
+def _cause(texts: Sequence[str]) -> tuple[str, str, str]:
+    """What voids most of the blocks with these reasons, one of them, and what to do about it."""
+    for what, words, advice in CAUSES:
+        such = [text for text in texts if words in text]
+        if len(such) * 2 > len(texts):
+            return what, such[0], advice
+    return "CPU contention", texts[0], LET_ALONE
 
 
 def _one_sided(blocks: Blocks, reasons: Mapping[int, Reasons]) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..loadgen import CLIENT_ERROR_S
 from ..records.run import Run
+from .gpus import disturbed_gpu
 from .judge import Blocks
 
 REFERENCE_BAND = 2.0
@@ -42,8 +43,9 @@ def first_reason(reasons: Reasons) -> str:
 def disturbed(blocks: Blocks) -> dict[int, Reasons]:
     """Per void block, by its index, the first reason against each of its runs.
 
-    A block is void when the machine was suddenly slower or faster, when the client sent its
-    requests late, or when it read more than it is known to carry. What tells of the machine is the
+    A block is void when a GPU was throttled or served others, too, when the machine was suddenly
+    slower or faster, when the client sent its requests late, or when it read more than it is known
+    to carry. What tells of the machine is the
     reference load, which is no engine and is timed right before each run. Where it cannot run
     beside the engine, the anchor probe (one fixed request) has to do, which the engine under test
     answers. Claims about answers keep such blocks: what is answered does not depend on the clock.
@@ -53,7 +55,10 @@ def disturbed(blocks: Blocks) -> dict[int, Reasons]:
     found = {}
     for i, pair in enumerate(blocks):
         reasons = tuple(
-            _off_usual(run, anchors, references) or _late(run) or _beyond_capacity(run)
+            disturbed_gpu(run)
+            or _off_usual(run, anchors, references)
+            or _late(run)
+            or _beyond_capacity(run)
             for run in pair
         )
         if any(reasons):
