@@ -166,7 +166,7 @@ def test_what_does_not_fit_names_the_pair_and_who_holds_the_memory(pool: Pool) -
     with pytest.raises(CannotServe) as caught:
         pool.serve(GpuEngine(), BASE, A)
     assert str(caught.value) == (
-        "a: needs 38.5 GiB free on one GPU; GPU 0 has 22.9 of 79.6 GiB free: process 4711 holds "
+        "a: needs 39.0 GiB free on one GPU; GPU 0 has 22.9 of 79.6 GiB free: process 4711 holds "
         "56.7"
     )
     assert pool.started == 0

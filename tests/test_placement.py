@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from doubles.families import shape
+from doubles.mock_nvml import MockDevice, MockNvml
+from memory_table import DRAFT, MARKS, WITH_DRAFT, cards, needs, table
 
+from pytest_rllm.engines.budget import Budget
 from pytest_rllm.engines.memory import GIB, Need, need_of
 from pytest_rllm.engines.placement import Card, Layout, NoRoom, Placement, lay_out
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS, ModelPair
+from pytest_rllm.telemetry.gpu import Gpu
 
 Q7, Q14, Q32 = (PAIRS[f"r1-distill-qwen-{size}"] for size in ("7b", "14b", "32b"))
 L70, TINY = PAIRS["r1-distill-llama-70b"], PAIRS["tiny-gpu"]
-WITH_DRAFT = replace(Q7, draft="deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
-DRAFT = Serving(speculative="draft")
-
-SIZES = {
-    "none": (0.0, 0.0),
-    "RTX 4090": (23.99, 23.5),
-    "L40S": (44.99, 44.4),
-    "H100": (79.65, 79.1),
-    "H200": (140.4, 139.8),
-}
-"""GiB of a GPU, and of these free while nobody uses it: 24, 48, 80 and 141 GB."""
-
-
-def cards(kind: str, count: int = 1) -> list[Card]:
-    total, free = SIZES[kind]
-    return [Card(i, str(i), total * GIB, free * GIB) for i in range(count)]
-
-
-def needs(pair: ModelPair, *servings: Serving) -> list[Need]:
-    if pair is TINY:
-        return [need_of(each, pair) for each in servings]
-    return [need_of(each, pair, shape=shape) for each in servings]
 
 
 def both(pair: ModelPair, *servings: Serving) -> list[Need]:
@@ -75,21 +59,21 @@ def test_more_gpus_than_kv_heads_hold_copies_of_the_cache() -> None:
 
 ON = [
     (TINY, (), "RTX 4090", 1, "both arms side by side on GPU 0 at 0.09 each"),
-    (Q7, (), "L40S", 1, "both arms side by side on GPU 0 at 0.47 each"),
-    (Q7, (), "L40S", 2, "both arms on GPUs of their own (GPU 0, GPU 1) at 0.95 each"),
+    (Q7, (), "L40S", 1, "both arms side by side on GPU 0 at 0.46 each"),
+    (Q7, (), "L40S", 2, "both arms on GPUs of their own (GPU 0, GPU 1) at 0.94 each"),
     (Q7, (), "H100", 1, "both arms side by side on GPU 0 at 0.48 each"),
     (Q7, (), "H200", 1, "both arms side by side on GPU 0 at 0.49 each"),
-    (WITH_DRAFT, (DRAFT,), "L40S", 1, "taking turns on GPU 0 at 0.95"),
+    (WITH_DRAFT, (DRAFT,), "L40S", 1, "taking turns on GPU 0 at 0.94"),
     (WITH_DRAFT, (DRAFT,), "H100", 1, "both arms side by side on GPU 0 at 0.48 each"),
-    (Q14, (), "L40S", 1, "taking turns on GPU 0 at 0.95"),
+    (Q14, (), "L40S", 1, "taking turns on GPU 0 at 0.94"),
     (Q14, (), "H100", 1, "both arms side by side on GPU 0 at 0.48 each"),
     (Q14, (), "H100", 2, "both arms on GPUs of their own (GPU 0, GPU 1) at 0.97 each"),
     (Q32, (), "H100", 1, "taking turns on GPU 0 at 0.97"),
     (Q32, (), "H100", 2, "both arms on GPUs of their own (GPU 0, GPU 1) at 0.97 each"),
-    (Q32, (), "H200", 1, "taking turns on GPU 0 at 0.99"),
+    (Q32, (), "H200", 1, "taking turns on GPU 0 at 0.98"),
     (
         *(Q32, (), "L40S", 4),
-        "both arms on GPUs of their own (GPUs 0 and 1, GPUs 2 and 3) at 0.95 each, each model "
+        "both arms on GPUs of their own (GPUs 0 and 1, GPUs 2 and 3) at 0.94 each, each model "
         "spread over 2",
     ),
     (
@@ -134,23 +118,23 @@ def fits(layout: Layout, wanted: list[Need]) -> None:
     [
         (
             *(Q7, "none", 0),
-            "needs 19.6 GiB free on one GPU; there are 0: no GPU can be used",
+            "needs 20.1 GiB free on one GPU; there are 0: no GPU can be used",
         ),
         (
             *(Q14, "RTX 4090", 1),
-            "needs 37.2 GiB free on one GPU; GPU 0 has 23.5 of 24.0 GiB free",
+            "needs 37.7 GiB free on one GPU; GPU 0 has 23.5 of 24.0 GiB free",
         ),
         (
             *(Q32, "L40S", 1),
-            "needs 72.7 GiB free on one GPU; GPU 0 has 44.4 of 45.0 GiB free",
+            "needs 73.2 GiB free on one GPU; GPU 0 has 44.4 of 45.0 GiB free",
         ),
         (
             *(L70, "H200", 1),
-            "needs 146.8 GiB free on one GPU; GPU 0 has 139.8 of 140.4 GiB free",
+            "needs 147.3 GiB free on one GPU; GPU 0 has 139.8 of 140.4 GiB free",
         ),
         (
             *(L70, "RTX 4090", 2),
-            "needs 74.4 GiB free on each of 2 GPUs; GPU 0 has 23.5 of 24.0 GiB free; GPU 1 has "
+            "needs 74.9 GiB free on each of 2 GPUs; GPU 0 has 23.5 of 24.0 GiB free; GPU 1 has "
             "23.5 of 24.0 GiB free",
         ),
     ],
@@ -169,7 +153,7 @@ def test_who_holds_the_memory_is_named() -> None:
     with pytest.raises(NoRoom) as caught:
         lay_out(both(Q14), [busy])
     assert str(caught.value) == (
-        "needs 38.9 GiB free on one GPU; GPU 0 has 22.9 of 79.6 GiB free: process 4711 holds 55.0, "
+        "needs 39.4 GiB free on one GPU; GPU 0 has 22.9 of 79.6 GiB free: process 4711 holds 55.0, "
         "process 4712 holds some"
     )
 
@@ -191,7 +175,7 @@ def test_five_servers_are_up_two_at_a_time_on_one_gpu() -> None:
 
 
 def test_small_servers_with_a_fixed_cache_share_a_gpu_as_far_as_it_reaches() -> None:
-    assert lay_out(both(TINY), cards("RTX 4090")).at_once == 7
+    assert lay_out(both(TINY), cards("RTX 4090")).at_once == 6
     assert lay_out(both(TINY), cards("H100")).at_once == 15
 
 
@@ -229,3 +213,19 @@ def test_a_share_leaves_out_what_engines_do_not_count() -> None:
     assert place.share == pytest.approx(39 / 79.65)
     assert place.share_of_free == pytest.approx(35 / 79.1)
     assert place.variables == {"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def test_the_table_of_the_docs_is_that_of_this_code() -> None:
+    page = (Path(__file__).parent.parent / "docs/gpu.md").read_text(encoding="utf-8")
+    shown = page.partition(MARKS[0])[2].partition(MARKS[1])[0].strip()
+    assert shown == table(), "python tests/memory_table.py docs/gpu.md"
+
+
+def test_a_gpu_that_uses_the_memory_of_the_machine_has_as_much_as_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = SimpleNamespace(total=120 * GIB, available=100 * GIB)
+    monkeypatch.setattr("pytest_rllm.engines.budget.psutil.virtual_memory", lambda: host)
+    nvml = MockNvml(MockDevice("NVIDIA GB10", refuses={"nvmlDeviceGetMemoryInfo": 3}))
+    (card,) = Budget(Gpu(nvml)).cards
+    assert (card.total / GIB, card.free / GIB) == (120, 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from doubles.arms import CACHING, arm, prompts
+from doubles.families import CONFIGS
 from doubles.mock_nvml import MockDevice, MockNvml
 from doubles.mock_session import DeclaringEngine, measuring
 from doubles.mock_source import MockSource, RecordingMockSource, twice
@@ -205,9 +207,48 @@ def test_a_case_that_fits_nowhere_says_what_is_missing(case: Callable[..., Findi
     with pytest.raises(CannotMeasure) as caught:
         case(card(used=20.0), 140).compare(CACHING, against=Serving(), **ASKED)
     assert str(caught.value) == (
-        "tiny: needs 70.5 GiB free on one GPU; GPU 0 has 59.6 of 79.6 GiB free: process 4711 holds "
+        "tiny: needs 71.0 GiB free on one GPU; GPU 0 has 59.6 of 79.6 GiB free: process 4711 holds "
         "2.0"
     )
+
+
+def test_free_memory_decides_whether_a_gpu_case_can_be_measured(
+    case: Callable[..., FindingCase], tmp_path: Path
+) -> None:
+    """Where the models are here; else what the pair says of its need, against whole GPUs."""
+    name = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
+    (tmp_path / "7b").mkdir()
+    (tmp_path / "7b/config.json").write_text(json.dumps(CONFIGS[name]))
+    of_paper = PAIRS["r1-distill-qwen-7b"]
+    here = replace(of_paper, reasoning=str(tmp_path / "7b"), plain=str(tmp_path / "7b"))
+    absent = replace(of_paper, reasoning="org/absent", plain="org/absent")
+    mark = {"memory_gib": 44, "count": 1}
+
+    def lacks(gpu: Gpu, models: ModelPair, need: dict[str, float] = mark) -> str | None:
+        return case(gpu, 0).session.lacks(Path("f/a"), need, models)
+
+    assert lacks(card(24.0), here) is None, "one server at a time fits"
+    assert str(lacks(card(24.0), absent)).startswith("needs 1 GPU, 44 GiB each; there is")
+    assert str(lacks(card(24.0), here, {"memory_gib": 40})).startswith("needs 1 GPU, 40 GiB each")
+    assert lacks(card(24.0, used=10.0), here) == (
+        "r1-distill-qwen-7b: needs 20.1 GiB free on one GPU; GPU 0 has 14.0 of 24.0 GiB free: "
+        "process 4711 holds 2.0"
+    )
+    assert "free on one GPU" in str(lacks(card(79.6, used=60.0), absent))
+    assert lacks(card(79.6), absent) is None
+
+
+def test_a_change_of_what_servers_may_take_is_remarked() -> None:
+    def noted(gib: float, *gpus: int) -> dict[str, Any]:
+        return {"notes": {"value": 1.0, "placement": {"gpus": list(gpus), "gib": gib}}}
+
+    source = MockSource(twice, about=lambda b, x: noted(39.0 if b < 4 else 30.0, 0, 1))
+    remarks = compared(source, TOGETHER, blocks=8).shows(lower(TIME, by=pct(5))).remarks
+    assert any("different amounts of GPU memory, 30 to 39 GiB" in text for text in remarks)
+    assert "each model was spread over 2 GPUs" in remarks
+    source = MockSource(twice, about=lambda b, x: noted(39.0, int(x == "A")))
+    remarks = compared(source, TOGETHER, blocks=8).shows(lower(TIME, by=pct(5))).remarks
+    assert not any("GPU" in text for text in remarks)
 
 
 def test_a_case_takes_turns_where_one_server_fits(case: Callable[..., FindingCase]) -> None:
@@ -231,7 +272,8 @@ def test_a_plan_says_where_servers_go_and_counts_those_of_each_sitting(
 
 
 BODY = """
-from pytest_rllm import E2E, Arm, Sampling, Serving, closed, finding, higher, pct
+from pytest_rllm import Arm, Sampling, Serving, closed, finding, higher, pct
+from pytest_rllm.metrics import {0} as METRIC
 
 @finding("Long answers take longer.", cite="nobody")
 def test_f(compare, dataset):
@@ -241,16 +283,22 @@ def test_f(compare, dataset):
             Sampling(tokens, fixed_length=True))
         for tokens in (96, 32)
     )
-    compare(long, against=short, blocks=8).shows(higher(E2E, by=pct(20)))
+    compare(long, against=short, blocks=8).shows(higher(METRIC, by=pct(20)))
 """
 
 
-@pytest.mark.parametrize("engine", ["mock", pytest.param("vllm", marks=pytest.mark.engine)])
+@pytest.mark.parametrize(
+    ("engine", "metric"),
+    [
+        ("mock", "OUTPUT_TOKENS"),  # a busy machine would make times unusable
+        pytest.param("vllm", "E2E", marks=pytest.mark.engine),
+    ],
+)
 def test_two_arms_that_take_turns_on_a_cpu_give_the_verdict_of_side_by_side(
-    pytester: pytest.Pytester, engine: str
+    pytester: pytest.Pytester, engine: str, metric: str
 ) -> None:
     """One server at a time, and both at once."""
-    pytester.makepyfile(test_f=BODY)
+    pytester.makepyfile(test_f=BODY.format(metric))
     asked = (f"--rllm-engine={engine}", "--rllm-model=tiny", "-p", "no:cacheprovider")
     together_ = pytester.runpytest_inprocess(*asked, "--rllm-record=together")
     together_.assert_outcomes(passed=1)

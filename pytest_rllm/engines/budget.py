@@ -42,16 +42,11 @@ class Budget:
 
     @cached_property
     def cards(self) -> tuple[Card, ...]:
-        """The GPUs as they are before the session starts its first server. Those that do not tell
-        their memory are left out."""
-        if self.gpu.why_not:
-            return ()
-        return tuple(card for d in self.gpu.devices if (card := self._card(d)) is not None)
+        """The GPUs as they are before the session starts its first server."""
+        return () if self.gpu.why_not else tuple(map(self._card, self.gpu.devices))
 
-    def _card(self, device: Device) -> Card | None:
-        free = self.gpu.free_gib(device)
-        if not device.memory_gib or free is None:
-            return None
+    def _card(self, device: Device) -> Card:
+        total = device.memory_gib and device.memory_gib * GIB
         own = {p.pid for p in psutil.Process().children(recursive=True)}
         holders = [
             (pid, None if size is None else size * GIB)
@@ -60,13 +55,19 @@ class Budget:
         ]
         # A MIG instance has no number that CUDA knows it by.
         name = device.uuid if device.uuid.startswith("MIG-") else str(device.index)
-        return Card(device.index, name, device.memory_gib * GIB, free * GIB, tuple(holders))
+        total = total or float(psutil.virtual_memory().total)
+        return Card(device.index, name, total, self._free(device), tuple(holders))
+
+    def _free(self, device: Device) -> float:
+        """What is free of a GPU's memory; of the machine's, where the GPU uses that."""
+        free = self.gpu.free_gib(device)
+        return float(psutil.virtual_memory().available) if free is None else free * GIB
 
     # ---- where servers go
 
     def layout(self, wanted: Sequence[Wanted], *, alone: bool = False) -> Layout | None:
-        """Where the servers of a comparison go; None where no GPU is needed or none tells its
-        memory: then nothing is planned.
+        """Where the servers of a comparison go; None where no GPU is needed or can be asked: then
+        nothing is planned.
 
         Args:
             wanted: all of them.
@@ -147,14 +148,12 @@ class Budget:
     def free(self, placement: Placement) -> float:
         """What is free on each of a server's GPUs now."""
         devices = {device.index: device for device in self.gpu.devices}
-        told = [self.gpu.free_gib(devices[card.index]) for card in placement.cards]
-        return min(0.0 if one is None else one * GIB for one in told)
+        return min(self._free(devices[card.index]) for card in placement.cards)
 
     def now(self, placement: Placement) -> str:
         """What is free on a server's GPUs now, and who holds the rest, in words."""
         devices = {device.index: device for device in self.gpu.devices}
-        cards = [self._card(devices[card.index]) for card in placement.cards]
-        return "; ".join(str(card) for card in cards if card is not None)
+        return "; ".join(str(self._card(devices[card.index])) for card in placement.cards)
 
     # ---- what servers were seen to take
 

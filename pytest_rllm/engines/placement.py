@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .memory import GIB, OUTSIDE, Need, gib
 
-SPARE = 0.5 * GIB
-"""What is left free on each GPU: readings and drivers are not exact to the byte."""
+SPARE = 1.0 * GIB
+"""What is left free on each GPU: for the load that is timed beside the runs, which holds half of
+it, and because readings are not exact to the byte."""
 ROOMY = 4
 """Longest sequences that the KV cache should hold where GPUs allow it: then servers have GPUs of
 their own rather than share one, and are spread over more of them."""
@@ -93,6 +95,13 @@ class Placement:
         """What the server's environment has, so that it sees these GPUs alone."""
         names = ",".join(card.name for card in self.cards)
         return {"CUDA_VISIBLE_DEVICES": names, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """For a record: numbers of the GPUs, and the GiB that the server may take of each, where
+        that decides how large its KV cache is."""
+        size = {} if self.fixed else {"gib": round(self.size / GIB, 1)}
+        return {"gpus": [card.index for card in self.cards], **size}
 
     def like(self, other: Placement | None) -> bool:
         """Whether a server placed so serves as one placed in the other way."""

@@ -21,6 +21,8 @@ DATA = "data"
 ``sha256:`` and the hash of a local file."""
 WEIGHTS_GIB = "weights_gib"
 """Note: GiB of memory that a server's weights take, as its log says; on each GPU."""
+PLACEMENT = "placement"
+"""Note: on which GPUs a server was, and how many GiB it was to take of each."""
 SITTING = "sitting"
 """Note: in which sitting, from 1, a run was measured whose arms took turns: their servers were
 never up at the same time."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..baselines.machines import UNMEASURED, Machine
 from ..experiment.arm import Arm
 from ..metrics.base import Metric
+from ..records.header import PLACEMENT as P
 from ..records.header import REMARKS, SITTING, Header
 from ..records.run import Run
 from ..verdicts.claims import Claim
@@ -172,6 +173,16 @@ def remarks_on(
         for run in blocks[0]
         for remark in (*run.header.notes.get(REMARKS, ()), *unproven(run))
     )
+    places = [run.header.notes[P] for runs in blocks for run in runs if P in run.header.notes]
+    sizes = sorted({place["gib"] for place in places if "gib" in place})
+    if len(sizes) > 1:
+        yield (
+            f"the servers had different amounts of GPU memory, {sizes[0]:g} to {sizes[-1]:g} GiB: "
+            "what was free had changed, so their KV caches may differ in size"
+        )
+    spreads = sorted({len(place["gpus"]) for place in places})
+    if len(spreads) > 1 or spreads > [1]:
+        yield f"each model was spread over {' or '.join(map(str, spreads))} GPUs"
     if sittings := {run.header.notes.get(SITTING) for runs in blocks for run in runs} - {None}:
         yield (
             f"the arms took turns in {len(sittings)} sittings, as their servers were not up at the "

@@ -25,7 +25,7 @@ from ..loadgen.http import SILENT
 from ..loadgen.pages import Scrape
 from ..loadgen.run import Progress, Side, drive, drive_in_turns
 from ..models import ModelPair
-from ..records.header import REMARKS, SAID_TO_SERVE, WEIGHTS_GIB, Header
+from ..records.header import PLACEMENT, REMARKS, SAID_TO_SERVE, WEIGHTS_GIB, Header
 from ..records.reader import read_run, recorded
 from ..records.run import RecordError, Run
 from ..records.writer import RunWriter
@@ -303,6 +303,8 @@ class Live:
         if isinstance(server, Started) and isinstance(server.engine, Launcher):
             took = server.engine.weights_gib(server.log.read_text(errors="replace"))
             notes |= {} if took is None else {WEIGHTS_GIB: took}
+        if server.placement is not None:
+            notes[PLACEMENT] = server.placement.said
         remarks = [r for both, r in self._one_server.items() if r and server.engine.key in both]
         if remarks:
             notes[REMARKS] = remarks

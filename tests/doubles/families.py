@@ -32,6 +32,8 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": _decoder(48, 5120, 13_824, 40, 8, 152_064),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": _decoder(64, 5120, 27_648, 40, 8, 152_064),
     "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": _decoder(80, 8192, 28_672, 64, 8, 128_256),
+    "Qwen/Qwen3-8B": _decoder(36, 4096, 12_288, 32, 8, 151_936, head_dim=128),
+    "Qwen/Qwen3-14B": _decoder(40, 5120, 17_408, 40, 8, 151_936, head_dim=128),
     "Qwen/Qwen2.5-7B-Instruct": _decoder(28, 3584, 18_944, 28, 4, 152_064),
     "RedHatAI/DeepSeek-R1-Distill-Qwen-7B-quantized.w4a16": _decoder(
         28, 3584, 18_944, 28, 4, 152_064, **GPTQ
