@@ -11,7 +11,7 @@ import pytest
 from pytest_rllm import finding, in_tier
 from pytest_rllm.models import PAIRS, ModelPair
 from pytest_rllm.models.sizes import Sizes, size_of
-from pytest_rllm.plugin.model_params import cases
+from pytest_rllm.plugin.model_params import SMOKE_OF_LARGE, cases
 
 TINY, SEVEN = PAIRS["tiny"], PAIRS["r1-distill-qwen-7b"]
 
@@ -75,6 +75,27 @@ def test_a_pair_that_is_made_for_a_finding_is_measured_by_others_where_it_is_nam
     assert [case.id for case in cases(both, finding="f")] == both
     assert [case.id for case in cases(both, finding="g")] == ["tiny"]
     assert [case.id for case in cases(["special"], finding="g", named=True)] == ["special"]
+
+
+def test_smoke_measures_one_finding_on_short_answers_of_one_large_pair() -> None:
+    def tiers(function: str, tier: str, named: bool = False) -> dict[str, str]:
+        made = cases(
+            ["tiny", "tiny-gpu", "r1-distill-qwen-7b", "r1-distill-qwen-14b"],
+            finding="f",
+            function=function,
+            tier=tier,
+            named=named,
+        )
+        marks = {case.id: [m.args[0] for m in case.marks if m.name == "rllm_tier"] for case in made}
+        return {name: own[0] for name, own in marks.items() if own}
+
+    both = ("r1-distill-qwen-7b", "r1-distill-qwen-14b")
+    assert tiers("test_whole_answers", "smoke") == dict.fromkeys(both, "short")
+    assert tiers("test_whole_answers", "gate") == {}
+    assert tiers(SMOKE_OF_LARGE, "short") == {both[0]: "smoke"}
+    assert tiers(SMOKE_OF_LARGE, "short", named=True) == dict.fromkeys(both, "smoke")
+    findings = Path(__file__).parent.parent / "tests_findings" / "test_metamorphic.py"
+    assert f"def {SMOKE_OF_LARGE}(" in findings.read_text()
 
 
 def test_the_size_of_a_pair_is_what_is_said_then_named_then_counted(tmp_path: Path) -> None:

@@ -75,6 +75,15 @@ def test_prompts_are_split_so_that_every_look_has_its_blocks(
     assert tier.parts(planned, times, questions) == parts
 
 
+def test_smoke_asks_large_models_an_eighth_of_what_a_test_plans() -> None:
+    planned = (4, 8, 12, 16)
+    parts = SMOKE.parts(planned, 1, 400, large=True)
+    assert 400 * SMOKE.looks(planned, 1)[-1] / parts == 400 / 8
+    assert SHORT.parts(planned, 1, 400, large=True) == SHORT.parts(planned, 1, 400)
+    assert PAIRS["r1-distill-qwen-7b"].large
+    assert not PAIRS["tiny-gpu"].large
+
+
 @given(
     st.sampled_from([*TIERS.values()]),
     st.lists(st.integers(1, 60), min_size=1, max_size=4, unique=True).map(sorted),

@@ -21,8 +21,8 @@ class Tier:
         name: for ``--rllm-tier``.
         says: what it measures and what it cannot see, for people.
         at_most: blocks at the first and only look; None for the looks that a test plans.
-        split: into how many blocks at least the prompts are split; None: as many as the last look
-            has.
+        split: into how many blocks at least the prompts are split, of large models into twice as
+            many; None: as many as the last look has.
         times: how many times as many blocks and questions as a test plans, where the data set has
             them.
         questions: of each data set are asked, or all that it has; None for as many as a test plans.
@@ -53,17 +53,20 @@ class Tier:
             return (min(self.at_most, planned[-1]),)
         return tuple(size * min(self.times, times) for size in planned)
 
-    def parts(self, planned: Sequence[int], times: int, questions: int) -> int:
+    def parts(
+        self, planned: Sequence[int], times: int, questions: int, *, large: bool = False
+    ) -> int:
         """Into how many blocks the prompts are split, of which all or the first are measured.
 
         Args:
             planned, times: as of :meth:`looks`.
             questions: that there are; each is in one block.
+            large: whether the models are large ones.
         """
         looks = self.looks(planned, times)
         if self.split is None:
             return looks[-1]
-        return max(looks[-1], min(max(self.split, planned[-1]), questions))
+        return max(looks[-1], min(max(self.split * (2 if large else 1), planned[-1]), questions))
 
     def leaves_out(self, smallest: Name) -> str | None:
         """Why a finding is not measured; None when it is.
@@ -81,8 +84,9 @@ TIERS: dict[str, Tier] = {
     for tier in (
         Tier(
             "smoke",
-            f"a few findings on {FEWEST} small blocks, models as they are: sees that something is "
-            "broken; cannot see optimisations, small losses of accuracy, or effects near a margin",
+            f"a few findings on {FEWEST} small blocks, models as they are, one of a large pair: "
+            "sees that something is broken; cannot see optimisations, small losses of accuracy, or "
+            "effects near a margin",
             at_most=FEWEST,
             split=4 * FEWEST,
         ),

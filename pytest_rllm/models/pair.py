@@ -17,6 +17,8 @@ from ..local_data import LocalData
 
 GGUF = ".gguf"
 """How the name of a model file of llama.cpp ends."""
+LARGE_GIB = 4
+"""GPU memory that no bundled pair needs more of."""
 CHECKPOINTS = ("gptq-int4", "awq-int4", "int8-w8a8", "fp8-w8a8")
 """Names that findings use of quantised checkpoints; a pair may have others, too. ``w8a8``: of the
 weights and of the activations; the others have activations in 16 bits."""
@@ -107,6 +109,11 @@ class ModelPair:
     wide_keys: WideKeys | None = None
     context: Mapping[str, int] = field(default_factory=dict, hash=False)
     file: Path | None = field(default=None, compare=False)
+
+    @property
+    def large(self) -> bool:
+        """Whether the models are large ones, which take minutes to start and to answer."""
+        return self.gpu_memory_gib > LARGE_GIB
 
     @property
     def budget_curve(self) -> tuple[int, ...]:

@@ -76,6 +76,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pairs = cases(
             model_names(metafunc.config),
             finding=finding_id(metafunc.definition),
+            function=metafunc.function.__name__,
+            tier=mark.kwargs.get("tier", "short"),
             sizes=mark.kwargs.get("sizes"),
             named=bool(value(metafunc.config, "model")),
         )

@@ -10,10 +10,23 @@ import pytest
 
 from ..models import pair_named
 from ..models.sizes import Sizes
+from .findings import in_tier
+
+SMOKE_OF_LARGE = "test_metamorphic_prefix_cache"
+"""What the tier smoke measures of a large pair: two servers, and short answers, so that it takes
+minutes where the findings on whole answers take hours."""
+SMOKE_PAIR = "r1-distill-qwen-7b"
+"""The large pair of which it measures that, where none is named."""
 
 
 def cases(
-    names: Sequence[str], *, finding: str, sizes: str | None = None, named: bool = False
+    names: Sequence[str],
+    *,
+    finding: str,
+    function: str = "",
+    tier: str = "short",
+    sizes: str | None = None,
+    named: bool = False,
 ) -> list[Any]:
     """``pytest.param`` per pair that the finding is about, marked ``gpu`` where it needs one.
 
@@ -23,6 +36,8 @@ def cases(
     Args:
         names: of pairs.
         finding: id of the finding.
+        function: name of the test function.
+        tier: the smallest tier that the finding is part of.
         sizes: of models that the finding is claimed of, None for all.
         named: whether the user named the pairs: then it does not matter what they are made for.
 
@@ -37,6 +52,10 @@ def cases(
         marks = []
         if pair.gpu_memory_gib:
             marks.append(pytest.mark.gpu(memory_gib=pair.gpu_memory_gib, count=pair.gpus))
+        if pair.large and function == SMOKE_OF_LARGE and (named or name == SMOKE_PAIR):
+            marks.append(in_tier("smoke"))
+        elif pair.large and tier == "smoke":
+            marks.append(in_tier("short"))
         if pair.made_for and finding not in pair.made_for and not named:
             why: str | None = f"the pair {name!r} is made for {', '.join(sorted(pair.made_for))}"
         else:

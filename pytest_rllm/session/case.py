@@ -212,7 +212,7 @@ class FindingCase:
         times = min(getattr(arm.prompts, "times", 1) for arm in arms)
         sizes = self.session.tier.looks(planned, times)
         questions = min(arm.units for arm in arms)
-        parts = self.session.tier.parts(planned, times, questions)
+        parts = self.session.tier.parts(planned, times, questions, large=self.pair.large)
         self.session.say.later_s = None if self.session.planning else self._later_s(key)
         servers = servers_for(self.session, self.pair, arms, sizes)
         return Setting(where, key, sizes, parts, servers)
