@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets as library  # noqa: F401 - in-process runs of pytest cannot load it twice
-import huggingface_hub  # noqa: F401
 import pytest
+from doubles.arms import arm
 from doubles.mock_hub import GIB, MockHub
 from doubles.mock_session import DeclaringEngine, measuring, mock_engines
 from doubles.mock_source import MockSource, twice
+from huggingface_hub import constants
 
 from pytest_rllm.datasets import hub as published
 from pytest_rllm.datasets.prompts import DataMissing
@@ -22,9 +23,10 @@ from pytest_rllm.engines.pool import Pool
 from pytest_rllm.experiment.serving import Serving
 from pytest_rllm.models import PAIRS
 from pytest_rllm.plugin.findings import JUDGES
-from pytest_rllm.plugin.tools import tools
+from pytest_rllm.plugin.tools import asking, tools
 from pytest_rllm.session import needs as module
 from pytest_rllm.session.case import FindingCase
+from pytest_rllm.session.comparison import CannotMeasure
 from pytest_rllm.session.needs import Needs, models_of
 from pytest_rllm.telemetry.gpu import Gpu
 
@@ -225,7 +227,8 @@ def hub(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(Pool, "__init__", lambda *_, **__: pytest.fail("a server is asked for"))
 
     def gated(*_: object, **__: object) -> None:
-        raise DataMissing("data set 'gpqa' is gated: accept its terms")
+        hub.data.append("gpqa")
+        raise DataMissing("data set 'gpqa' is gated: accept its terms", "gpqa")
 
     monkeypatch.setattr(published, "_rows", gated)
     return hub
@@ -250,7 +253,7 @@ def test_a_session_says_what_is_missing_downloads_the_rest_and_skips_exactly_the
     result.stdout.fnmatch_lines(["collected 5 items", *DOWNLOADS, *LEFT_OUT, "test_asked.py *"])
     assert hub.fetched == ["org/thinker", "org/talker"]
     assert sorted(set(hub.asked)) == ["org/drafter", "org/talker", "org/thinker"]
-    assert len(hub.asked) == 3, "each is asked for once"
+    assert (len(hub.asked), hub.data) == (3, ["gpqa"]), "each is asked for once"
     shown = result.stdout.str()
     for title in ("drafts-mine-draft", "knowledge-mine", "many-mine"):
         assert f"asked [{title}]" in shown
@@ -296,6 +299,26 @@ def test_a_case_with_fixtures_of_its_own_needs_both_models_of_its_pair(
     hub.sizes = {"org/thinker": 3.5, "org/talker": 2.5}
     result = pytester.runpytest_inprocess(*args)
     result.stdout.fnmatch_lines(["to be downloaded: org/thinker*", "to be downloaded: org/talker*"])
+
+
+def test_a_replay_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offline: list[bool] = []
+
+    def rows(*_: object, **__: object) -> None:
+        offline.append(constants.HF_HUB_OFFLINE)
+        raise DataMissing("data set 'gpqa' is not here", "gpqa")
+
+    monkeypatch.setattr(published, "_rows", rows)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for replaying in (True, False):
+        session = measuring(MockSource(twice), tmp_path, replaying=replaying)
+        for _ in range(2):
+            with pytest.raises(CannotMeasure, match="'gpqa' is not here"):
+                asking(session, SEVEN)("knowledge", n=2)
+        if replaying:
+            assert session.engines.models_of(arm(), SEVEN) == []
+    assert offline == [True, False]
+    assert constants.HF_HUB_OFFLINE is False
 
 
 def test_a_rehearsal_has_everything_that_a_findings_body_may_use(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -20,6 +21,20 @@ COMPLETE = (
 )
 SUFFIXES = {".jsonl": "json", ".parquet": "parquet"}
 """How names of local files end, and what the library calls their format."""
+
+
+@contextmanager
+def cache_only(only: bool) -> Iterator[None]:
+    """Leave the network alone, where that is asked for: published data sets that are loaded within
+    come from the hub's cache, or not at all."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or only
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _rows(name: str, folder: Path | None, *path: str, split: str) -> Iterator[dict[str, Any]]:
@@ -52,7 +67,7 @@ def _rows(name: str, folder: Path | None, *path: str, split: str) -> Iterator[di
     try:
         loaded = datasets.load_dataset(*path, split=split)
     except Exception as error:
-        raise DataMissing(_missing(name, path, error)) from error
+        raise DataMissing(_missing(name, path, error), name) from error
     note_revision(name, folder, _commit(loaded))
     return iter(loaded)
 

@@ -171,7 +171,15 @@ def _loader(name: str) -> Loader:
 
 
 class DataMissing(ValueError):
-    """A published data set is neither here nor to be had."""
+    """A published data set is neither here nor to be had.
+
+    Attributes:
+        data: its name.
+    """
+
+    def __init__(self, message: str, data: str) -> None:
+        super().__init__(message)
+        self.data = data
 
 
 class TooFewQuestions(ValueError):

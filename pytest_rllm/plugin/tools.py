@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..datasets import sandbox
+from ..datasets.hub import cache_only
 from ..datasets.prompts import DataMissing, Prompt, TooFewQuestions, choose
 from ..experiment import workloads
 from ..models import TIERS, ModelPair
@@ -78,22 +79,24 @@ def asking(session: Session, model: ModelPair) -> Callable[..., list[Prompt]]:
             )
         tier = session.tier
         asked = tuple(str(model.tiers[each]) for each in tiers if each in model.tiers)
-        if asked in session.needs.no_data:  # asking the hub again would take its time again
-            raise CannotMeasure(session.needs.no_data[asked])
+        for name in asked:  # asking the hub again would take its time again
+            if name in session.needs.no_data:
+                raise CannotMeasure(session.needs.no_data[name])
         try:
-            found = choose(
-                model.tiers,
-                *tiers,
-                n=n if tier.questions is None else tier.questions * len(tiers),
-                repeats=max(repeats, tier.answers),
-                folder=session.data,
-                at_most=at_most or tier.questions is not None,
-                times=tier.times,
-                shots=shots,
-                turns=turns,
-            )
+            with cache_only(session.replaying):
+                found = choose(
+                    model.tiers,
+                    *tiers,
+                    n=n if tier.questions is None else tier.questions * len(tiers),
+                    repeats=max(repeats, tier.answers),
+                    folder=session.data,
+                    at_most=at_most or tier.questions is not None,
+                    times=tier.times,
+                    shots=shots,
+                    turns=turns,
+                )
         except DataMissing as missing:
-            session.needs.no_data[asked] = str(missing)
+            session.needs.no_data[missing.data] = str(missing)
             raise CannotMeasure(str(missing)) from missing
         except TooFewQuestions as few:
             if all(name.startswith(BUNDLED) for name in asked):

@@ -54,7 +54,7 @@ class Needs:
         wanted: per model id, titles of the cases that need it.
         missing: per model id that is to be downloaded, its size in bytes.
         why_not: per model id that cannot be had, why.
-        no_data: by data sets that questions were asked of, why they cannot be had.
+        no_data: per data set that cannot be had, why.
         left_out: per title of a case that will not be measured in whole, why.
     """
 
@@ -62,7 +62,7 @@ class Needs:
     wanted: dict[str, dict[str, None]] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     why_not: dict[str, str] = field(default_factory=dict)
-    no_data: dict[tuple[str, ...], str] = field(default_factory=dict)
+    no_data: dict[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     _here: set[str] = field(default_factory=set)
 

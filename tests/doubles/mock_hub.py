@@ -25,6 +25,7 @@ class MockHub:
         free: GiB on its disk.
         breaks: models whose download breaks off.
         asked, fetched: models, in order.
+        data: data sets that were asked for, by whoever notes it.
     """
 
     here: set[str] = field(default_factory=set)
@@ -33,6 +34,7 @@ class MockHub:
     breaks: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
+    data: list[str] = field(default_factory=list)
     cache: Path = Path("/mock/hub")
 
     def free_bytes(self) -> int:
