@@ -405,7 +405,7 @@ def test_a_dialect_says_where_it_is_from_and_that_it_was_not_seen(name: str) -> 
     assert all(page.startswith("https://") for page in made.dialect.pages)
     assert parse_engine(f"{name}@http://host") == (name, "http://host")
     told = json.dumps({"version": "1.2", "data": [{"id": "m"}]}).encode()
-    page = "".join(f'{theirs}{{a="b"}} 7\n' for theirs in made.dialect.metrics.values()).encode()
+    page = "".join(f'{theirs}{{a="b"}} 1\n' for theirs in made.dialect.metrics.values()).encode()
     pages = {path: (200, told) for path in (made.dialect.version, "/v1/models") if path}
     with running(Gateway(pages={**pages, made.metrics_path or "/none": (200, page)})) as server:
         engine = made(Build(server.url, url=server.url))
@@ -416,7 +416,7 @@ def test_a_dialect_says_where_it_is_from_and_that_it_was_not_seen(name: str) -> 
         )
         if made.dialect.metrics:
             read = engine.read_metrics(ask(server.url + made.metrics_path).decode(), Serving())
-            assert read.values == dict.fromkeys(made.dialect.metrics, 7.0)
+            assert read.values == dict.fromkeys(made.dialect.metrics, 1.0)
             assert read.missing == {}
             missing = engine.read_metrics("other 1\n", Serving()).missing
             assert missing.keys() == made.dialect.metrics.keys()

@@ -14,7 +14,7 @@ from ..experiment.workloads import Sampling
 from ..models import ModelPair
 from ..telemetry.gpu import Gpu
 from ..telemetry.hardware import instruction_set
-from ..telemetry.prometheus import Page, labels, read_series, totals
+from ..telemetry.prometheus import Page, labels, read_series, sample_names, totals
 from .base import MODEL_NAME, EngineError, Launch, Launcher
 from .capabilities import COUNTERS, GAUGES, Capabilities
 from .http import ask
@@ -105,6 +105,10 @@ OFFERED = (
 takes no import of vLLM, which takes seconds."""
 OWN_TYPE = ("auto",)
 """Names of the KV cache's type that ask for the model's own."""
+_RAY = re.compile("^(# [A-Z]+ )?ray_vllm_", re.MULTILINE)
+"""How names begin that Ray tells of the vLLM which it runs; it takes no colon."""
+_ROUTED = re.compile(r'^vllm:\w+\{[^}]*\b(server="[^"]*")', re.MULTILINE)
+"""Label of what the router of vLLM's production stack tells of the servers behind it."""
 _LOADED = re.compile(r"Model loading took ([\d.]+) GiB")
 _CACHE = re.compile(r"Available KV cache memory: ([\d.]+) GiB")
 CONFIG = "vllm:cache_config_info"
@@ -292,13 +296,22 @@ class VllmEngine(OpenAIEndpoint, Launcher):
     def read_metrics(self, page: str, serving: Serving) -> Page:
         wanted = ALWAYS | (WITH_SPECULATION if serving.speculative else {})
         where = f"{self.metrics_path} of {self.name}"
-        found = read_series(page, wanted, where, "vllm:")
+        page = _RAY.sub(r"\1vllm:", page)
+        if server := _ROUTED.search(page):
+            why = f"{where} is none of its own but a router's (label {server[1]}), with "
+            why += f"{', '.join(sample_names(page))}: give the URL of the engine itself"
+            return Page({}, dict.fromkeys((*wanted, "kv_capacity_tokens"), why))
         configs = labels(page, CONFIG)
-        sizes = [
-            float(config[CAPACITY]) for config in configs if config.get(CAPACITY, "").isdigit()
-        ]
-        if sizes:
-            found.values["kv_capacity_tokens"] = sizes[0]
+        rooms = {
+            config.get("engine", ""): float(config[CAPACITY])
+            for config in configs
+            if config.get(CAPACITY, "").isdigit()
+        }
+        found = read_series(
+            page, wanted, where, "vllm:", lambda sample: rooms.get(sample.labels.get("engine", ""))
+        )
+        if rooms:
+            found.values["kv_capacity_tokens"] = sum(rooms.values())
         else:
             there = sorted({label for config in configs for label in config})
             found.missing["kv_capacity_tokens"] = (

@@ -5,21 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from ..records.run import Run
+from ..telemetry.series import fall, impossible
 from .base import MetricUnavailable, NotTold, finished, metric
 
 FULL = 0.95
 """KV-cache use from which a cache counts as full: blocks are given out whole."""
+LEAST_READINGS = 3
+"""Readings of a gauge while requests are in flight that say something of a run."""
 
 
 def counted(run: Run, name: str) -> float:
     """The increase of an engine's counter during a run.
 
     Raises:
-        MetricUnavailable: the series was not recorded at the run's start and end.
+        MetricUnavailable: the series was not recorded at the run's start and end, or cannot be
+            right.
     """
-    times, values = run.series.get(name, ([], []))
-    if not values:
-        raise NotTold(_no_series(run, name))
+    times, values = _readings(run, name)
+    if why := fall(times, values):
+        raise MetricUnavailable(f"the counter {name!r} {why}")
     if times[0] > 0 or times[-1] < max((s.ended_s for s in run.samples), default=0.0):
         raise MetricUnavailable(
             f"the counter {name!r} was not read at both ends of the run, but from {times[0]:.2f} s "
@@ -38,23 +42,43 @@ def while_busy(run: Run) -> np.ndarray:
 
 
 def _while_busy(run: Run, name: str) -> np.ndarray:
-    """Readings of a gauge while requests were in flight.
+    _readings(run, name)
+    busy = busy_readings(run, name)
+    if len(busy) < LEAST_READINGS:
+        what = {"kv_use": "KV use"}.get(name, name)
+        raise MetricUnavailable(
+            f"{what} was read {len(busy)} times while requests were in flight, {LEAST_READINGS} "
+            "are needed: the run is too short for its telemetry; use more requests or longer "
+            "answers"
+        )
+    return busy
+
+
+def busy_readings(run: Run, name: str) -> np.ndarray:
+    """Readings of a gauge while requests were in flight; empty where it was not recorded.
 
     The client's times decide what is in flight. The engine's count of running requests is 0 between
     two waves of short answers, which are part of the run.
     """
-    if name not in run.series:
+    times, values = run.series.get(name, ([], []))
+    begun = np.searchsorted(sorted(s.sent_s for s in run.samples), times, side="right")
+    ended = np.searchsorted(sorted(s.ended_s for s in run.samples), times, side="left")
+    return np.array(values)[begun > ended]
+
+
+def _readings(run: Run, name: str) -> tuple[list[float], list[float]]:
+    """Times and values of a series.
+
+    Raises:
+        MetricUnavailable: it was not recorded, or has a value that it cannot have.
+    """
+    times, values = run.series.get(name, ([], []))
+    if not values:
         raise NotTold(_no_series(run, name))
-    times, values = run.series[name]
-    spans = [(s.sent_s, s.ended_s) for s in run.samples]
-    busy = [v for t, v in zip(times, values, strict=True) if any(a <= t <= b for a, b in spans)]
-    if len(busy) < 3:
-        what = {"kv_use": "KV use"}.get(name, name)
-        raise MetricUnavailable(
-            f"{what} was read {len(busy)} times while requests were in flight, 3 are needed: "
-            "the run is too short for its telemetry; use more requests or longer answers"
-        )
-    return np.array(busy)
+    for value in values:
+        if why := impossible(name, value):
+            raise NotTold(f"{name} is {why}")
+    return times, values
 
 
 @metric("KV peak", "share", better="lower", paced=True, series=("kv_use",))
@@ -150,10 +174,7 @@ def ACCEPTANCE_LENGTH(run: Run) -> float:
 @metric("KV room", "token", better="higher", series=("kv_capacity_tokens",), exact=True)
 def KV_ROOM(run: Run) -> float:
     """Tokens that the server's KV cache has room for."""
-    values = run.series.get("kv_capacity_tokens", ([], []))[1]
-    if not values:
-        raise NotTold(_no_series(run, "kv_capacity_tokens"))
-    return values[0]
+    return _readings(run, "kv_capacity_tokens")[1][0]
 
 
 @metric("changed numerics", "share", better="neither", per="pair", exact=True)

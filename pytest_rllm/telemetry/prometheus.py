@@ -12,8 +12,12 @@ from difflib import get_close_matches
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from .series import Room, Sample, refusal, together
+
 HIDDEN_LABELS = frozenset({"le", "quantile"})
 """Labels of a histogram's buckets and a summary's quantiles: part of the type, not of the name."""
+TOTAL = "_total"
+"""Ending of a counter's name; some libraries leave it out."""
 
 
 @dataclass(frozen=True)
@@ -22,27 +26,12 @@ class Page:
 
     Attributes:
         values: per series its value, in the series' unit.
-        missing: per series that is not on the page, a sentence: what was looked for, and what is
-            there instead.
+        missing: per series that is not on the page, or not as it can be, a sentence: what was
+            looked for, and what is there instead.
     """
 
     values: dict[str, float]
     missing: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of a page.
-
-    Attributes:
-        name: as it stands on the page (``x_total``).
-        labels: of this line.
-        value: in the unit of its family.
-    """
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
 
 
 @dataclass(frozen=True)
@@ -80,34 +69,44 @@ def totals(text: str, names: Collection[str]) -> dict[str, float]:
 
 
 def read_series(
-    text: str, wanted: Mapping[str, Sequence[str]], where: str, prefix: str = ""
+    text: str,
+    wanted: Mapping[str, Sequence[str]],
+    where: str,
+    prefix: str = "",
+    room: Room = lambda _: None,
 ) -> Page:
     """Our series from a page, by what it calls them.
 
     Args:
         text: the page.
         wanted: per series of ours the names of samples that tell it, the best first: the first one
-            that is on the page counts, added up over all label sets.
+            that is on the page counts, of all engines behind the page together.
         where: which page it is, for messages: ``"/metrics of NAME"``.
         prefix: of the names that may be meant instead of one that is missing.
+        room: see :func:`~pytest_rllm.telemetry.series.together`.
 
     Raises:
         ValueError: a line of them is not in Prometheus' format.
     """
-    found = totals(text, {name for names in wanted.values() for name in names})
+    found: dict[str, list[Sample]] = {}
+    for sample in samples(text, {name for names in wanted.values() for name in names}):
+        found.setdefault(sample.name, []).append(sample)
     values, missing = {}, {}
     for ours, theirs in wanted.items():
-        there = [name for name in theirs if name in found]
-        if there:
-            values[ours] = found[there[0]]
-        else:
+        there = next((name for name in theirs if name in found), None)
+        if there is None:
             missing[ours] = why_missing(ours, theirs, text, where, prefix)
+        elif why := refusal(ours, found[there]):
+            missing[ours] = f"{ours}: {there} in {where} {why}"
+        else:
+            values[ours] = together(ours, found[there], room)
     return Page(values, missing)
 
 
 def why_missing(ours: str, theirs: Sequence[str], text: str, where: str, prefix: str = "") -> str:
     """A sentence on a series that is not on a page; arguments as of :func:`read_series`."""
-    there = [name for name in sample_names(text) if name.startswith(prefix)]
+    all_there = sample_names(text)
+    there = [name for name in all_there if name.startswith(prefix)] or all_there
     looked_for = " or ".join(theirs)
     return f"{ours}: {looked_for} is not in {where}; there are {nearest(theirs[0], there)}"
 
@@ -154,17 +153,30 @@ def families(text: str) -> Sequence[Family]:
 def samples(text: str, names: Collection[str]) -> Iterator[Sample]:
     """Samples of those names, in the order of the page.
 
+    A counter whose ``_total`` is left out on the page is given with it.
+
     Raises:
         ValueError: a line of them is not in Prometheus' format.
     """
+    called = {name: name for name in names} | _without_total(text, names)
     # Without the ``# TYPE`` lines the parser keeps names as they are.
-    wanted = tuple(names)
+    wanted = tuple(called)
     lines = [
-        line for line in text.splitlines() if line.startswith(wanted) and _name_of(line) in names
+        line for line in text.splitlines() if line.startswith(wanted) and _name_of(line) in called
     ]
     for family in text_string_to_metric_families("\n".join(lines)):
         for sample in family.samples:
-            yield Sample(sample.name, sample.labels, float(sample.value))
+            yield Sample(called[sample.name], sample.labels, float(sample.value))
+
+
+def _without_total(text: str, names: Collection[str]) -> dict[str, str]:
+    """Names of counters that stand on a page without their ending alone, with the whole names."""
+    short = {name.removesuffix(TOTAL): name for name in names if name.endswith(TOTAL)}
+    counters = [name for name in short if f"# TYPE {name} counter\n" in text]
+    if not counters:
+        return {}
+    there = {_name_of(line) for line in text.splitlines()}
+    return {name: short[name] for name in counters if short[name] not in there}
 
 
 def _name_of(line: str) -> str:

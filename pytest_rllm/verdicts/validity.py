@@ -15,16 +15,13 @@ from .claims import Claim
 from .judge import Blocks
 from .really_on import faults_of_quantisation, faults_of_run
 from .reasons import EVERYTHING, TIMES, WHAT_ENDS, WHAT_FINISHED, Fault, Reason, Side
+from .telemetry import faults_of_telemetry
 from .void_blocks import Reasons, disturbed, first_reason
 
 FAILED_SHARE = 0.01
 """With a larger share of failed requests, the finished ones are no fair sample."""
 BY_CHANCE = 0.01
 """One-sided level at which one arm fails, or lacks evidence, more often than the other."""
-TELEMETRY_LOST = 0.1
-"""A single page may come late; when a larger share is lost, the engine does not answer."""
-NOT_THE_ENGINES = ("host_", "gpu")
-"""Series that are not read from the engine's page: they go on when the engine stops answering."""
 LENGTHS_APART = 0.02
 VOID_SHARE = 0.25
 """With a larger share of void blocks, the others were not measured undisturbed either. Of 326 pairs
@@ -105,7 +102,7 @@ def _of_arm(runs: Sequence[Run], side: str) -> Iterator[Fault]:
         yield from _incomplete(run, arm)
         if all(sample.error for sample in run.samples):
             continue
-        yield from _telemetry(run, arm, mine)
+        yield from faults_of_telemetry(run, arm, mine)
         yield from faults_of_run(run, arm, mine)
 
 
@@ -159,33 +156,6 @@ def _incomplete(run: Run, arm: str) -> Iterator[Fault]:
             f"{arm}: only {cut} of {cuts} requests hung up: the others failed or ended before",
             EVERYTHING,
         )
-
-
-def _telemetry(run: Run, arm: str, side: Side) -> Iterator[Fault]:
-    assert run.closing is not None
-    lost = run.closing["telemetry_errors"]
-    engines = (t for name, (t, _) in run.series.items() if not name.startswith(NOT_THE_ENGINES))
-    read = max(map(len, engines), default=0)
-    if sum(lost.values()) > TELEMETRY_LOST * (sum(lost.values()) + read):
-        yield Fault(
-            f"{arm}: telemetry failed: {'; '.join(lost)}",
-            frozenset(),
-            series=("*",),
-            kind="telemetry",
-            side=side,
-            by_engine=True,
-        )
-    for series, why in run.closing.get("series_missing", {}).items():
-        yield Fault(
-            f"{arm}: {why}",
-            frozenset(),
-            series=(series,),
-            kind=f"series {series}",
-            side=side,
-            by_engine=True,
-        )
-    if run.closing["monitor_error"]:
-        yield Fault(f"{arm}: the monitor stopped: {run.closing['monitor_error']}", TIMES)
 
 
 def _disturbed(blocks: Blocks, void: dict[int, str]) -> Iterator[Fault]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...telemetry.prometheus import Page, Sample, samples, why_missing
+from ...telemetry.prometheus import Page, samples, why_missing
+from ...telemetry.series import Sample, refusal, together
 
 HITS = ("device_hit", "host_hit", "storage_hit")
 """Values of the label ``mode``: prompt tokens found in a cache, by where it is."""
@@ -29,6 +30,7 @@ class Source:
 
 CAPACITY = "sglang:max_total_num_tokens"
 """Tokens that the KV cache holds: on the page from the start on."""
+WHERE = "/metrics of sglang"
 REQUESTS = "sglang:num_requests_total"
 """Requests that have ended; what is counted at their end is on the page from the first of them."""
 SOURCES: Mapping[str, tuple[Source, ...]] = {
@@ -73,25 +75,27 @@ def read(page: str, *, speculates: bool) -> Page:
     for sample in samples(page, {*names, REQUESTS, CAPACITY} - {""}):
         if not sample.labels.get("priority"):  # else it is a part of one that has none
             found.setdefault(sample.name, []).append(sample)
+    rooms = {frozenset(s.labels.items()): s.value for s in found.get(CAPACITY, ())}
     none_ended = CAPACITY in found and REQUESTS not in found
     values, missing = {}, {}
     for ours, sources in wanted.items():
-        told = [value for one in sources if (value := _value(one, found)) is not None]
-        if told:
-            values[ours] = told[0] / (len(found[sources[0].name]) if ours == "kv_use" else 1)
-        elif none_ended and ours in AT_THE_END:
+        theirs = [one.name for one in sources]
+        told = next((one for one in sources if one.name in found or one.beside in found), None)
+        if told is None and none_ended and ours in AT_THE_END:
             values[ours] = 0.0
+        elif told is None:
+            missing[ours] = why_missing(ours, theirs, page, WHERE, "sglang:")
         else:
-            theirs = [one.name for one in sources]
-            missing[ours] = why_missing(ours, theirs, page, "/metrics of sglang", "sglang:")
+            there = [s for s in found.get(told.name, ()) if _counts(s, told)]
+            if why := refusal(ours, there):
+                missing[ours] = f"{ours}: {told.name} in {WHERE} {why}"
+            else:
+                values[ours] = together(
+                    ours, there, lambda s: rooms.get(frozenset(s.labels.items()))
+                )
     return Page(values, missing)
 
 
-def _value(source: Source, found: Mapping[str, Sequence[Sample]]) -> float | None:
-    """Sum of the samples of a source; None when the page does not tell."""
-    there = found.get(source.name)
-    if there is None:
-        return 0.0 if source.beside in found else None
-    if source.modes:
-        there = [sample for sample in there if sample.labels.get("mode") in source.modes]
-    return sum((sample.value for sample in there), 0.0)
+def _counts(sample: Sample, source: Source) -> bool:
+    """Whether a sample is of what a source counts."""
+    return not source.modes or sample.labels.get("mode") in source.modes
