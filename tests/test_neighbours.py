@@ -12,9 +12,11 @@ import pynvml
 import pytest
 from doubles.mock_nvml import MockDevice, MockNvml, gb10, h100, under_wsl
 
+from pytest_rllm.engines.placement import Card, Placement
 from pytest_rllm.session.readings import Readings
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.telemetry.neighbours import Neighbours, own_processes
+from pytest_rllm.telemetry.reference import CpuReference, TorchReference
 
 OURS = {100, 101}
 STARTED = {"started": True, "attached": False}
@@ -147,6 +149,25 @@ def test_own_processes_are_this_one_and_what_it_started() -> None:
 
 
 # ---- whose readings matter
+
+
+def test_the_reference_load_runs_on_the_gpu_that_the_server_sees() -> None:
+    readings = Readings(Gpu(MockNvml(h100(), h100()), {}))
+    cards = [Card(i, str(i), 80e9, 79e9) for i in (0, 1)]
+    on_first, on_second, again = (
+        SimpleNamespace(engine=engine(), placement=Placement((cards[i],), 1e9, 0))
+        for i in (0, 1, 1)
+    )
+    on_cpu, elsewhere = (
+        SimpleNamespace(engine=engine(on_cpu=on), placement=None) for on in (True, False)
+    )
+    loads = [readings.reference(server) for server in (on_first, on_second, again, elsewhere)]
+    assert all(isinstance(load, TorchReference) for load in loads)
+    assert loads[1] is loads[2]
+    assert len({*loads}) == 3
+    assert loads[1]._variables["CUDA_VISIBLE_DEVICES"] == "1"
+    assert isinstance(readings.reference(on_cpu), CpuReference)
+    readings.close()
 
 
 def engine(*, on_cpu: bool = False, url: str | None = None) -> Any:

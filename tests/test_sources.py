@@ -146,7 +146,7 @@ class NotTimed:
 @pytest.fixture
 def anchored(live: Live) -> Live:
     """Beside its servers no load can be timed: they answer a probe instead."""
-    live.reference = lambda _engine: NotTimed()
+    live.reference = lambda _server: NotTimed()
     return live
 
 

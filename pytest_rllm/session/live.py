@@ -72,7 +72,7 @@ class Live:
         readings: what reads this machine beside the runs.
         capacity: what the client is known to carry.
         machine: fingerprint of this machine.
-        reference: the load that is timed beside every run of an engine.
+        reference: the load that is timed beside every run of a server.
         elsewhere: the engine that serves an arm; by default ``engine_of`` what it names.
         snapshots: per engine and serving, what its last server said of its API.
     """
@@ -86,7 +86,7 @@ class Live:
     readings: Readings = field(default_factory=lambda: Readings(Gpu()))
     capacity: ClientCapacity = field(default_factory=ClientCapacity)
     machine: str = ""
-    reference: Callable[[Endpoint], Reference] = lambda _engine: CpuReference()
+    reference: Callable[[Server], Reference] = lambda _server: CpuReference()
     elsewhere: Callable[[Arm], Endpoint] | None = field(default=None, kw_only=True)
     snapshots: dict[Served, ApiSnapshot] = field(default_factory=dict, init=False)
     _paces: dict[Asked, float] = field(default_factory=dict, init=False)
@@ -283,7 +283,7 @@ class Live:
             signature=self._signatures[server.number, arm.serving.model],
             gpu_strangers=self.readings.strangers(engine, (s.engine for s in self._up.values())),
             client=fidelity.to_json(),
-            reference_s=(reference_s := self._reference_s(engine)),
+            reference_s=(reference_s := self._reference_s(server)),
             anchor_s=(
                 round(self._probes.anchor_s(server, arm.engine), 6) if reference_s is None else None
             ),
@@ -328,11 +328,11 @@ class Live:
                 f"not, are in its record\n{server.last_words()}",
             )
 
-    def _reference_s(self, engine: Endpoint) -> float | None:
+    def _reference_s(self, server: Server) -> float | None:
         """Seconds that the load which is no engine takes now, where it runs on the same machine."""
-        if not on_this_machine(engine.url):
+        if not on_this_machine(server.engine.url):
             return None
-        took = self.reference(engine).seconds()
+        took = self.reference(server).seconds()
         return None if took is None else round(took, 6)
 
     def match(self, engine: Endpoint, serving: Serving | None = None) -> dict[str, str]:

@@ -7,9 +7,11 @@ from functools import cached_property
 from urllib.parse import urlsplit
 
 from ..engines.base import Endpoint
+from ..engines.server import Server
 from ..telemetry.gpu import Gpu
 from ..telemetry.host import Host
 from ..telemetry.neighbours import Neighbours
+from ..telemetry.reference import CpuReference, Reference, TorchReference
 
 
 def on_this_machine(url: str | None) -> bool:
@@ -32,10 +34,29 @@ class Readings:
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu, self._host = gpu, Host()
+        self._references: dict[tuple[tuple[str, str | None], ...], TorchReference] = {}
 
     @cached_property
     def _neighbours(self) -> Neighbours:
         return Neighbours(self._gpu)
+
+    @cached_property
+    def _cpu_reference(self) -> CpuReference:
+        return CpuReference()
+
+    def reference(self, server: Server) -> Reference:
+        """The load that is timed beside a server's runs: on the first GPU that the server sees
+        where it may serve on one, else on the processors."""
+        if server.engine.on_cpu or self._gpu.why_not:
+            return self._cpu_reference
+        seen = server.placement.variables if server.placement else {}
+        key = tuple(sorted(seen.items()))
+        return self._references.setdefault(key, TorchReference(variables=seen))
+
+    def close(self) -> None:
+        """End the processes of the references."""
+        for reference in self._references.values():
+            reference.close()
 
     def before_servers(self, engines: Iterable[Endpoint]) -> None:
         """See who is on the GPUs; the first time that engines are about to serve there."""

@@ -15,7 +15,7 @@ from ..baselines.store import Baselines
 from ..cache import cache_folder
 from ..engines import api_diff, api_snapshot
 from ..engines.api_diff import ApiCheck
-from ..engines.base import Endpoint, EngineError
+from ..engines.base import EngineError
 from ..engines.budget import Budget
 from ..engines.memory import need_of
 from ..engines.pool import Pool
@@ -29,7 +29,6 @@ from ..reports.row import Row
 from ..reports.session_report import Decision, SessionReport
 from ..telemetry import hardware
 from ..telemetry.gpu import Gpu
-from ..telemetry.reference import CpuReference, Reference, TorchReference
 from ..verdicts.judgement import engines_of, parts
 from . import upgrade
 from .costs import Costs
@@ -305,21 +304,9 @@ class Session:
             self.readings,
             self.capacity,
             self.costs.machine,
-            self.reference,
+            self.readings.reference,
             elsewhere=self.engines.for_arm,
         )
-
-    def reference(self, engine: Endpoint) -> Reference:
-        """The load that is timed beside an engine's runs: on the GPU where the engine is."""
-        return self._cpu_reference if engine.on_cpu or self.gpu.why_not else self._gpu_reference
-
-    @cached_property
-    def _cpu_reference(self) -> CpuReference:
-        return CpuReference()
-
-    @cached_property
-    def _gpu_reference(self) -> TorchReference:
-        return TorchReference()
 
     @cached_property
     def capacity(self) -> ClientCapacity:
@@ -345,8 +332,8 @@ class Session:
             self.costs.keep()
             if serves_on_gpu_here(self.engines.own):
                 self.messages += self.gpu.remarks
-        if "_gpu_reference" in self.__dict__:
-            self._gpu_reference.close()
+        if "readings" in self.__dict__:
+            self.readings.close()
         if self._sources and (builds := self.engines.builds) is not None:
             for source in self._sources.values():
                 assert isinstance(source, Live)

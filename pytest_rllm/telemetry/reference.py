@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -78,9 +79,16 @@ class TorchReference:
     Args:
         device: of torch, ``"cuda"``; tests use ``"cpu"``.
         python: an interpreter that has torch; the running one by default.
+        variables: of its environment, beside this process's: which GPU it sees.
     """
 
-    def __init__(self, device: str = "cuda", python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        device: str = "cuda",
+        python: str = sys.executable,
+        variables: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self._variables = variables
         self._command = [python, "-c", _PRODUCTS, device]
         self._process: subprocess.Popen[str] | None = None
         self._failed = False
@@ -96,7 +104,7 @@ class TorchReference:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env=access.child_environment(),
+                env=access.child_environment(self._variables),
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -212,8 +212,16 @@ def gb10(**told: Any) -> MockDevice:
 def under_wsl(**told: Any) -> MockDevice:
     """A GPU that a desktop uses, too, whose driver lists no processes."""
     hidden = {"nvmlDeviceGetComputeRunningProcesses": pynvml.NVML_ERROR_NOT_SUPPORTED}
-    usual = MockDevice("NVIDIA GeForce RTX 4090", 24.0, (8, 9), used_gib=1.4, refuses=hidden)
-    return replace(usual, bus_bits=384, memory_clock_mhz=10501, **told)
+    usual = MockDevice(
+        "NVIDIA GeForce RTX 4090",
+        24.0,
+        (8, 9),
+        used_gib=1.4,
+        bus_bits=384,
+        memory_clock_mhz=10501,
+        refuses=hidden,
+    )
+    return replace(usual, **told)
 
 
 def without_rights(device: MockDevice) -> MockDevice:
