@@ -194,6 +194,15 @@ def own():
 def test_own(compare, dataset, workload, model, own):
     measured(compare, dataset, workload, Serving(prefix_caching=True))
 """
+UPGRADE = """
+from pytest_rllm import ACCURACY, Serving, no_worse, pp, upgrade
+
+@upgrade("Both builds are right as often.")
+def test_right(compare_builds, dataset, workload):
+    compare_builds(
+        Serving(), prompts=dataset("easy", n=60), workload=workload.closed(4)
+    ).shows(no_worse(ACCURACY, within=pp(5)))
+"""
 PAIR = """
 reasoning = "org/thinker"
 plain = "org/talker"
@@ -280,6 +289,19 @@ def test_nothing_is_asked_for_the_bundled_pair_or_where_tests_are_only_listed(
     result = pytester.runpytest_inprocess(*ARGS, *args, "-k", "plain")
     result.stdout.no_fnmatch_line("*download*")
     result.stdout.fnmatch_lines(["*accuracy higher by 10 pp*" if "--co" not in args else "*plain*"])
+
+
+def test_the_gate_needs_the_models_of_what_it_starts(
+    pytester: pytest.Pytester, hub: MockHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = DeclaringEngine("old 1")
+    there.build = Build("http://old", url="http://old")
+    mock_engines(monkeypatch, MockSource(twice), {"mock": ENGINE, "mock@http://old": there})
+    (pytester.path / "test_asked.py").write_text(UPGRADE)
+    args = (*ARGS, "--rllm-against=mock@http://old", "--rllm-model=mine.toml", "--rllm-plan")
+    result = pytester.runpytest_inprocess(*args, "--rllm-model-name=m")
+    result.stdout.fnmatch_lines(["to be downloaded: org/thinker, 3.5 GiB, 1 case"])
+    assert hub.asked == ["org/thinker"]
 
 
 def test_gpu_cases_that_this_machine_cannot_measure_are_not_looked_up(

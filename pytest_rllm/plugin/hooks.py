@@ -106,7 +106,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     measuring = session.config.stash.get(SESSION, None)
     if measuring is not None:
         measuring.costs.agenda = agenda(session.items, measuring)
-        if not measuring.replaying and not session.config.option.collectonly:
+        one_of_many = hasattr(session.config, "workerinput")  # it measures nothing
+        if not (measuring.replaying or one_of_many or session.config.option.collectonly):
             from .preflight import look_through
 
             look_through(measuring, session.items)
