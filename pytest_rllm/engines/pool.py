@@ -20,6 +20,7 @@ import psutil
 from .. import access
 from ..experiment.serving import Serving
 from ..models import ModelPair
+from ..telemetry.gpu import Gpu
 from .base import CannotServe, DidNotStart, Endpoint, EngineError, Launcher, RefusesFormat
 from .budget import Budget, Wanted, on_gpu
 from .http import NO_ANSWER
@@ -54,7 +55,7 @@ class Pool:
         say: told what is being waited for.
         servers: those that are up, by key; the last used comes last.
         started: number of servers so far; of a session that goes on, those before it included.
-        budget: the memory of GPUs; None: servers are started without a plan.
+        budget: the memory of this machine's GPUs.
     """
 
     folder: Path
@@ -62,7 +63,7 @@ class Pool:
     say: Callable[[str], None] = lambda _text: None
     servers: dict[Key, Server] = field(default_factory=dict)
     started: int = 0
-    budget: Budget | None = None
+    budget: Budget = field(default_factory=lambda: Budget(Gpu()))
     _starting: dict[int, Started] = field(default_factory=dict, init=False, repr=False)
     _ports: set[int] = field(default_factory=set, init=False, repr=False)
     _turns: dict[Key, Lock] = field(default_factory=dict, init=False, repr=False)
@@ -177,7 +178,7 @@ class Pool:
     ) -> dict[Key, Placement]:
         """Where servers go that are to be up together; of those that need no plan there is none."""
         placed = [one for one in wanted if on_gpu(one[0]) and not _refused(*one)]
-        if self.budget is None or not placed:
+        if not placed:
             return {}
         try:
             layout = self.budget.layout(placed, alone=alone)
@@ -291,7 +292,7 @@ class Pool:
             limit_s = self.start_s or time_for(engine, serving, pair)
             wait_until_healthy(server, limit_s, begun, self.say)
             server.started_in_s = time.monotonic() - begun
-            if self.budget and placement and placement.free is not None:
+            if placement and placement.free is not None:
                 self.budget.learn(server, placement.free)
             with self._books:
                 self.servers[server.key] = server  # from now on, or from before, `close` finds it
@@ -329,8 +330,8 @@ class Pool:
         for key in list(self.servers):
             if psutil.virtual_memory().available < NEEDED_BYTES and key not in kept:
                 self.servers.pop(key).stop()
-        if placement is None or self.budget is None:
-            return placement
+        if placement is None:
+            return None
         for key in list(self.budget.in_the_way(placement, self.servers, kept)):
             self.servers.pop(key).stop()
         given_up = time.monotonic() + FREED_WITHIN_S

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from ..engines.base import Endpoint, EngineError
 from ..engines.budget import Budget, Wanted
+from ..engines.memory import need_of
 from ..engines.placement import NoRoom
 from ..engines.server import key_of
+from ..experiment.serving import Serving
+from ..models import ModelPair
 from ..records.run import Run
 from .run_blocks import RunBlocks, Runs, ignore, sitting_of
 
@@ -70,6 +75,36 @@ def lacking(wanted: Sequence[Wanted], budget: Budget) -> str | None:
     except NoRoom as error:
         return f"{wanted[0][2].name}: {error}"
     return None
+
+
+def lacking_gpus(
+    need: Mapping[str, Any],
+    pair: ModelPair | None,
+    engine: Callable[[], Endpoint],
+    budget: Budget,
+) -> str | None:
+    """What a GPU case needs and this machine has not, None when it has it all.
+
+    Args:
+        need: what the mark ``gpu`` says, as ``Gpu.missing`` takes it. What it says for a pair is
+            left to the free memory where the sizes of the models are known.
+        pair: the models of the case; None where it says none.
+        engine: tells the engine that is measured.
+        budget: the memory of the GPUs.
+    """
+    rough = pair and {"memory_gib": pair.gpu_memory_gib, "count": pair.gpus}
+    sized = pair is not None and need == rough and need_of(Serving(), pair).known
+    if missing := budget.gpu.missing(**({} if sized else need)):
+        return missing
+    try:
+        own = engine()
+        if own.on_cpu:
+            return f"{own.label} is a CPU build: install the GPU build"
+    except EngineError as error:  # it is not installed
+        return str(error).splitlines()[0]
+    if pair is None:
+        return None
+    return lacking([(own, each, pair) for each in (Serving(), Serving(model="plain"))], budget)
 
 
 def sittings(sizes: Sequence[int]) -> tuple[int, ...]:

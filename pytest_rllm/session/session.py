@@ -15,9 +15,7 @@ from ..baselines.store import Baselines
 from ..cache import cache_folder
 from ..engines import api_diff, api_snapshot
 from ..engines.api_diff import ApiCheck
-from ..engines.base import EngineError
 from ..engines.budget import Budget
-from ..engines.memory import need_of
 from ..engines.pool import Pool
 from ..experiment.arm import Arm
 from ..experiment.serving import Serving
@@ -38,7 +36,7 @@ from .live import Live
 from .needs import Needs
 from .readings import Readings, serves_on_gpu_here
 from .replay import Replay
-from .seating import TOGETHER, Seating, lacking, seated
+from .seating import TOGETHER, Seating, lacking, lacking_gpus, seated
 from .sources import Source
 
 API_SNAPSHOT = "contract.json"
@@ -240,26 +238,12 @@ class Session:
         Args:
             folder: the case's records, relative to the session's.
             need: what the mark ``gpu`` says.
-            pair: the models of the case. Where their sizes are known, free memory decides, and what
-                the pair itself says of its need does not.
+            pair: the models of the case; None where it says none.
         """
         if self.replaying:
             found = (self.records / folder).is_dir()
             return None if found else f"a GPU case that is not recorded in {self.shown_records}"
-        rough = pair and {"memory_gib": pair.gpu_memory_gib, "count": pair.gpus}
-        if pair is not None and need == rough and need_of(Serving(), pair).known:
-            need = {}
-        if missing := self.gpu.missing(**need):
-            return missing
-        try:
-            if self.engines.own.on_cpu:
-                return f"{self.engines.own.label} is a CPU build: install the GPU build"
-        except EngineError as error:  # it is not installed
-            return str(error).splitlines()[0]
-        if pair is not None:
-            both = (Serving(), Serving(model="plain"))
-            return lacking([(self.engines.own, each, pair) for each in both], self.budget)
-        return None
+        return lacking_gpus(need, pair, lambda: self.engines.own, self.budget)
 
     def source(self, pair: ModelPair) -> Source:
         """Where the runs of a model pair come from in this session."""

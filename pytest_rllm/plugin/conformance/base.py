@@ -14,7 +14,6 @@ from ...datasets.hub import BOXED
 from ...datasets.prompts import Prompt
 from ...engines import engine_named
 from ...engines.base import Endpoint
-from ...engines.budget import Budget
 from ...engines.capabilities import Capabilities
 from ...engines.http import ask
 from ...engines.pool import Pool
@@ -29,7 +28,6 @@ from ...records.header import Header
 from ...records.run import Run
 from ...records.sse import Stream, parse
 from ...records.writer import RunWriter
-from ...telemetry.gpu import Gpu
 from ...telemetry.prometheus import Page
 from ..options import let_in, value
 from .record import PROPERTY, subject_of
@@ -98,8 +96,7 @@ class Chapter:
         """The servers of this class's tests, stopped when the last one has ended."""
         tests = request.node.getparent(pytest.Class)
         if POOL not in tests.stash:
-            folder, budget = tmp_path_factory.mktemp("servers"), Budget(Gpu())
-            tests.stash[POOL] = Pool(folder, start_s=self.start_s, budget=budget)
+            tests.stash[POOL] = Pool(tmp_path_factory.mktemp("servers"), start_s=self.start_s)
             tests.addfinalizer(tests.stash[POOL].close)
         pool: Pool = tests.stash[POOL]
         return pool
