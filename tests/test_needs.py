@@ -187,11 +187,19 @@ def test_many(compare, dataset, workload, model):
 """
 OWN = """
 @pytest.fixture
-def own():
-    return 1
+def served():
+    return Serving(prefix_caching=True)
+
+@pytest.fixture
+def own(compare, dataset, workload, served):
+    return lambda: measured(compare, dataset, workload, served)
 
 @finding("Five.", cite="none")
-def test_own(compare, dataset, workload, model, own):
+def test_own(model, compare, own):
+    own()
+
+@finding("Six.", cite="none")
+def test_elsewhere(compare, dataset, workload, model, tmp_path):
     measured(compare, dataset, workload, Serving(prefix_caching=True))
 """
 UPGRADE = """
@@ -313,12 +321,21 @@ def test_gpu_cases_that_this_machine_cannot_measure_are_not_looked_up(
     assert hub.asked == []
 
 
-def test_a_case_with_fixtures_of_its_own_needs_both_models_of_its_pair(
+def test_fixtures_of_a_findings_module_are_rehearsed_too(
     pytester: pytest.Pytester, hub: MockHub
 ) -> None:
     (pytester.path / "test_asked.py").write_text(FINDINGS + OWN)
-    args = (*ARGS, "--rllm-model=mine.toml", "--rllm-plan", "-k", "own")
-    hub.sizes = {"org/thinker": 3.5, "org/talker": 2.5}
+    args = (*ARGS, "--rllm-model=mine.toml", "--rllm-plan", "-k", "test_own")
+    result = pytester.runpytest_inprocess(*args)
+    result.stdout.fnmatch_lines(["to be downloaded: org/thinker*"])
+    result.stdout.no_fnmatch_line("*org/talker*")
+
+
+def test_a_case_with_fixtures_from_elsewhere_needs_both_models_of_its_pair(
+    pytester: pytest.Pytester, hub: MockHub
+) -> None:
+    (pytester.path / "test_asked.py").write_text(FINDINGS + OWN)
+    args = (*ARGS, "--rllm-model=mine.toml", "--rllm-plan", "-k", "test_elsewhere")
     result = pytester.runpytest_inprocess(*args)
     result.stdout.fnmatch_lines(["to be downloaded: org/thinker*", "to be downloaded: org/talker*"])
 
@@ -341,6 +358,15 @@ def test_a_replay_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert session.engines.models_of(arm(), SEVEN) == []
     assert offline == [True, False]
     assert constants.HF_HUB_OFFLINE is False
+
+
+def test_nothing_is_looked_up_for_cases_that_the_tier_leaves_out(
+    pytester: pytest.Pytester, hub: MockHub
+) -> None:
+    args = (*ARGS, "--rllm-model=mine.toml", "--rllm-plan", "--rllm-tier=smoke")
+    result = pytester.runpytest_inprocess(*args)
+    result.stdout.fnmatch_lines(["not measured: * no part of --rllm-tier=smoke;*"])
+    assert hub.asked == []
 
 
 def test_a_rehearsal_has_everything_that_a_findings_body_may_use(tmp_path: Path) -> None:

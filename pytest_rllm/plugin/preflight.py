@@ -8,7 +8,7 @@ need nothing, and nothing is asked of the network for them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..models import ModelPair
 from ..session.comparison import CannotMeasure
 from ..session.needs import models_of
 from ..session.session import Session
-from .findings import MARK, records_of, title_of
+from .findings import MARK, records_of, tier_of, title_of
 from .fixtures import named_pair
 from .options import model_names
 from .tools import BUNDLED, case_of, tools
@@ -41,6 +41,7 @@ def look_through(session: Session, items: Sequence[pytest.Item]) -> None:
         for item in items
         if item.get_closest_marker(MARK)
         and not item.get_closest_marker("skip")
+        and session.tier.leaves_out(tier_of(item)) is None
         and _from_elsewhere(pair := _pair(item))
         and not any(
             session.lacks(records_of(item), m.kwargs, pair) for m in item.iter_markers("gpu")
@@ -82,16 +83,25 @@ def _rehearse(session: Session, selected: Selected) -> None:
         given = {**parameters, **tools(case_of(item, rehearsal, pair))}
         names = inspect.signature(item.obj).parameters
         try:
-            item.obj(**{name: given[name] for name in names})
+            item.obj(**{name: _value(item, name, given) for name in names})
         except CannotMeasure as error:
             left_out[title] = str(error)
         except (Exception, pytest.skip.Exception):  # noqa: BLE001
-            # It has fixtures of its own, or a mistake, which is told when it is measured.
+            # It has a mistake, which is told when it is measured, or fixtures from elsewhere.
             for role in ROLES:
                 serving = Serving(model=role)
                 rehearsal.needs.note(title, models_of(session.engines.own, pair, serving))
     session.needs.wanted = rehearsal.needs.wanted
     session.needs.left_out = left_out
+
+
+def _value(item: Any, name: str, given: Mapping[str, Any]) -> Any:
+    """What a body gets by a name: what is given, else what a fixture of its module makes."""
+    if name in given:
+        return given[name]
+    fixture = inspect.unwrap(getattr(item.module, name))
+    names = inspect.signature(fixture).parameters
+    return fixture(**{each: _value(item, each, given) for each in names})
 
 
 def _planning(session: Session) -> Session:
