@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,20 @@ from doubles.mock_nvml import (
 )
 from doubles.synthetic import run, sample
 
+from pytest_rllm.datasets.prompts import load
+from pytest_rllm.engines.mock.engine import MockEngine
+from pytest_rllm.engines.pool import Pool
+from pytest_rllm.experiment.arm import Arm
+from pytest_rllm.experiment.serving import Serving
+from pytest_rllm.experiment.workloads import Sampling, closed
+from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity
+from pytest_rllm.models import PAIRS
+from pytest_rllm.records.header import Header
+from pytest_rllm.records.reader import read_run
+from pytest_rllm.reports.progress import Progress
+from pytest_rllm.session.live import Live
 from pytest_rllm.session.readings import Readings
+from pytest_rllm.session.sources import Place
 from pytest_rllm.telemetry.gpu import Gpu
 from pytest_rllm.verdicts.void_blocks import void_blocks
 
@@ -142,3 +156,55 @@ def test_a_gpu_that_is_lost_meanwhile_ends_no_readings() -> None:
             lost(card)
 
     assert block(card, lose) == {}
+
+
+# ---- a run, from the driver to its record
+
+
+class OnGpu(MockEngine):
+    """The mock engine, which says that it serves on a GPU."""
+
+    on_cpu = False
+
+
+class Known(ClientCapacity):
+    """A client that need not be measured."""
+
+    def at_least(self, streams: int, *_: Any) -> Fidelity:
+        return Fidelity(streams, 1, 1e6, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", [OnGpu, MockEngine], ids=["on a GPU", "on a CPU"])
+def test_a_record_holds_the_gpus_of_its_server_and_who_was_on_them(
+    kind: type[MockEngine], tmp_path: Path
+) -> None:
+    busy = h100(processes=[(4711, 20.0)], used_gib=20.5, throttle=CLOCK_CHANGE)
+    gpu = Gpu(MockNvml(busy, h100()), {"CUDA_VISIBLE_DEVICES": "0"})
+    one = Arm(Serving(), load("bundled-easy")[:2], closed(2), Sampling(64), engine="mock")
+    with Pool(tmp_path / "servers") as pool:
+        live = Live(
+            lambda _: kind(),
+            PAIRS["tiny"],
+            pool,
+            gpu,
+            tmp_path,
+            Progress(None),
+            Readings(gpu),
+            Known(),
+        )
+        live.prepare([one])
+        live.run(one, Path("run.jsonl"), Header(), Place())
+    measured = read_run(tmp_path / "run.jsonl")
+    read = {name for name in measured.series if name.startswith("gpu")}
+    if kind is OnGpu:
+        strangers = {"gpu0": "process 4711 with 20.0 GiB of others"}
+        assert set(measured.series["gpu0_clock_reasons"][1]) == {float(CLOCK_CHANGE)}
+        assert {name.partition("_")[0] for name in read} == {"gpu0"}
+        assert measured.header.match["hardware"] == "gpu-nvidia-h100-80gb-hbm3-1x"
+    else:
+        strangers = {}
+        assert read == set()
+        assert measured.header.match["hardware"].startswith("cpu-")
+    assert measured.header.gpu_strangers == strangers
+    said = [f"{device} was shared: {who}" for device, who in strangers.items()]
+    assert list(void_blocks([(measured, measured)]).values()) == said

@@ -28,6 +28,7 @@ from pytest_rllm.telemetry import nvml as nvml_module
 from pytest_rllm.telemetry.gpu import UNNAMED, Device, Gpu
 from pytest_rllm.telemetry.hardware import hardware_id
 from pytest_rllm.telemetry.machine import fingerprint
+from pytest_rllm.telemetry.nvml import CLOCK_REASONS
 from pytest_rllm.telemetry.throttling import THROTTLING, throttled_by
 from pytest_rllm.telemetry.visible import Listed, Visible, visible
 
@@ -483,6 +484,16 @@ def test_heat_and_a_power_brake_throttle_and_nothing_else_does(
     assert throttled_by(read["gpu0_clock_reasons"]) == names
 
 
+@pytest.mark.parametrize("name", CLOCK_REASONS)
+def test_older_and_newer_drivers_tell_why_a_clock_is_low(name: str) -> None:
+    refused = {name: ERRORS["FunctionNotFound"]}
+    assert (
+        Gpu(MockNvml(h100(throttle=HOT, refuses=refused)), {}).read()["gpu0_clock_reasons"] == HOT
+    )
+    both = dict.fromkeys(CLOCK_REASONS, ERRORS["NotSupported"])
+    assert "gpu0_clock_reasons" not in Gpu(MockNvml(h100(refuses=both)), {}).read()
+
+
 def test_what_throttles_is_what_the_library_calls_so() -> None:
     for name, bit in THROTTLING.items():
-        assert getattr(pynvml, f"nvmlClocksThrottleReason{name}") == bit
+        assert getattr(pynvml, f"nvmlClocksEventReason{name}") == bit

@@ -194,7 +194,6 @@ def _readings(nvml: Nvml, device: Device) -> dict[str, float | None]:
     own, board = _handle(nvml, device.index, device.instance), nvml.handle(device.index)
     utilisation = nvml.ask("nvmlDeviceGetUtilizationRates", own)
     power = nvml.ask("nvmlDeviceGetPowerUsage", board)
-    reasons = nvml.ask("nvmlDeviceGetCurrentClocksThrottleReasons", board)
     processes = nvml.processes(own)
     return {
         "memory_gib": nvml.memory_gib(own, "used"),
@@ -202,7 +201,7 @@ def _readings(nvml: Nvml, device: Device) -> dict[str, float | None]:
         "power_w": None if power is None else power / 1000,
         "sm_clock_mhz": nvml.clock_mhz("nvmlDeviceGetClockInfo", board, "NVML_CLOCK_SM"),
         "memory_clock_mhz": nvml.clock_mhz("nvmlDeviceGetClockInfo", board, "NVML_CLOCK_MEM"),
-        "clock_reasons": None if reasons is None else float(reasons),
+        "clock_reasons": nvml.clock_reasons(board),
         "processes": None if processes is None else float(len(processes)),
     }
 

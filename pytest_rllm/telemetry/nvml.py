@@ -18,6 +18,10 @@ WHY_NOT = {
     "GpuIsLost": "a GPU fell off the bus (GPU is lost): restart the machine",
 }
 """What to do about the errors with which NVML does not start, by their names in ``pynvml``."""
+CLOCK_REASONS = (
+    "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetCurrentClocksThrottleReasons",
+)
 GONE = ("GpuIsLost", "ResetRequired")
 """Errors of a GPU that computes nothing until the machine is restarted."""
 
@@ -111,6 +115,14 @@ class Nvml:
         """A clock in MHz; ``clock`` is the name of NVML's constant."""
         told = self.ask(function, handle, getattr(self._module, clock, None))
         return None if told is None else float(told)
+
+    def clock_reasons(self, handle: Any) -> float | None:
+        """Bits that say why a GPU does not run at its highest clock. Drivers before 535 know them
+        by an older name, which newer ones are to forget."""
+        for function in CLOCK_REASONS:
+            if (told := self.ask(function, handle)) is not None:
+                return float(told)
+        return None
 
     def processes(self, handle: Any) -> list[tuple[int, float | None]] | None:
         """Ids of the compute processes and the GiB that each holds."""

@@ -142,6 +142,10 @@ class MockNvml:
         self._may(device, "nvmlDeviceGetCurrentClocksThrottleReasons")
         return device.throttle
 
+    def nvmlDeviceGetCurrentClocksEventReasons(self, device: MockDevice) -> int:
+        self._may(device, "nvmlDeviceGetCurrentClocksEventReasons")
+        return device.throttle
+
     def nvmlDeviceGetComputeRunningProcesses(self, device: MockDevice) -> list[SimpleNamespace]:
         self._may(device, "nvmlDeviceGetComputeRunningProcesses")
         return [
