@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from doubles.arms import prompts
 from doubles.mock_session import DeclaringEngine, measuring, mock_engines
@@ -28,6 +29,8 @@ from pytest_rllm.session.repetition import compare_repeated
 from pytest_rllm.session.sources import Place
 from pytest_rllm.verdicts.claims import Claim, Verdict, not_lower, pct, pp, unchanged
 from pytest_rllm.verdicts.contrasts import agreement_in, versus
+from pytest_rllm.verdicts.effects import Effects
+from pytest_rllm.verdicts.judge import Look
 from pytest_rllm.verdicts.validity import check
 
 FINDING = Path(__file__).parent.parent / "tests_findings" / "test_metamorphic.py"
@@ -185,6 +188,38 @@ def test_beginnings_of_failed_requests_cannot_be_compared() -> None:
     claim = not_lower(EARLY_AGREEMENT, by_more_than=pp(5))
     (reason,) = check([(first, second)], [claim]).reasons
     assert "requests failed" in reason.text
+
+
+# ---- the margin on a GPU
+
+
+def judged_of(parts: float, parts_again: float, seed: int) -> Verdict:
+    """How 400 questions are judged, of which those shares part from the second arm's answers, and
+    hard ones more often than easy ones."""
+    rng, sizes = np.random.default_rng(seed), (4, 8, 12, 16)
+    hard = 2 * rng.random(400)
+    first, again = (rng.random(400) > hard * share for share in (parts, parts_again))
+    verdict: Verdict = "inconclusive"
+    for at, size in enumerate(sizes):
+        n = 400 * size // sizes[-1]
+        values = [float(a) - float(b) for a, b in zip(first[:n], again[:n], strict=True)]
+        effect = Effects(values, "share", list(range(n)), 1.0)
+        verdict = AS_REPEATED.of(effect.interval(Look(sizes, at).confidence()))
+        if verdict != "inconclusive":
+            break
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("parts", "parts_again", "verdict"),
+    [(0.1, 0.1, "holds"), (0.4, 0.4, "holds"), (0.7, 0.4, "refuted"), (0.95, 0.1, "refuted")],
+)
+def test_rounding_refutes_nothing_and_spoilt_answers_do(
+    parts: float, parts_again: float, verdict: Verdict
+) -> None:
+    found = [judged_of(parts, parts_again, seed) for seed in range(40)]
+    assert found.count(verdict) > 30
+    assert {*found} <= {verdict, "inconclusive"}
 
 
 # ---- the findings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,8 +47,9 @@ def command(*options: str) -> list[str]:
     return [sys.executable, "-m", "pytest", *ARGS, "--rllm-record=records", *options]
 
 
-def stopped_after(project: Path, n: int) -> str:
-    """Start a session, and stop it as Ctrl-C does when that many runs are there; what it said."""
+def stopped_after(project: Path, n: int, by: signal.Signals = signal.SIGINT) -> str:
+    """Start a session, and stop it when that many runs are there, as Ctrl-C does or by another
+    signal; what it said."""
     session = subprocess.Popen(
         command(), cwd=project, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -56,9 +58,9 @@ def stopped_after(project: Path, n: int) -> str:
         assert session.poll() is None, "it ended before it was stopped"
         assert time.monotonic() < given_up
         time.sleep(0.02)
-    os.kill(session.pid, signal.SIGINT)
+    os.kill(session.pid, by)
     said, _ = session.communicate(timeout=TIMEOUT_S)
-    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert session.returncode == (pytest.ExitCode.INTERRUPTED if by == signal.SIGINT else -by)
     return said
 
 
@@ -102,6 +104,19 @@ def test_finished_blocks_are_kept_and_the_rest_is_measured(project: Path) -> Non
     assert len(names) >= 4
     again, _ = measured_again(project)
     assert again["judgements"] == row["judgements"], "a replay sees one session"
+
+
+def test_a_session_that_was_killed_goes_on_too(project: Path) -> None:
+    """It could not end its record: what of it is there is measured anew."""
+    stopped_after(project, 4, signal.SIGKILL)
+    before = blocks(project)
+    row, said = measured(project)
+    assert re.search(r"[2-9] blocks were measured before, by a session that was stopped", said)
+    after = blocks(project)
+    for name in ("00-A.jsonl", "00-B.jsonl", "01-A.jsonl", "01-B.jsonl"):
+        assert after[name] == before[name]
+    (verdict,) = row["judgements"][0]["verdicts"]
+    assert verdict["n"] in (32, 64)
 
 
 def measured_again(project: Path) -> tuple[dict[str, Any], str]:
