@@ -12,7 +12,7 @@ import pytest
 from doubles.mock_nvml import MockDevice, MockNvml
 from doubles.script_engine import HEALTHY, ScriptEngine
 
-from pytest_rllm.engines.base import CannotServe, Launch
+from pytest_rllm.engines.base import CannotServe, EngineError, Launch
 from pytest_rllm.engines.budget import Budget
 from pytest_rllm.engines.builds import Build
 from pytest_rllm.engines.memory import GIB
@@ -159,6 +159,16 @@ def test_servers_start_in_turn_on_one_gpu_and_side_by_side_on_two(
     assert ("True" in met) is (len(nvml.devices) == 2)
     places = [server.placement.cards[0].index for server in servers if server.placement]
     assert places == list(range(len(nvml.devices))) or places == [0, 0]
+
+
+def test_a_server_that_does_not_start_says_what_it_might_take(pool: Pool) -> None:
+    """What is estimated may be too little: the whole GPU can be had."""
+    with pytest.raises(EngineError) as caught:
+        pool.serve(GpuEngine("raise SystemExit('no memory')"), BASE, A)
+    assert "memory: up to 39.0 GiB of GPU 0; --rllm-turns gives it 78.1\n" in str(caught.value)
+    with pytest.raises(EngineError) as caught:
+        pool.serve_all([(GpuEngine("raise SystemExit('no memory')"), BASE, A)], alone=True)
+    assert "memory: up to 78.1 GiB of GPU 0\n" in str(caught.value)
 
 
 @pytest.mark.parametrize("nvml", [gpus(56.7)])

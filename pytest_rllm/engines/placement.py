@@ -103,6 +103,13 @@ class Placement:
         size = {} if self.fixed else {"gib": round(self.size / GIB, 1)}
         return {"gpus": [card.index for card in self.cards], **size}
 
+    def __str__(self) -> str:
+        """As in ``up to 39.0 GiB of GPU 0; --rllm-turns gives it 78.1``."""
+        most = min(card.usable for card in self.cards)
+        shares = not self.fixed and self.size < most - SPARE
+        more = f"; --rllm-turns gives it {gib(most)}" if shares else ""
+        return f"up to {gib(self.size)} GiB of {_named(self.cards)}{more}"
+
     def like(self, other: Placement | None) -> bool:
         """Whether a server placed so serves as one placed in the other way."""
         if other is None or self.gpus != other.gpus or self.fixed != other.fixed:

@@ -156,7 +156,8 @@ class Started(Server):
         """The command, the last lines of the log, and its first error where that is farther up."""
         lines = self.log_lines()
         early = [i for i in first_error(lines) if i < len(lines) - LAST_LINES]
-        told = f"  command: {' '.join(self.command)}\n  log: {self.log}, "
+        memory = "" if self.placement is None else f"  memory: {self.placement}\n"
+        told = f"  command: {' '.join(self.command)}\n{memory}  log: {self.log}, "
         if early:
             told += f"first error, in line {early[0] + 1} of {len(lines)}:\n"
             told += "".join(f"  | {lines[i]}\n" for i in early) + "  "
