@@ -170,7 +170,7 @@ def test_five_servers_are_up_two_at_a_time_on_one_gpu() -> None:
     layout = lay_out(wanted, cards("H100"))
     assert (layout.at_once, str(layout)) == (
         2,
-        "5 servers, 2 at a time, on several GPUs (GPU 0) at 0.48 each",
+        "5 servers, 2 at a time, on GPU 0 at 0.48 each",
     )
 
 
@@ -199,6 +199,12 @@ def test_a_pair_that_is_not_on_this_machine_has_the_need_that_it_says() -> None:
     (need,) = [need_of(Serving(), Q14, shape=lambda _: None)]
     assert not need.known
     assert need.per_gpu(1, 80 * GIB) == Q14.gpu_memory_gib * GIB / 2
+
+
+def test_a_checkpoint_that_is_not_here_yet_counts_as_the_reasoning_model() -> None:
+    plain, awq = needs(Q14, Serving(model="plain"), Serving(quantization="awq-int4"))
+    (own,) = needs(Q14, Serving())
+    assert plain == awq == own
 
 
 def test_what_was_learnt_takes_the_place_of_the_estimate() -> None:

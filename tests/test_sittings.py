@@ -175,7 +175,7 @@ def test_arms_of_one_server_stay_together_and_more_go_in_groups() -> None:
     servings = (Serving(), CACHING, Serving(), Serving(model="plain"))
     wanted = [(engine, serving, models) for serving in servings]
     assert seated(wanted, Budget(card())) == Seating(
-        ((0, 1, 2), (3,)), said="3 servers, 2 at a time, on several GPUs (GPU 0) at 0.48 each"
+        ((0, 1, 2), (3,)), said="3 servers, 2 at a time, on GPU 0 at 0.48 each"
     )
     assert seated(wanted[::2], Budget(card())).groups == ()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..checkpoints import CheckpointError
 from ..checkpoints.rounded import bits_of
@@ -82,7 +82,9 @@ def need_of(
     """What serving a pair so needs of GPUs.
 
     A quantised checkpoint counts as its own files do, and one that the engine quantises when it
-    loads it as it is before: that is what has to fit at first.
+    loads it as it is before: that is what has to fit at first. A checkpoint of which nothing is on
+    this machine yet counts as the role's own one, and that as the reasoning model: the models of a
+    pair are of one size.
 
     Args:
         serving, pair: how what is served.
@@ -90,7 +92,9 @@ def need_of(
         overhead: what the engine was seen to take on each GPU.
         shape: of a model, as its ``config.json`` tells it.
     """
-    model = _shape(_checkpoint(serving, pair), shape)
+    own, base = replace(serving, quantization=None), Serving()
+    known = (_shape(_checkpoint(each, pair), shape) for each in (serving, own, base))
+    model = next((one for one in known if one is not None), None)
     fixed = None if pair.kv_cache_bytes is None else float(pair.kv_cache_bytes)
     counts = _counts(serving, pair, parallel, 1 if model is None else model.heads)
     if model is None:

@@ -164,10 +164,12 @@ class Layout:
             return f"taking turns on {first} at {share}{spread}"
         if self.each >= self.wanted:
             return f"{arms} side by side on {first} at {share} each{spread}"
-        used = self.sets[: -(-self.wanted // self.each)]
+        used = self.sets[: -(-min(self.wanted, self.at_once) // self.each)]
         where = ", ".join(_named(cards) for cards in used)
         if self.at_once < self.wanted:
             arms = f"{arms}, {self.at_once} at a time,"
+        if len(used) == 1:
+            return f"{arms} on {first} at {share} each{spread}"
         own = "GPUs of their own" if self.each == 1 else "several GPUs"
         return f"{arms} on {own} ({where}) at {share} each{spread}"
 
