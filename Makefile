@@ -28,7 +28,7 @@ ARGS ?=
 .PHONY: findings test test-clients sglang-cpu test-sglang conformance findings-page lint recorded-answers recorded-sessions
 
 findings: $(VENV)/ready
-	$(BIN)/python -m pytest tests_findings $(ARGS)
+	$(BIN)/python -m pytest tests_findings -o testpaths=tests_findings $(ARGS)
 
 # With CI=true an undecided claim fails, as in CI; without it, such a claim is skipped.
 test: lint

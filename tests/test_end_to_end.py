@@ -286,8 +286,8 @@ def test_workers_may_replay_but_not_measure(pytester, recorded) -> None:
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*accuracy higher by 5 pp * holds (paper)"])
     result = pytester.runpytest_subprocess(*args)
-    assert result.ret != 0
-    result.stdout.fnmatch_lines(["*2 workers (-n) on one engine would measure each other*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["ERROR: 2 workers on one engine would measure each other*"])
 
 
 def test_reports_are_written_as_asked(replay, pytester) -> None:

@@ -126,6 +126,90 @@ def test_what_was_not_asked_for_is_not_unused(
     assert (stored / "two.json").exists()
 
 
+def test_a_folder_below_the_root_is_not_all(
+    session: Session, stored: Path, pytester: pytest.Pytester
+) -> None:
+    folder = pytester.mkdir("some")
+    (pytester.path / "findings" / "test_one.py").rename(folder / "test_one.py")
+    result = session("--rllm-baseline=trim", "some")
+    assert ended(result) == {"passed": 1}
+    assert unused(result) == []
+    assert (stored / "two.json").exists()
+    (pytester.path / "findings" / "test_two.py").unlink()
+    assert unused(session("some")) == ["two [tiny] of mock"]
+
+
+def test_a_folder_is_all_where_the_ini_file_says_so(
+    session: Session, stored: Path, pytester: pytest.Pytester
+) -> None:
+    (pytester.mkdir("other") / "test_three.py").write_text("def test_three(): pass")
+    (pytester.path / "findings" / "test_two.py").unlink()
+    assert unused(session("findings")) == []
+    pytester.makeini("[pytest]\ntestpaths = findings")
+    assert unused(session("findings")) == ["two [tiny] of mock"]
+    assert unused(session()) == ["two [tiny] of mock"]
+    pytester.makeini("[pytest]\ntestpaths = findings other")
+    assert unused(session("findings")) == []
+    assert unused(session()) == ["two [tiny] of mock"]
+
+
+SHARDS = {
+    "in silence": "items[:] = [item for item in items if 'two' not in item.name]",
+    "by the hook": (
+        "config.hook.pytest_deselected(items=[i for i in items if 'two' in i.name]); "
+        "items[:] = [item for item in items if 'two' not in item.name]"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SHARDS)
+@pytest.mark.parametrize("when", ["tryfirst", "trylast"])
+def test_what_a_hook_takes_out_is_not_gone(
+    session: Session, stored: Path, pytester: pytest.Pytester, how: str, when: str
+) -> None:
+    pytester.makeconftest(
+        f"""
+        import pytest
+
+        @pytest.hookimpl({when}=True)
+        def pytest_collection_modifyitems(config, items):
+            {SHARDS[how]}
+        """
+    )
+    (pytester.path / "findings" / "test_gone.py").write_text(FINDING.replace("NAME", "gone"))
+    result = session("--rllm-baseline=trim", "--deselect", "nothing")
+    assert unused(result) == []
+    (pytester.path / "findings" / "test_gone.py").unlink()
+    result = session("--rllm-baseline=trim")
+    assert ended(result) == {"passed": 1}
+    assert unused(result) == []
+    assert (stored / "two.json").exists()
+
+
+def test_a_file_that_a_conftest_ignores_is_not_gone(
+    session: Session, stored: Path, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest("collect_ignore_glob = ['*two.py']")
+    result = session("--rllm-baseline=trim")
+    assert ended(result) == {"passed": 1}
+    assert unused(result) == []
+    assert (stored / "two.json").exists()
+
+
+@pytest.mark.parametrize("args", [("--lf",), ("-x",), ("--maxfail=1",), ("--sw",)], ids=" ".join)
+def test_what_was_not_run_after_a_failure_is_not_gone(
+    session: Session, stored: Path, pytester: pytest.Pytester, args: tuple[str, ...]
+) -> None:
+    failing = pytester.path / "findings" / "test_fails.py"
+    failing.write_text("def test_fails(): assert False")
+    session("-p", "cacheprovider")
+    result = session("-p", "cacheprovider", "--rllm-baseline=trim", *args)
+    assert result.ret != 0
+    assert unused(result) == []
+    assert (stored / "one.json").exists()
+    assert (stored / "two.json").exists()
+
+
 def test_a_file_that_cannot_be_collected_is_not_gone(
     session: Session, stored: Path, pytester: pytest.Pytester
 ) -> None:

@@ -120,6 +120,102 @@ def test_ini_settings_are_the_options_twins(pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess(*ARGS, "--rllm-engine", "vllm").assert_outcomes(passed=1)
 
 
+SETTINGS = {
+    "data": ("answers", "--rllm-data: there is no folder {ini}/answers"),
+    "replay": ("kept", "--rllm-replay: there is no folder {ini}/kept"),
+    "model": ("mine.toml", "--rllm-model: {ini}/mine.toml"),
+    "report": ("json:reports/x", "--rllm-report: there is no folder {ini}/reports"),
+    "ca-file": ("ca.pem", "--rllm-ca-file*{ini}/ca.pem"),
+    "engine": ("vllm@./bin/python", "{ini}/bin/python"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_paths_in_an_ini_file_count_from_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    text, message = SETTINGS[name]
+    pytester.makeini(f"[pytest]\nrllm_{name.replace('-', '_')} = {text}\n")
+    below = pytester.mkdir("below")
+    (below / "test_it.py").write_text(
+        "from pytest_rllm import finding\n"
+        "@finding('A sentence.', cite='a source')\n"
+        "def test_it(compare): pass\n"
+    )
+    monkeypatch.chdir(below)
+    more = ("--rllm-engine", "openai@https://127.0.0.1:1") if name == "ca-file" else ()
+    result = pytester.runpytest_inprocess(*ARGS, *more)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    wanted = message.format(ini=pytester.path)
+    from fnmatch import fnmatch
+
+    told = "\n".join(result.errlines + result.outlines)
+    assert fnmatch(told, f"*{wanted}*"), told
+
+
+def test_a_setting_on_the_command_line_counts_from_there(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeini("[pytest]\n")
+    pytester.makepyfile("def test_it(engine): pass")
+    below = pytester.mkdir("below")
+    (below / "answers").mkdir()
+    monkeypatch.chdir(below)
+    args = ("-o", "rllm_data=answers", str(pytester.path))
+    pytester.runpytest_inprocess(*ARGS, *args).assert_outcomes(passed=1)
+
+
+WEIRD = ("a/b", "a_b", "..", ".", "x" * 300, "x" * 299 + "y", "a\\\\b", "tab\\t")
+
+
+def test_every_case_has_a_folder_of_its_own_of_a_bounded_length(
+    pytester: pytest.Pytester,
+) -> None:
+    from pytest_rllm.plugin.findings import LONGEST, case_id, records_of
+
+    cases = ", ".join(f'pytest.param({i}, id="{name}")' for i, name in enumerate(WEIRD))
+    items = pytester.getitems(
+        f"""
+        import pytest
+
+        @pytest.mark.parametrize("n", [{cases}])
+        def test_it(n):
+            pass
+        """
+    )
+    folders = [records_of(item) for item in items]
+    assert len(set(folders)) == len(WEIRD)
+    assert all(len(folder.parts) == 2 for folder in folders)
+    assert all(len(folder.name.encode()) <= LONGEST for folder in folders)
+    assert not [folder for folder in folders if folder.name in (".", "..")]
+    plain = {case_id(item): records_of(item).name for item in items}
+    assert plain[case_id(items[1])] == case_id(items[1]), "as before, where it can be"
+
+
+@pytest.mark.parametrize("args", [("-n", "2"), ("--tx", "2*popen", "--dist", "load")], ids=" ".join)
+def test_what_a_worker_refuses_is_one_sentence(
+    pytester: pytest.Pytester, args: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(
+        """
+        from pytest_rllm import finding
+
+        @finding("A sentence.", cite="a source")
+        def test_it(compare):
+            raise AssertionError("must not run")
+
+        def test_of_another_kind():
+            pass
+        """
+    )
+    result = pytester.runpytest_subprocess(*ARGS, *args, "--rllm-engine", "mock")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    told = "\n".join(result.errlines + result.outlines)
+    assert told.count("ERROR: 2 workers on one engine would measure each other: ") == 1
+    assert "Traceback" not in told
+    assert "must not run" not in told
+
+
 def test_a_finding_must_compare(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -515,7 +515,15 @@ def test_workers_would_know_a_part_of_the_cases_each(
 ) -> None:
     result = gate("-n", "2", run=pytester.runpytest_subprocess)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "leave -n out" in "\n".join(result.errlines + result.outlines)
+    assert "leave out -n, or --dist and --tx" in "\n".join(result.errlines + result.outlines)
+
+
+def test_workers_are_known_by_xdist_itself(
+    gate: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    result = gate("--tx", "2*popen", "--dist", "load", run=pytester.runpytest_subprocess)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: the upgrade gate takes one decision" in "\n".join(result.errlines)
 
 
 # ---- which tests are meant

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .options import value
-
 if TYPE_CHECKING:
     from ..models import ModelPair
     from ..reports.row import Row
@@ -30,8 +28,8 @@ JUDGES = frozenset(
     }
 )
 """Fixtures that end in a verdict."""
-NARROWED = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
-"""Options of pytest that leave tests out."""
+LONGEST = 100
+"""Bytes of a case's folder; file systems allow 255, and a limit leaves room for what ends names."""
 
 
 def finding(
@@ -136,8 +134,16 @@ def title_of(item: pytest.Item) -> str:
 
 
 def records_of(item: pytest.Item) -> Path:
-    """Where a case's records lie, relative to the session's."""
-    return Path(finding_id(item)) / case_id(item).replace("/", "_")
+    """Where a case's records lie, relative to the session's: its id, as far as that names one
+    folder; else the begin of it with a hash of the whole."""
+    case = case_id(item)
+    plain = re.sub(r"[/\\\x00-\x1f]", "_", case)
+    if case != plain or case.startswith(".") or len(case.encode()) > LONGEST:
+        from hashlib import sha256
+
+        begin = plain.lstrip(".").encode()[: LONGEST // 2].decode(errors="ignore")
+        plain = f"{begin}-{sha256(case.encode()).hexdigest()[:12]}"
+    return Path(finding_id(item)) / plain
 
 
 def _model(item: pytest.Item) -> str:
@@ -180,25 +186,6 @@ def agenda(items: Iterable[pytest.Item], session: Session) -> list[str]:
     ]
 
 
-def existing(session: pytest.Session) -> dict[str, set[str]] | None:
-    """All cases per finding, when whole folders were asked for and nothing of them was left out;
-    else None."""
-    config = session.config
-    asked = [config.invocation_params.dir / arg for arg in config.args]
-    if (
-        any(getattr(config.option, name, None) for name in NARROWED)
-        or value(config, "model")
-        or session.testsfailed  # a file could not be collected
-        or not all(path.is_dir() for path in asked)
-    ):
-        return None
-    found: dict[str, set[str]] = {}
-    for item in session.items:
-        if item.get_closest_marker(MARK):
-            found.setdefault(finding_id(item), set()).add(case_id(item))
-    return found
-
-
 def check(items: Iterable[pytest.Item]) -> int:
     """Refuse findings that could pass by silence; returns how many there are.
 
@@ -206,7 +193,7 @@ def check(items: Iterable[pytest.Item]) -> int:
         pytest.UsageError: a finding without ``compare``, an upgrade without ``compare_builds``, or
             two that share an id and case.
     """
-    seen: dict[tuple[str, str], pytest.Item] = {}
+    seen: dict[Path, pytest.Item] = {}
     for item in items:
         mark = item.get_closest_marker(MARK)
         if mark is None:
@@ -217,11 +204,10 @@ def check(items: Iterable[pytest.Item]) -> int:
             raise pytest.UsageError(f"{item.nodeid}: a @finding must use a fixture of {judges}")
         if mark.kwargs.get("builds") and "compare_builds" not in used:
             raise pytest.UsageError(f"{item.nodeid}: an @upgrade must use 'compare_builds'")
-        key = (finding_id(item), case_id(item))
-        other = seen.setdefault(key, item)
+        other = seen.setdefault(records_of(item), item)
         if other is not item:
             raise pytest.UsageError(
-                f"{item.nodeid} and {other.nodeid} are one finding and case, {key[0]} [{key[1]}]: "
+                f"{item.nodeid} and {other.nodeid} are one finding and case, {title_of(item)}: "
                 "their records and baselines would overwrite each other; rename one"
             )
     return len(seen)

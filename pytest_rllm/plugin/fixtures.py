@@ -43,6 +43,16 @@ def session_of(config: pytest.Config) -> Session:
     return config.stash[SESSION]
 
 
+def refuse_workers(config: pytest.Config) -> None:
+    """Raises pytest.UsageError in one of several workers of pytest-xdist that would measure."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers > 1 and not session_of(config).replaying:
+        raise pytest.UsageError(
+            f"{workers} workers on one engine would measure each other: run findings without -n "
+            "(or --dist and --tx), or replay records with --rllm-replay DIR"
+        )
+
+
 def prepare_builds(config: pytest.Config) -> None:
     """Make the environments of the builds that were named, before anything is measured.
 
@@ -219,13 +229,7 @@ def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
 
     item: Any = request.node
     if CASE not in item.stash:
-        session = session_of(request.config)
-        workers = getattr(request.config, "workerinput", {}).get("workercount", 1)
-        if workers > 1 and not session.replaying:
-            raise pytest.UsageError(
-                f"{workers} workers (-n) on one engine would measure each other: "
-                "run findings without -n, or replay records with --rllm-replay DIR"
-            )
-        item.stash[CASE] = case_of(item, session, model)
+        refuse_workers(request.config)
+        item.stash[CASE] = case_of(item, session_of(request.config), model)
     case: FindingCase = item.stash[CASE]
     return case

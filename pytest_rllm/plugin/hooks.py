@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,6 @@ from .findings import (
     MARK,
     agenda,
     check,
-    existing,
     finding_id,
     pair_of,
     records_of,
@@ -19,10 +19,19 @@ from .findings import (
     select,
     title_of,
 )
-from .fixtures import CASE, SESSION, prepare_builds, session_of
+from .fixtures import CASE, SESSION, prepare_builds, refuse_workers, session_of
 from .options import FLAGS, LISTS, OPTIONS, model_names, upgrading, value
 
 WHOLE = pytest.StashKey[dict[str, set[str]] | None]()
+FILES = pytest.StashKey[set[Path]]()
+"""Test files that are collected."""
+FINDINGS = pytest.StashKey[list[pytest.Item]]()
+"""Findings that are collected, before anybody takes some out."""
+OTHERS = pytest.StashKey[list[pytest.Item]]()
+"""Those of them that answer another question than this session asks."""
+REFUSED = "rllm_refused"
+"""Name under which a worker tells the controller why it measures nothing."""
+REFUSED_BY_WORKER = pytest.StashKey[str]()
 PROPERTY = "rllm"
 """Name under which a case's row travels in ``user_properties``, as one JSON string."""
 
@@ -56,16 +65,34 @@ def pytest_configure(config: pytest.Config) -> None:
     if value(config, "model"):
         model_names(config)
     if (folder := value(config, "conformance")) and not hasattr(config, "workerinput"):
-        from pathlib import Path
-
         from .conformance.record import Recorder
 
         config.pluginmanager.register(Recorder(Path(folder)), "rllm-conformance")
-    if getattr(config.option, "numprocesses", None) and upgrading(config):
+
+
+@pytest.hookimpl(tryfirst=True)  # before workers are started
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    if config.pluginmanager.hasplugin("dsession") and upgrading(config):
         raise pytest.UsageError(
             "the upgrade gate takes one decision, and each worker knows only a part of the cases: "
-            "leave -n out"
+            "leave out -n, or --dist and --tx"
         )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if refused := getattr(node, "workeroutput", {}).get(REFUSED):
+        node.config.stash[REFUSED_BY_WORKER] = refused
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
+    parent.config.stash.setdefault(FILES, set()).add(module_path)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.get_closest_marker(MARK):
+        item.config.stash.setdefault(FINDINGS, []).append(item)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -90,10 +117,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    try:
+        _prepare(config, items)
+    except pytest.UsageError as error:
+        if not hasattr(config, "workeroutput"):
+            raise
+        # What a worker raises is told as a crash of it: the controller refuses in its place.
+        config.workeroutput[REFUSED] = str(error)
+        items.clear()
+
+
+def _prepare(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse what cannot be measured, leave out what is not asked for, make builds.
+
+    Raises:
+        pytest.UsageError: why nothing is measured.
+    """
     if not check(items):
         return
     session_of(config)  # an impossible option is refused before anything is measured
+    refuse_workers(config)
     left_out = select(items, upgrading=upgrading(config))
+    config.stash[OTHERS] = left_out
     if not config.option.collectonly:
         prepare_builds(config)
     if left_out:
@@ -102,9 +147,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)  # before the terminal asks what there is to say
 def pytest_collection_finish(session: pytest.Session) -> None:
-    session.config.stash[WHOLE] = existing(session)
     measuring = session.config.stash.get(SESSION, None)
     if measuring is not None:
+        from .whole import existing
+
+        stash = session.config.stash
+        files = stash.setdefault(FILES, set())
+        findings, others = (stash.setdefault(key, []) for key in (FINDINGS, OTHERS))
+        stash[WHOLE] = existing(session, files, findings, others)
         measuring.costs.agenda = agenda(session.items, measuring)
         one_of_many = hasattr(session.config, "workerinput")  # it measures nothing
         if not (measuring.replaying or one_of_many or session.config.option.collectonly):
@@ -177,6 +227,8 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if refused := terminalreporter.config.stash.get(REFUSED_BY_WORKER, None):
+        terminalreporter.write_line(f"ERROR: {refused}", red=True)
     dumped = {
         text: None
         for reports in terminalreporter.stats.values()
@@ -194,7 +246,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         summarise(terminalreporter, list(dumped))
 
 
+@pytest.hookimpl(trylast=True)  # after workers are down
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if REFUSED_BY_WORKER in session.config.stash:
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        return
     measuring = session.config.stash.get(SESSION, None)
     if measuring is not None:
         from .results import exit_status

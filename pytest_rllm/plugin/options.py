@@ -112,7 +112,12 @@ def value(config: pytest.Config, name: str) -> str | None:
     stored = f"rllm_{name}".replace("-", "_")
     given = config.getoption(stored)
     if given is None:
-        return config.getini(stored) or None
+        text = str(config.getini(stored) or "")
+        if not text:
+            return None
+        from .ini_paths import counted
+
+        return counted(config, name, text)
     if not str(given).strip():
         raise pytest.UsageError(f"--rllm-{name} needs a value: {OPTIONS[name][0]}")
     return str(given)
