@@ -9,6 +9,7 @@ from importlib import import_module
 
 COMMANDS = {
     "conformance": "pytest_rllm.reports.engine_table",
+    "explain": "pytest_rllm.explain",
     "findings": "pytest_rllm.reports.findings_table",
     "import": "pytest_rllm.importers.command",
     "keys": "pytest_rllm.checkpoints.command",

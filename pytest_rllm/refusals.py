@@ -45,12 +45,16 @@ class Refusal:
                 "and times would count both: give the final URL"
             )
         if self.encoding not in ("", "identity"):
-            return (
-                f"the server compresses its answers ({self.encoding}) though none is asked for: "
-                "compression holds back what was generated, so switch it off in the server or in "
-                "the gateway before it"
-            )
+            return compressed(self.encoding)
         return None
+
+
+def compressed(encoding: str) -> str:
+    """What to do about a server that compresses an answer."""
+    return (
+        f"the server compresses its answers ({encoding}) though none is asked for: compression "
+        "holds back what was generated, so switch it off in the server or in the gateway before it"
+    )
 
 
 NOT_LET_IN = ("the server refuses the key", "the server wants a key", "the server redirects")

@@ -67,7 +67,7 @@ def streamed(
         plain += text[: int(size, 16)]
         assert text[int(size, 16) :].startswith(b"\r\n")
         text = text[int(size, 16) + 2 :]
-    return [data for _, data in events([(0.0, plain)])]
+    return [event.data for event in events([(0.0, plain)])]
 
 
 def ask(server: Running, method: str, path: str, body: str | None = None) -> tuple[int, str]:

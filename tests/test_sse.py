@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from pytest_rllm.records.deltas import Delta, Deltas
 from pytest_rllm.records.sse import Stream, events, parse
 
+ABORTED = "finish reason 'abort'; an answer is whole with stop or length only"
 DONE = b"data: [DONE]\n\n"
 
 
@@ -98,8 +101,8 @@ def test_an_event_arrives_with_the_chunk_that_completes_it() -> None:
 
 def test_an_event_may_span_lines_and_have_no_space_after_its_name() -> None:
     assert list(events([(0.0, b'data:{"a":\ndata: 1}\n\ndata: 2\n\n')])) == [
-        (0.0, b'{"a":\n1}'),
-        (0.0, b"2"),
+        (0.0, b'{"a":\n1}', b""),
+        (0.0, b"2", b""),
     ]
 
 
@@ -149,7 +152,7 @@ def test_tokens_are_unknown_if_the_engine_does_not_report_them() -> None:
         ([3, 6, 8], 8, 13, "it ended at 8, and the final count is 13"),
         ([3, 6, 11], 11, 9, "it ended at 11, and the final count is 9"),
         ([3, None, 8], 9, 9, "it was told with some of the deltas only"),
-        ([None, None, None], 9, None, "it was told with some of the deltas only"),
+        ([None, None, None], 9, None, None),
         ([None, None, None], None, 9, None),
     ],
 )
@@ -341,7 +344,7 @@ streams = st.tuples(junk, st.sampled_from([b"", WHOLE, WHOLE[:200]]), junk).map(
 @example(b"data: 1\n\r\n\r\ndata: 2\r\r", [8, 9, 10, 11, 12])
 def test_where_junk_is_cut_does_not_matter(data: bytes, places: list[int]) -> None:
     for chunks in (cut(data, places), cut(data, range(len(data)))):
-        assert [d for _, d in events(chunks)] == [d for _, d in events([(0.0, data)])]
+        assert [e[1:] for e in events(chunks)] == [e[1:] for e in events([(0.0, data)])]
         assert without_times(parse(chunks)) == without_times(at_once(data))
 
 
@@ -409,16 +412,241 @@ def test_no_json_makes_the_parser_raise(contents: list[Any]) -> None:
 )
 def test_a_request_that_the_engine_aborted_has_failed(rest: list[bytes]) -> None:
     stream = at_once(choice({"content": "So: "}, used=3), *rest)
-    assert stream.error == "the engine aborted the request"
+    assert stream.error == ABORTED
     assert stream.finish_reason == "abort"
     assert stream.deltas == [Delta(1.0, "content", 3, "So: ")], "what had arrived is kept"
 
 
 def test_an_abort_is_named_before_the_connection_that_broke_after_it() -> None:
     stream = parse([(1.0, choice({}, finish="abort"))], "ConnectionResetError")
-    assert stream.error == "the engine aborted the request"
+    assert stream.error == ABORTED
 
 
-def test_an_answer_that_ends_otherwise_was_not_aborted() -> None:
-    for reason in ("stop", "length", "tool_calls", "aborted-not"):
+def test_only_known_ends_are_of_whole_answers() -> None:
+    for reason in ("stop", "length"):
         assert at_once(choice({"content": "7"}), choice({}, finish=reason), DONE).error is None
+    for reason in ("repetition", "eos_token", "content_filter", "function_call", "error", "Stop"):
+        error = at_once(choice({"content": "7"}), choice({}, finish=reason), DONE).error
+        assert error == f"finish reason {reason!r}; an answer is whole with stop or length only"
+
+
+CALL = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]}
+
+
+@pytest.mark.parametrize(
+    ("delta", "tools", "error"),
+    [
+        (CALL, True, None),
+        (CALL, None, None),
+        (CALL, False, "finish reason 'tool_calls'; no tools were offered"),
+        ({"content": "7"}, True, None),
+        ({"content": "7"}, None, "finish reason 'tool_calls', and no tool was called"),
+    ],
+)
+def test_calls_of_tools_end_answers_where_tools_were_offered(
+    delta: dict[str, Any], tools: bool | None, error: str | None
+) -> None:
+    data = choice(delta) + choice({}, finish="tool_calls") + DONE
+    assert parse([(0.0, data)], tools=tools).error == error
+
+
+def test_a_finish_reason_with_its_sentence() -> None:
+    stream = at_once(choice({}, finish={"type": "abort", "message": "out of memory"}))  # type: ignore[arg-type]
+    assert (stream.finish_reason, stream.error) == (
+        "abort",
+        "finish reason 'abort': out of memory; an answer is whole with stop or length only",
+    )
+
+
+# ---- other ways to say the same
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_byte_order_mark_is_skipped_however_it_is_cut(size: int) -> None:
+    data = b"\xef\xbb\xbf" + WHOLE
+    chunks = [(0.0, data[i : i + size]) for i in range(0, len(data), size)]
+    assert without_times(parse(chunks)) == without_times(at_once(WHOLE))
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        b"data:\n\n",
+        b"data\n\n",
+        b"data: \ndata:\n\n",
+        b"retry: 3\n\n",
+        b"id: 4\n\n",
+        b"event: ping\n\n",
+        b"event: ping\ndata:\n\n",
+        b": ping\n\n",
+        b"\n\n\n",
+    ],
+)
+def test_events_without_data_are_none(nothing: bytes) -> None:
+    events_of_it = WHOLE.split(b"\n\n")
+    data = nothing + (b"\n\n" + nothing).join(events_of_it)
+    assert without_times(at_once(data)) == without_times(at_once(WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'error: {"message": "no room"}\n\n', "error in the stream: no room"),
+        (b"error: no room", "error in the stream: no room"),
+        (b'event: error\ndata: {"detail": "no room"}\n\n', "error in the stream: no room"),
+        (b"event: error\ndata: no room\n\n", "error in the stream: no room"),
+        (event({"object": "error", "message": "no room"}), "error in the stream: no room"),
+        (event({"type": "error", "error": {"message": "no room"}}), "error in the stream: no room"),
+        (event({"error": {"error": {"message": "no room"}}}), "error in the stream: no room"),
+        (event({"errors": [{"message": "no room"}]}), "error in the stream: no room"),
+        (event({"code": 400, "message": "no room"}), "error in the stream: no room"),
+        (choice({}, error={"message": "no room"}), "error in the stream: no room"),
+        (choice({}, finish="error") + event({"error": "no room"}), "error in the stream: no room"),
+        (b'{"error": {"message": "no room"}}', "the server answered in JSON, .*: no room"),
+        (b'{"detail": "no room"}\n', "the server answered in JSON, .*: no room"),
+        (
+            b'{\n "error": {\n  "message": "no room"}\n}\n\n',
+            "the server answered in JSON, .*: no room",
+        ),
+        (b'{"choices": [{"message": {"content": "7"}}]}', "the server answered in JSON, .*'.*7"),
+        (b"<html>no room</html>\n\n", "the response holds what is no event: '<html>no room"),
+        (b"Internal Server Error", "the response holds what is no event: 'Internal Server Error'"),
+        (gzip.compress(WHOLE), r"the server compresses its answers \(gzip\)"),
+        (zlib.compress(WHOLE), r"the server compresses its answers \(deflate\)"),
+        (
+            event({"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}]}),
+            "malformed event .*: the choice holds a whole answer and no delta: it was not streamed",
+        ),
+        (
+            choice({"content": "a"}).replace(b"\n\n", b"\n") + END,
+            "2 data lines without a blank line between them are one event",
+        ),
+        (choice({"content": "a"}, index=1) + END, "the stream holds choice 1, and only choice 0"),
+    ],
+)
+def test_an_error_keeps_its_cause(body: bytes, error: str) -> None:
+    """However it is told, and also where the connection broke after it."""
+    for failure in (None, "closed early: the connection ended in the middle of the response"):
+        stream = parse([(0.0, body)], failure)
+        assert stream.error is not None
+        if failure is None or "event:" not in error:
+            assert re.match(error, stream.error), stream.error
+            assert "closed early" not in stream.error
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        DONE,
+        b": ping\n\n" * 3,
+        END,
+        choice({"content": " more"}),
+        event({"error": "too late"}),
+        b"junk",
+    ],
+)
+def test_a_response_is_over_with_done(after: bytes) -> None:
+    """Whatever follows it, and however the connection ends."""
+    at_done = [(1.0, WHOLE)]
+    for failure in (None, "closed early", "stalled: nothing arrived for 2 s"):
+        stream = parse([*at_done, (2.0, after)], failure)
+        assert without_times(stream) == without_times(parse(at_done))
+        assert (stream.error, stream.done_s) == (None, 1.0)
+
+
+def test_the_usage_after_a_whole_answer_counts_without_its_blank_line() -> None:
+    last = event({"choices": [], "usage": {"completion_tokens": 9}})
+    assert at_once(choice({"content": "7"}), END, last[:-2]).usage == {"completion_tokens": 9}
+    assert at_once(choice({"content": "7"}), END, last[:-9]).usage == {}
+
+
+@pytest.mark.parametrize(
+    ("delta", "expected", "remark"),
+    [
+        ({"thinking": "so"}, [("thinking", "so")], None),
+        (
+            {"reasoning_details": [{"text": "so"}, {"text": " on"}]},
+            [("reasoning_details", "so on")],
+            None,
+        ),
+        ({"reasoning_details": [{"type": "encrypted", "data": "x"}], "content": ""}, [], None),
+        ({"content": [{"type": "reasoning", "text": "so"}]}, [("thinking", "so")], None),
+        (
+            {"content": [{"type": "text", "text": "7"}, {"type": "thinking", "thinking": "so"}]},
+            [("thinking", "so"), ("content", "7")],
+            None,
+        ),
+        ({"content": [{"type": "reference", "reference_ids": [1]}]}, [], None),
+        (
+            {"content": [{"type": "poem", "text": "so"}]},
+            [("content.poem", "so")],
+            "delta.content.poem",
+        ),
+        ({"thought": "so", "content": ""}, [("thought", "so")], "delta.thought"),
+        ({"analysis": [{"text": "so"}]}, [("analysis", "so")], "delta.analysis"),
+        ({"role": "assistant", "name": "x", "stop_reason": "y", "content": ""}, [], None),
+        ({"content": "7", "sender": "engine"}, [("content", "7")], None),
+        ({"function_call": {"name": "f", "arguments": "{}"}}, [("tool_calls", "f{}")], None),
+    ],
+)
+def test_texts_are_read_where_documented_or_named(
+    delta: dict[str, Any], expected: list[tuple[str, str]], remark: str | None
+) -> None:
+    stream = at_once(choice(delta), END)
+    assert [(d.field, d.text) for d in stream.deltas] == expected
+    assert [r for r in stream.remarks if "not known" in r] == stream.remarks
+    assert (remark is None and not stream.remarks) or f"text in {remark}, " in stream.remarks[0]
+
+
+def test_reasoning_that_is_told_once_more_at_the_end_is_left_out() -> None:
+    stream = at_once(
+        choice({"reasoning": "so"}),
+        choice({"reasoning": " on"}),
+        choice({"content": "7", "reasoning_details": [{"text": "so on"}]}),
+        END,
+    )
+    assert [d.text for d in stream.deltas] == ["so", " on", "7"]
+    assert stream.remarks == ["delta.reasoning_details repeats the reasoning and is left out"]
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens", "remark"),
+    [
+        ({"prompt_tokens": 5}, None, None),
+        ({"completion_tokens": 9.0}, 9, None),
+        ({"completion_tokens": -1}, None, "a usage with '-1' completion tokens is not believed"),
+        (
+            {"completion_tokens": "9"},
+            None,
+            "a usage with \"'9'\" completion tokens is not believed",
+        ),
+        (
+            {"completion_tokens": True},
+            None,
+            "a usage with 'True' completion tokens is not believed",
+        ),
+        ([9], None, "a usage that is no object is not read: '[9]'"),
+    ],
+)
+def test_a_usage_of_another_shape_counts_nothing(
+    usage: object, tokens: int | None, remark: str | None
+) -> None:
+    stream = at_once(choice({"content": "7"}), END, event({"choices": [], "usage": usage}), DONE)
+    assert stream.error is None
+    assert stream.usage.get("completion_tokens") == tokens
+    assert stream.remarks == ([] if remark is None else [remark])
+
+
+@pytest.mark.parametrize("shape", [None, 5, "x", {"a": 1}, [None]])
+def test_ids_and_log_probabilities_of_any_shape_are_no_failure(shape: object) -> None:
+    stream = at_once(choice({"content": "7"}, token_ids=shape, logprobs=shape), END)
+    assert (stream.error, stream.deltas.text()) == (None, "7")
+
+
+def test_a_final_count_far_from_what_was_streamed_is_a_contradiction() -> None:
+    """Tried: answers that a proxy cut after some events while the usage counted on."""
+    last = event({"choices": [], "usage": {"completion_tokens": 400}})
+    stream = at_once(choice({"content": "7"}, used=12), choice({}, used=12, finish="length"), last)
+    assert (
+        stream.contradiction == "12 tokens were counted while it was streamed, and 400 at its end"
+    )

@@ -9,13 +9,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
 from ..datasets.prompts import Prompt
 from ..experiment.workloads import Sampling
 from ..records.files import write_whole
-from ..records.sse import events
+from ..records.sse import DONE, events, parse, read_event
 from ..telemetry.prometheus import families
 from .base import Endpoint, EngineError
 from .http import NO_ANSWER, ask
@@ -144,10 +145,16 @@ def observe(server: Server) -> ApiSnapshot:
 
 
 def _chunks(response: bytes) -> list[dict[str, Any]]:
-    data = [said for _, said in events([(0.0, response)]) if said != b"[DONE]"]
-    chunks = [json.loads(said) for said in data]
+    """The events of a response, read as those of a run are.
+
+    Raises:
+        ValueError: it holds no choices; the message says what it holds.
+    """
+    told = takewhile(lambda event: event.data.strip() != DONE, events([(0.0, response)]))
+    chunks = [read_event(event.data) for event in told if not event.name]
     if not any(chunk.get("choices") for chunk in chunks):
-        raise ValueError(f"no choices were streamed, but {response[:300]!r}")
+        cause = parse([(0.0, response)]).error
+        raise ValueError(f"no choices were streamed ({cause}), but {response[:300]!r}")
     return chunks
 
 

@@ -99,8 +99,11 @@ def OUTPUT_TOKENS(run: Run) -> dict[str, float]:
 def REASONING_TOKENS(run: Run) -> dict[str, float]:
     """Number of tokens before the first visible one; where deltas do not tell it, as the engine
     says."""
-    what = f"tokens per delta, nor how many of all are reasoning{uncounted(run)}"
-    return per_question(run, lambda s: known(s.reasoning_tokens, what))
+    apart = "how many of its tokens are reasoning, and the deltas do not show it"
+    untold = f"tokens per delta, nor how many of all are reasoning{uncounted(run)}"
+    return per_question(
+        run, lambda s: known(s.reasoning_tokens, apart if s.deltas.counted else untold)
+    )
 
 
 def _same(first: Run, second: Run, until: int | None) -> dict[str, float]:

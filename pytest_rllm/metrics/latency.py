@@ -44,6 +44,8 @@ def TTFVT(run: Run) -> float:
 
     A request without a visible token counts with its whole duration, which is a lower bound.
     """
+    for sample in finished(run):
+        _all_known(sample, "TTFVT")
     return statistics.fmean(
         (s.ended_s if s.first_visible_s is None else s.first_visible_s) - s.intended_s
         for s in finished(run)
@@ -137,7 +139,7 @@ def _within(ttft_s: float | None, e2e_s: float | None) -> Callable[[Sample], boo
     def within(sample: Sample) -> bool:
         if sample.error is not None:
             return False
-        first = _since(sample, sample.first_token_s, "first token") if ttft_s is not None else 0.0
+        first = _first_token(sample) if ttft_s is not None else 0.0
         took = sample.ended_s - sample.intended_s
         return first <= (ttft_s or 0.0) and (e2e_s is None or took <= e2e_s)
 
@@ -145,7 +147,22 @@ def _within(ttft_s: float | None, e2e_s: float | None) -> Callable[[Sample], boo
 
 
 def _first_tokens(run: Run) -> list[float]:
-    return [_since(sample, sample.first_token_s, "first token") for sample in finished(run)]
+    return [_first_token(sample) for sample in finished(run)]
+
+
+def _first_token(sample: Sample) -> float:
+    _all_known(sample, "TTFT")
+    return _since(sample, sample.first_token_s, "first token")
+
+
+def _all_known(sample: Sample, what: str) -> None:
+    """Raises NotTold where an answer has text that may be its first token, or may be none."""
+    if sample.unknown_fields:
+        raise NotTold(
+            f"{what}: the answer to {sample.prompt.id} has text in "
+            f"{' and '.join(f'delta.{name}' for name in sample.unknown_fields)}, which is not "
+            "known here: whether it is reasoning or an answer is unknown"
+        )
 
 
 def _percentile(values: Sequence[float] | np.ndarray, percent: int, what: str) -> float:
@@ -168,6 +185,11 @@ def _tbt(sample: Sample, run: Run) -> float:
             raise MetricUnavailable(f"TBT: the answer to {sample.prompt.id} is one token long")
         raise NotTold(f"TBT: the answer to {sample.prompt.id} came in one delta")
     first, last = carrying[0], carrying[-1]
+    if deltas.at_s[first] == deltas.at_s[last]:
+        raise NotTold(
+            f"TBT: the answer to {sample.prompt.id} came whole in one read: something between "
+            "engine and client holds it back"
+        )
     return float(deltas.at_s[last] - deltas.at_s[first]) / int(deltas.tokens[first + 1 :].sum())
 
 

@@ -9,9 +9,10 @@ from typing import Any, Self
 from ..experiment.serving import Serving
 from ..experiment.workloads import Sampling
 
-SCHEMA = 3
-"""Of the header; 2 knew neither ``machine`` nor ``reference_s``; 1 was an open dictionary, which
-:func:`upgraded` turns into this one."""
+SCHEMA = 4
+"""Of a record; 3 knew neither ``contradiction`` nor ``remarks`` of an answer; 2 knew neither
+``machine`` nor ``reference_s`` of the header; 1 was an open dictionary, which :func:`upgraded`
+turns into this one."""
 
 
 SAID_TO_SERVE = "said_to_serve"
@@ -26,6 +27,10 @@ PLACEMENT = "placement"
 SITTING = "sitting"
 """Note: in which sitting, from 1, a run was measured whose arms took turns: their servers were
 never up at the same time."""
+OPENED = "reasoning_opened"
+"""Note: whether the chat template opens the reasoning at the end of a prompt."""
+CONTEXT = "context_tokens"
+"""Note: tokens that the server holds of a prompt and its answer together."""
 REMARKS = "remarks"
 """Note: sentences on what could not be checked, for the report."""
 

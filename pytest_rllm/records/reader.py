@@ -11,9 +11,12 @@ from typing import IO, Any
 from ..datasets.prompts import Prompt
 from . import spool
 from .deltas import Deltas
-from .header import SCHEMA, Header
+from .header import OPENED, SCHEMA, Header
 from .run import RecordError, Run, Sample
 from .sse import Stream, parse
+
+PACKED = ".xz"
+"""How the name of a compressed record ends."""
 
 
 def read_run(path: Path) -> Run:
@@ -31,8 +34,8 @@ def read_run(path: Path) -> Run:
             return _read(path, lines)
     except (lzma.LZMAError, EOFError) as error:
         raise RecordError(
-            f"{packed(path)}: broken as an xz file ({error}); record it anew, or restore it with "
-            "`git checkout`"
+            f"{path if path.suffix == PACKED else packed(path)}: broken as an xz file ({error}); "
+            "record it anew, or restore it with `git checkout`"
         ) from error
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); was it recorded?") from error
@@ -40,6 +43,7 @@ def read_run(path: Path) -> Run:
 
 def _read(path: Path, lines: Iterable[bytes]) -> Run:
     run: Run | None = None
+    opened = False
     for number, line in enumerate(lines, 1):
         try:
             content = json.loads(line)
@@ -56,8 +60,9 @@ def _read(path: Path, lines: Iterable[bytes]) -> Run:
                         f"{SCHEMA}; update pytest-rllm"
                     )
                 run = Run(Header.from_json(content, schema))
+                opened = bool(run.header.notes.get(OPENED))
             elif kind == "sample":
-                run.samples.append(_from_json(content))
+                run.samples.append(_from_json(content, opened=opened))
             elif kind == "point":
                 run.add_point(content["at_s"], content["values"])
             elif kind == "end":
@@ -75,6 +80,8 @@ def _read(path: Path, lines: Iterable[bytes]) -> Run:
         raise RecordError(f"{path}: empty; record it anew")
     if run.closing is None and (spools := spool.leftover_spools(path)):
         run.samples = [s for s, note, _ in parse_spools(spools) if note["cut"] is None]
+        for sample in run.samples:
+            sample.opened = opened
     return run
 
 
@@ -92,26 +99,34 @@ def parse_spools(
         note, start = spools[i].ends[n], spools[i].start or 0.0
         # The error of a refused request quotes the body of its response.
         chunks = [] if note["refused"] else spools[i].chunks(note["number"])
-        stream = parse([(at - start, data) for at, data in chunks], note["error"])
+        stream = parse(
+            [(at - start, data) for at, data in chunks],
+            note["error"],
+            tools=note.get("tools", False),
+        )
         yield _sample(note, stream), note, stream
 
 
 def _sample(note: Mapping[str, Any], stream: Stream) -> Sample:
+    # What a server sends after [DONE] is none of the answer.
+    over = stream.done_s if stream.error is None else None
     return Sample(
         prompt=Prompt.of_row(note["prompt"]),
         intended_s=note["intended_s"],
         sent_s=note["sent_s"],
-        ended_s=note["ended_s"],
+        ended_s=note["ended_s"] if over is None else over,
         deltas=stream.deltas,
         usage=stream.usage,
         finish_reason=stream.finish_reason,
         error=stream.error,
+        contradiction=stream.contradiction,
+        remarks=stream.remarks,
     )
 
 
 def packed(path: Path) -> Path:
     """Where ``xz`` puts a compressed record: a fifth of the size, for a repository."""
-    return path.with_name(path.name + ".xz")
+    return path.with_name(path.name + PACKED)
 
 
 def recorded(path: Path) -> bool:
@@ -121,12 +136,14 @@ def recorded(path: Path) -> bool:
 
 def _opened(path: Path) -> IO[bytes]:
     """Open as bytes: text mode knows more line ends than \\n, and fails inside a character."""
+    if path.suffix == PACKED:
+        return lzma.open(path)
     if not path.is_file() and packed(path).is_file():
         return lzma.open(packed(path))
     return path.open("rb")
 
 
-def _from_json(content: dict[str, Any]) -> Sample:
+def _from_json(content: dict[str, Any], *, opened: bool) -> Sample:
     prompt = Prompt.of_row(content.pop("prompt"))
     deltas = Deltas.of_rows(content.pop("deltas"))
-    return Sample(prompt=prompt, deltas=deltas, **content)
+    return Sample(prompt=prompt, deltas=deltas, **content, opened=opened)

@@ -16,6 +16,7 @@ import numpy as np
 from ..datasets.prompts import Prompt
 from .deltas import Deltas
 from .header import Header
+from .texts import CALLS, KNOWN, is_reasoning
 
 _OPEN, _CLOSE = "<think>", "</think>"
 MOST_PER_CHARACTER = 4
@@ -40,8 +41,14 @@ class Sample:
         ended_s: when the response ended or failed.
         deltas: streamed deltas in the order of arrival; a list of Delta is converted.
         usage: the engine's token counts at the end (``completion_tokens`` ...).
-        finish_reason: ``stop``, ``length``, or None.
+        finish_reason: ``stop``, ``length``, ``tool_calls`` where tools were offered, or None; with
+            any other one the request has failed.
         error: why the request failed; None if it did not. ``deltas`` holds what had arrived.
+        contradiction: how the response contradicts itself, see :mod:`.contradictions`; None where
+            nothing was seen when it was parsed.
+        remarks: what else is odd about it and makes it no failure, in sentences.
+        opened: whether the chat template ends a prompt with the opening tag of reasoning, so that
+            an answer without a field for reasoning begins inside of it.
     """
 
     prompt: Prompt
@@ -52,6 +59,9 @@ class Sample:
     usage: dict[str, Any] = field(default_factory=dict)
     finish_reason: str | None = None
     error: str | None = None
+    contradiction: str | None = None
+    remarks: list[str] = field(default_factory=list)
+    opened: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.deltas, Deltas):
@@ -59,12 +69,21 @@ class Sample:
 
     @cached_property
     def _answer_from(self) -> int:
-        """Index in the joined ``content`` at which inline reasoning ends; 0 if there is none."""
+        """Index in the joined ``content`` at which inline reasoning ends; 0 if there is none.
+
+        Where reasoning has its own field, none is inline: an answer may speak of the tags.
+        """
+        if self._has_field:
+            return 0
         content = self.deltas.text("content")
         close = content.find(_CLOSE)
         if close >= 0:
             return close + len(_CLOSE)
-        return len(content) if content.lstrip().startswith(_OPEN) else 0
+        return len(content) if self.opened or content.lstrip().startswith(_OPEN) else 0
+
+    @property
+    def _has_field(self) -> bool:
+        return any(is_reasoning(field) for field in self.deltas.fields)
 
     @cached_property
     def answer(self) -> str:
@@ -74,8 +93,12 @@ class Sample:
     @property
     def reasoned(self) -> bool:
         """Whether reasoning arrived, in a field of its own or inline."""
-        own = any(field.startswith("reasoning") for field in self.deltas.fields)
-        return own or self._answer_from > 0
+        return self._has_field or self._answer_from > 0
+
+    @property
+    def unknown_fields(self) -> tuple[str, ...]:
+        """Fields with text that is neither known to be reasoning nor to be the answer."""
+        return tuple(field for field in self.deltas.fields if field not in KNOWN)
 
     @cached_property
     def first_token_s(self) -> float | None:
@@ -97,30 +120,44 @@ class Sample:
 
     @cached_property
     def reasoning_tokens(self) -> int | None:
-        """Number of tokens before the first visible one; all of a reasoning without any.
+        """Number of tokens before the first visible one or the first call of a tool; all of a
+        reasoning without any.
 
         Where the deltas do not tell it exactly, it is the engine's own number, and None where that
         is not told or cannot be right: nothing is divided by guess.
         """
         counted = self._reasoning_counted
-        return self._reasoning_told if counted is None else counted
+        return self.reasoning_told if counted is None else counted
+
+    @property
+    def visible_tokens(self) -> int | None:
+        """Number of tokens that are neither reasoning nor calls of tools; None where unknown."""
+        total, reasoning = self.output_tokens, self.reasoning_tokens
+        calls = self.deltas.tokens[self.deltas.within(CALLS)]
+        if total is None or reasoning is None or (calls < 0).any():
+            return None
+        return max(0, total - reasoning - int(calls.sum()))
 
     @property
     def _reasoning_counted(self) -> int | None:
         """By the deltas; None where a delta has tokens of both kinds, or reasoning is hidden."""
-        deltas, first = self.deltas, self._first_visible
-        if not deltas.counted:
+        deltas, calls = self.deltas, self.deltas.within(CALLS)
+        if not deltas.counted or self.unknown_fields:
             return None
+        starts = [self._first_visible, int(calls.argmax()) if calls.any() else None]
+        first = min((start for start in starts if start is not None), default=None)
         before = int(deltas.tokens[:first].sum())
         if not self.reasoned:
             without_text = deltas.within("")[:first] & (deltas.tokens[:first] > 0)
-            if self._reasoning_told or without_text.any() or (first is None and before):
+            if self.reasoning_told or without_text.any() or (first is None and before):
                 return None  # what did not show may have been reasoning
         if first is None:
             return before
         at = int(deltas.tokens[first])
         if at == 0 and first and deltas.at_s[first - 1] == deltas.at_s[first]:
             return None  # one event with tokens of both
+        if calls[first]:
+            return before
         begun = int(deltas.sizes[:first][deltas.within("content")[:first]].sum())
         shown = len(deltas.text("content")) - len(self.answer.lstrip())
         if at > 1 and deltas.text("content")[begun:shown].strip():
@@ -130,7 +167,7 @@ class Sample:
         return before
 
     @property
-    def _reasoning_told(self) -> int | None:
+    def reasoning_told(self) -> int | None:
         """As the engine tells it; None where that cannot be right, such as 0 beside reasoning."""
         details = self.usage.get("completion_tokens_details")
         within = details if isinstance(details, dict) else {}

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from .deltas import MOST_TOKENS, Delta, Deltas
+from .framing import DONE, Event, Events, events, read_event
+from .texts import CALLS, KNOWN, is_reasoning, texts
+from .told_errors import (
+    SHOWN,
+    each_is_an_event,
+    error_text,
+    instead_of_events,
+    message_of,
+    quoted,
+    told_error,
+)
 
-__all__ = ["Delta", "Deltas", "Stream", "events", "parse"]
+__all__ = ["DONE", "Delta", "Deltas", "Stream", "events", "parse", "read_event"]
 
-TEXT_FIELDS = ("reasoning", "reasoning_content", "content")
-ABORTED = "abort"
-"""The finish reason of a request that the engine gave up, whoever asked it to."""
+WHOLE = ("stop", "length")
+"""Finish reasons of whole answers; ``tool_calls`` is one where tools were offered."""
 MOST_SILENT = 4
 """Tokens at the end that may have no text: one that ends the answer, bytes of half a character."""
 Row = tuple[float, str, int | None, str]
@@ -26,13 +33,17 @@ class Stream:
     """The parsed content of one response.
 
     Attributes:
-        deltas: with text or tokens, in the order of arrival.
-        finish_reason: the last one that was sent.
+        deltas: with text or tokens, in the order of arrival; what came after the finish reason is
+            not among them.
+        finish_reason: the first one that was sent.
         usage: the engine's token counts.
         fields: names of all fields that deltas had.
         error: why the response is not complete and valid; None if it is.
         uncounted: why the tokens of its deltas are unknown though the engine told running counts:
             they cannot be right; None where they can, or none were told.
+        contradiction: how its usage contradicts what was streamed; None where it does not.
+        done_s: arrival of ``[DONE]``, with which a response is over; None where it did not come.
+        remarks: what is odd about it and makes it no failure, in sentences.
     """
 
     deltas: Deltas = field(default_factory=Deltas)
@@ -41,48 +52,29 @@ class Stream:
     fields: set[str] = field(default_factory=set)
     error: str | None = None
     uncounted: str | None = None
+    contradiction: str | None = None
+    done_s: float | None = None
+    remarks: list[str] = field(default_factory=list)
 
 
-def events(chunks: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
-    """Data of server-sent events, each with the arrival time of the chunk that completed it.
-
-    One chunk may hold many events, and one event may span many chunks. A last event without its
-    closing blank line is not yielded, because it did not arrive completely. Every byte is examined
-    once, whatever the number of chunks of an event.
-    """
-    begun = bytearray()  # the beginning of an event that is not complete
-    held = b""  # its last line ends, which the next chunk may continue: \n, \r or both
-    for at_s, chunk in chunks:
-        chunk = held + chunk
-        held = b""
-        if b"\r" in chunk:
-            # A \r at the end of a chunk may be half of a \r\n: kept until the rest arrives.
-            if chunk.endswith(b"\r"):
-                chunk, held = chunk[:-1], b"\r"
-            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *whole, rest = chunk.split(b"\n\n")
-        if rest.endswith(b"\n"):
-            rest, held = rest[:-1], b"\n" + held
-        for event in whole:
-            if begun:
-                event = bytes(begun) + event
-                begun.clear()
-            if event.startswith(b"data:") and b"\n" not in event:
-                yield at_s, event[5:].lstrip()
-                continue
-            data = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
-            if data:
-                yield at_s, b"\n".join(data)
-        begun += rest
-
-
-def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> Stream:
-    """Parse a response; what arrived before an error is kept.
+def parse(
+    chunks: Iterable[tuple[float, bytes]],
+    failure: str | None = None,
+    *,
+    tools: bool | None = None,
+) -> Stream:
+    """Parse a response; what arrived before an error is kept, what came after ``[DONE]`` is not.
 
     Args:
         chunks: arrival times and bytes.
         failure: how the connection failed; None if it ended normally. An error that the stream
-            itself reports is reported instead, because it is the cause.
+            itself reports is reported instead, because it is the cause, and a response that is over
+            did not fail.
+        tools: whether the request offered tools; None where that is unknown, and then a call that
+            was streamed shows it.
+
+    A request has finished with ``stop``, ``length``, or ``tool_calls`` where tools were offered;
+    with every other finish reason it has failed.
 
     The number of tokens of a delta comes from the running usage, else from the number so far that
     an event tells among its timings, else from ``token_ids``; else it is None. Tokens that only the
@@ -91,129 +83,271 @@ def parse(chunks: Iterable[tuple[float, bytes]], failure: str | None = None) -> 
     least (of 27,936 answers of three releases of vLLM none came without), and all of them together
     are the final count.
     """
-    stream = Stream()
-    rows: list[Row] = []
-    counted = 0
-    doubt: str | None = None
-    done = False
-    for at_s, data in events(chunks):
-        if data == b"[DONE]":
-            done = True
-            continue
-        try:
-            event = _read(data)
-            if not isinstance(event, dict):
-                raise TypeError("the event is not an object")
-            if event.get("error"):
-                stream.error = f"error in the stream: {_message(event['error'])}"
-                break
-            usage = event.get("usage") or {}
-            used = usage.get("completion_tokens")
-            if not isinstance(used, int):
-                used = _running(event)
-            if used is not None and used > MOST_TOKENS:
-                raise ValueError("more tokens than any response can have")
-            stream.usage.update({k: v for k, v in usage.items() if v is not None})
-            choices = event.get("choices") or ()
-            if not choices and used is not None and 0 < counted < used <= counted + MOST_SILENT:
-                # Only the final usage tells them.
-                rows.append((at_s, "", used - counted, ""))
-                counted = used
-            for choice in choices:
-                delta = choice.get("delta") or {}
-                if not isinstance(delta, dict):
-                    raise TypeError("the delta is not an object")
-                stream.fields.update(delta)
-                tokens = _tokens(choice) if used is None else used - counted
-                if tokens is not None and tokens < 0:
-                    doubt = doubt or f"it fell from {counted} to {used}"
-                    tokens = 0
-                counted += tokens or 0
-                if _add_rows(rows, at_s, delta, tokens) and tokens == 0:
-                    doubt = doubt or f"it stayed at {counted} while text came"
-                finish_reason = choice.get("finish_reason")
-                if finish_reason:
-                    if not isinstance(finish_reason, str):
-                        raise TypeError("the finish reason is not a text")
-                    stream.finish_reason = finish_reason
-                    if finish_reason == ABORTED:
-                        stream.error = "the engine aborted the request"
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            stream.error = f"malformed event {data[:200]!r}: {error}"
+    reading = _Reading()
+    stream = reading.stream
+    framed = Events(chunks)
+    for event in framed:
+        if event.data.startswith(DONE) and event.data.rstrip() == DONE:
+            stream.done_s = event.at_s
             break
-    stream.uncounted = doubt or _unlike(rows, counted, stream)
-    if stream.uncounted is not None:
-        # What came without text came with counts alone: nothing is known of it.
-        rows = [(at_s, name, None, text) for at_s, name, _, text in rows if text]
-    stream.deltas = Deltas.of_rows(rows)
-    stream.error = stream.error or failure
-    if stream.error is None and stream.finish_reason is None:
-        stream.error = "the stream ended without a finish reason" + (
-            "" if done else " and without [DONE]: it was closed early"
+        reading.event(event)
+        if stream.error:
+            break
+    else:
+        reading.end(framed.unfinished)
+    reading.close()
+    if stream.error is None:
+        done = stream.done_s is not None
+        stream.error = (
+            _not_whole(stream, reading.finish_note, tools)
+            or (instead_of_events(framed.stray) if not stream.finish_reason else None)
+            or (None if done and stream.finish_reason else failure)
+            or _unfinished(stream, done)
         )
     return stream
 
 
-def _unlike(rows: list[Row], counted: int, stream: Stream) -> str | None:
-    """How running counts contradict themselves or the final one; None where they do not.
+class _Reading:
+    """The state of one response that is being read."""
 
-    A response that broke off has no final count.
-    """
-    told = [tokens is not None for _, _, tokens, _ in rows]
-    if any(told) and not all(told):
-        return "it was told with some of the deltas only"
-    final = stream.usage.get("completion_tokens")
-    if stream.error or stream.finish_reason is None or not isinstance(final, int):
+    def __init__(self) -> None:
+        self.stream = Stream()
+        self.finish_note = ""
+        self._rows: list[Row] = []
+        self._counted = 0
+        self._doubt: str | None = None
+        self._late: list[str] = []
+
+    def event(self, event: Event) -> None:
+        """Take one event; what is wrong with it becomes the stream's error."""
+        try:
+            if event.name == b"error":
+                self.stream.error = f"error in the stream: {error_text(event.data)}"
+            else:
+                self._content(event.at_s, read_event(event.data))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            lines = event.data.count(b"\n") + 1
+            if lines > 1 and each_is_an_event(event.data):
+                self.stream.error = (
+                    f"{lines} data lines without a blank line between them are one event, which "
+                    "cannot be read: the server leaves out the blank lines that end events"
+                )
+            else:
+                self.stream.error = f"malformed event {event.data[:SHOWN]!r}: {error}"
+
+    def end(self, unfinished: Event) -> None:
+        """Take what followed the last complete event: an error, or the usage of a whole answer."""
+        if unfinished.name == b"error":
+            self.event(unfinished)
+        elif self.stream.finish_reason:
+            try:
+                content = read_event(unfinished.data)
+            except (ValueError, TypeError, RecursionError):
+                return
+            if not content.get("choices"):
+                self.event(unfinished)
+
+    def close(self) -> None:
+        """Make the deltas and their counts, when all events were taken."""
+        stream, rows = self.stream, self._rows
+        stream.uncounted = self._doubt or self._unlike()
+        counted = stream.uncounted is None and any(t is not None for _, _, t, x in rows if x)
+        if not counted and any(text for *_, text in rows):
+            # What came without text came with counts alone: where those are not known of the text,
+            # nothing is known of it.
+            rows = [(at_s, name, None, text) for at_s, name, _, text in rows if text]
+        stream.deltas = Deltas.of_rows(rows)
+        if self._late:
+            self._remark(f"text after the finish reason is left out: {quoted(''.join(self._late))}")
+        for name in stream.deltas.fields:
+            if name not in KNOWN:
+                self._remark(
+                    f"text in delta.{name}, a field that is not known here: whether it is "
+                    "reasoning or an answer is unknown, and with it when the first token came"
+                )
+
+    def _remark(self, text: str) -> None:
+        if text not in self.stream.remarks:
+            self.stream.remarks.append(text)
+
+    def _content(self, at_s: float, content: dict[str, Any]) -> None:
+        stream = self.stream
+        if message := told_error(content):
+            stream.error = f"error in the stream: {message}"
+            return
+        choices = content.get("choices") or ()
+        used = self._usage(content, choices)
+        if used is None:
+            used = _running(content)
+        if used is not None and used > MOST_TOKENS:
+            raise ValueError("more tokens than any response can have")
+        silent = 0 if choices or used is None or not self._counted else used - self._counted
+        if 0 < silent <= MOST_SILENT:  # only the final usage tells them
+            self._rows.append((at_s, "", silent, ""))
+            self._counted += silent
+        for choice in choices:
+            if not isinstance(choice, dict):
+                raise TypeError("a choice is not an object")
+            self._choice(at_s, choice, used)
+            if stream.error:
+                return
+
+    def _usage(self, content: dict[str, Any], choices: Any) -> int | None:
+        """Keep the usage that an event tells, for itself or in its choice; returns the tokens."""
+        usage = content.get("usage")
+        if not usage:
+            within = (one.get("usage") for one in choices if isinstance(one, dict))
+            usage = next(filter(None, within), None)
+        if not usage:
+            return None
+        if not isinstance(usage, dict):
+            self._remark(f"a usage that is no object is not read: {quoted(repr(usage))}")
+            return None
+        said = {key: value for key, value in usage.items() if value is not None}
+        if "completion_tokens" in said:
+            count = _count(said.pop("completion_tokens"))
+            if count is None:
+                told = quoted(repr(usage["completion_tokens"]))
+                self._remark(f"a usage with {told} completion tokens is not believed")
+            else:
+                said["completion_tokens"] = count
+        self.stream.usage.update(said)
+        return said.get("completion_tokens")
+
+    def _choice(self, at_s: float, choice: dict[str, Any], used: int | None) -> None:
+        stream = self.stream
+        if choice.get("index"):
+            stream.error = (
+                f"the stream holds choice {choice['index']}, and only choice 0 is asked for: its "
+                "tokens cannot be told from those of the others (ask for n = 1)"
+            )
+            return
+        if choice.get("error"):
+            stream.error = f"error in the stream: {message_of(choice['error'])}"
+            return
+        delta = choice.get("delta") or {}
+        if not delta and (choice.get("message") or choice.get("text")):
+            raise TypeError("the choice holds a whole answer and no delta: it was not streamed")
+        if not isinstance(delta, dict):
+            raise TypeError("the delta is not an object")
+        stream.fields.update(delta)
+        tokens = _ids(choice) if used is None else used - self._counted
+        if tokens is not None and tokens < 0:
+            self._doubt = self._doubt or f"it fell from {self._counted} to {used}"
+            tokens = 0
+        self._counted += tokens or 0
+        self._add(at_s, texts(delta), tokens)
+        self._finish(choice.get("finish_reason"))
+
+    def _add(self, at_s: float, found: list[tuple[str, str]], tokens: int | None) -> None:
+        """Append the texts of one event; the same reasoning in several fields is taken once.
+
+        The tokens of an event with several texts stand with the first: how many are of which is
+        not told.
+        """
+        if self.stream.finish_reason is not None:
+            self._late += [text for _, text in found]
+            return
+        if len(found) > 1 or (found and is_reasoning(found[0][0])):
+            found = self._once(found)
+        if found and tokens == 0 and found[0][0] != CALLS:
+            self._doubt = self._doubt or f"it stayed at {self._counted} while text came"
+        for name, text in found:
+            self._rows.append((at_s, name, tokens, text))
+            tokens = 0 if tokens is not None else None
+        if not found and tokens:
+            self._rows.append((at_s, "", tokens, ""))
+
+    def _once(self, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The texts without reasoning that is told in another field of the event, or that repeats
+        all of the reasoning before it."""
+        kept: list[tuple[str, str]] = []
+        for name, text in found:
+            if is_reasoning(name):
+                if any(is_reasoning(other) and text == told for other, told in kept):
+                    continue
+                before = [row for row in self._rows if is_reasoning(row[1])]
+                if before and before[0][1] != name and text == "".join(t for *_, t in before):
+                    self._remark(f"delta.{name} repeats the reasoning and is left out")
+                    continue
+            kept.append((name, text))
+        return kept
+
+    def _finish(self, reason: Any) -> None:
+        stream = self.stream
+        if not reason:
+            return
+        if isinstance(reason, dict) and isinstance(reason.get("type"), str):
+            reason, note = reason["type"], str(reason.get("message") or "")
+        else:
+            note = ""
+        if not isinstance(reason, str):
+            raise TypeError("the finish reason is not a text")
+        if stream.finish_reason is None:
+            stream.finish_reason, self.finish_note = reason, note
+        elif reason != stream.finish_reason:
+            self._remark(
+                f"finish reason {quoted(reason)} after {quoted(stream.finish_reason)}: the first "
+                "one counts"
+            )
+
+    def _unlike(self) -> str | None:
+        """How running counts contradict themselves or the final one; None where they do not.
+
+        A response that broke off has no final count.
+        """
+        told = [tokens is not None for _, _, tokens, text in self._rows if text]
+        if any(told) and not all(told):
+            return "it was told with some of the deltas only"
+        final = self.stream.usage.get("completion_tokens")
+        if self.stream.error or self.stream.finish_reason is None or final is None:
+            return None
+        if told and told[0] and self._counted != final:
+            if final > self._counted + MOST_SILENT and self._doubt is None:
+                self.stream.contradiction = (
+                    f"{self._counted} tokens were counted while it was streamed, and {final} at "
+                    "its end"
+                )
+            return f"it ended at {self._counted}, and the final count is {final}"
         return None
-    if told and told[0] and counted != final:
-        return f"it ended at {counted}, and the final count is {final}"
-    return None
 
 
-def _read(data: bytes) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except (ValueError, RecursionError):
-        # json is slower, but accepts half of a surrogate pair and has better error messages.
-        return json.loads(data)
+def _count(value: Any) -> int | None:
+    """A number of tokens; None for what cannot be one."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value >= 0 else None
 
 
-def _running(event: dict[str, Any]) -> int | None:
+def _running(content: dict[str, Any]) -> int | None:
     """Tokens so far, where a server tells them among the timings of an event."""
-    timings = event.get("timings")
-    told = timings.get("predicted_n") if isinstance(timings, dict) else None
-    return told if isinstance(told, int) else None
+    timings = content.get("timings")
+    return _count(timings.get("predicted_n")) if isinstance(timings, dict) else None
 
 
-def _tokens(choice: dict[str, Any]) -> int | None:
+def _ids(choice: dict[str, Any]) -> int | None:
+    """Tokens of a choice by their ids; None where it tells none, or they are of another shape."""
     ids = choice.get("token_ids")
     return len(ids) if isinstance(ids, list) else None
 
 
-def _add_rows(rows: list[Row], at_s: float, delta: dict[str, Any], tokens: int | None) -> bool:
-    """Append the deltas of one event; the same text in two fields is taken once.
-
-    The tokens of an event with text in two fields stand with the first: how many are of which is
-    not told.
-
-    Returns:
-        Whether there was text.
-    """
-    before = len(rows)
-    for name in TEXT_FIELDS:
-        text = delta.get(name)
-        if not text or (name == "reasoning_content" and text == delta.get("reasoning")):
-            continue
-        if not isinstance(text, str):
-            raise TypeError(f"{name} is not a text")
-        rows.append((at_s, name, tokens, text))
-        tokens = 0 if tokens is not None else None
-    if len(rows) > before:
-        return True
-    if tokens:
-        rows.append((at_s, "", tokens, ""))
-    return False
+def _not_whole(stream: Stream, note: str, tools: bool | None) -> str | None:
+    """Why an answer that ended with this finish reason is not whole."""
+    reason = stream.finish_reason
+    if reason is None or reason in WHOLE:
+        return None
+    said = f"finish reason {quoted(reason)}" + (f": {note}" if note else "")
+    if reason != CALLS:
+        return f"{said}; an answer is whole with stop or length only"
+    called = CALLS in stream.deltas.fields
+    if called if tools is None else tools:
+        return None
+    return f"{said}; no tools were offered" if called else f"{said}, and no tool was called"
 
 
-def _message(error: Any) -> str:
-    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+def _unfinished(stream: Stream, done: bool) -> str | None:
+    if stream.finish_reason is not None:
+        return None
+    return "the stream ended without a finish reason" + (
+        "" if done else " and without [DONE]: it was closed early"
+    )

@@ -71,6 +71,7 @@ class RunWriter:
 
 
 def _to_json(sample: Sample) -> dict[str, Any]:
+    odd = {"contradiction": sample.contradiction, "remarks": sample.remarks}
     return {
         "prompt": sample.prompt.to_row(),
         "intended_s": round(sample.intended_s, 6),
@@ -79,5 +80,6 @@ def _to_json(sample: Sample) -> dict[str, Any]:
         "finish_reason": sample.finish_reason,
         "error": sample.error,
         "usage": sample.usage,
+        **{name: value for name, value in odd.items() if value},
         "deltas": [(round(at_s, 6), *rest) for at_s, *rest in sample.deltas.rows()],
     }

@@ -54,7 +54,7 @@ class Streams(Chapter):
     def test_the_role_is_no_token(self, server: Server) -> None:
         """An event that only opens the answer counts no token."""
         raw = raw_answer(server, server.body(PROMPTS[0], Sampling(TOKENS, temperature=0)))
-        first = json.loads(next(data for _, data in events([(0.0, raw)])))
+        first = json.loads(next(event.data for event in events([(0.0, raw)])))
         delta = first["choices"][0]["delta"] if first.get("choices") else {}
         if any(delta.get(name) for name in ("content", *REASONING)):
             pytest.skip("the first event carries text already: no event for the role alone")
