@@ -76,7 +76,7 @@ class Written:
         self.folder = folder
         self.random = random.Random(7)  # noqa: S311 - no secret
 
-    def prepare(self, arms: Any, *, fresh: bool = False) -> None:
+    def prepare(self, arms: Any, **_: Any) -> None:
         """Nothing to start."""
 
     def has(self, path: Path) -> bool:  # noqa: ARG002

@@ -256,9 +256,13 @@ class Pool:
                 f"{engine.name}@http://HOST:PORT"
             )
         with self._books:
+            if not given_up.is_set():
+                self._make_room(kept, placement)
+        if placement is not None:
+            placement = self._when_free(placement, given_up)
+        with self._books:
             if given_up.is_set():
                 raise EngineError(f"{engine.name} was not started: another server failed")
-            placement = self._make_room(kept, placement)
             port = self._free_port()
             try:
                 launch = engine.placed(placement).launch(serving, pair, port)
@@ -317,26 +321,26 @@ class Pool:
         self._ports.add(port)
         return port
 
-    def _make_room(self, kept: Collection[Key], placement: Placement | None) -> Placement | None:
+    def _make_room(self, kept: Collection[Key], placement: Placement | None) -> None:
         """Stop the servers that were used longest ago while memory is short, the machine's or that
-        of the GPUs where a server is to go.
+        of the GPUs where a server is to go."""
+        for key in list(self.servers):
+            if psutil.virtual_memory().available < NEEDED_BYTES and key not in kept:
+                self.servers.pop(key).stop()
+        if placement is not None:
+            for key in list(self.budget.in_the_way(placement, self.servers, kept)):
+                self.servers.pop(key).stop()
 
-        Returns:
-            The placement with what is free on its GPUs now.
+    def _when_free(self, placement: Placement, given_up: Event) -> Placement:
+        """The placement with what is free on its GPUs, once that is enough: the memory of a server
+        that was stopped takes a while to come back.
 
         Raises:
             CannotServe: somebody else holds the memory.
         """
-        for key in list(self.servers):
-            if psutil.virtual_memory().available < NEEDED_BYTES and key not in kept:
-                self.servers.pop(key).stop()
-        if placement is None:
-            return None
-        for key in list(self.budget.in_the_way(placement, self.servers, kept)):
-            self.servers.pop(key).stop()
-        given_up = time.monotonic() + FREED_WITHIN_S
+        until = time.monotonic() + FREED_WITHIN_S
         while (free := self.budget.free(placement)) < placement.size - OUTSIDE:
-            if time.monotonic() > given_up:
+            if given_up.is_set() or time.monotonic() > until:
                 raise CannotServe(
                     f"needs {gib(placement.size)} GiB free, as there were when the session began; "
                     f"now {self.budget.now(placement)}"
