@@ -70,6 +70,63 @@ def write(tmp_path: Path) -> Callable[[Any], Path]:
     return write
 
 
+# ---- times that cannot be
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("ttfts", -0.1, "request 2: ttfts is -0.1, which cannot be"),
+        ("ttfts", math.nan, "request 2: ttfts is nan, which cannot be"),
+        ("ttfts", "0.1", "request 2: ttfts is '0.1', which cannot be"),
+        ("start_times", -5.0, "request 2: start_times is -5.0, which cannot be"),
+        ("start_times", math.inf, "request 2: start_times is inf, which cannot be"),
+        ("itls", [0.1, -0.2], "request 2: itls is -0.2, which cannot be"),
+        ("output_lens", -4, "request 2: -4 output tokens"),
+    ],
+)
+def test_vllm_bench_times_that_cannot_be_are_refused_by_request_and_field(
+    tmp_path: Path, write: Callable[[Any], Path], field: str, value: Any, why: str
+) -> None:
+    edited = content("vllm_bench/completions.json")
+    edited[field][2] = value
+    with pytest.raises(ImportRefused) as refused:
+        imported(write(edited), tmp_path)
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "by_s", "why"),
+    [
+        ("request_end", -100.0, "its end ("),
+        ("first_token_iteration", -100.0, "its event 1 ("),
+        ("request_end", math.nan, "the time of its end is nan"),
+    ],
+)
+def test_guidellm_times_that_cannot_be_are_refused(
+    tmp_path: Path, write: Callable[[Any], Path], field: str, by_s: float, why: str
+) -> None:
+    path = next((RECORDED / "guidellm").glob("*.json"))
+    edited = json.loads(path.read_text())
+    one = edited["benchmarks"][0]["requests"]["successful"][1]
+    one["info"]["timings"][field] += by_s
+    with pytest.raises(ImportRefused) as refused:
+        imported(write(edited), tmp_path)
+    assert "request " in str(refused.value)
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize("field", ["request_latency", "time_to_first_token"])
+def test_aiperf_times_that_cannot_be_are_refused(tmp_path: Path, field: str) -> None:
+    folder = copytree(RECORDED / "aiperf" / "records", tmp_path / "aiperf")
+    file = folder / "profile_export.jsonl"
+    edited = [json.loads(line) for line in file.read_text().splitlines()]
+    edited[1]["metrics"][field]["value"] = -3.0
+    file.write_text("\n".join(map(json.dumps, edited)))
+    with pytest.raises(ImportRefused, match=f"{field} is -3.0, which cannot be"):
+        imported(file, tmp_path)
+
+
 # ---- numbers
 
 

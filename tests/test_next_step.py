@@ -18,6 +18,7 @@ from pytest_rllm.verdicts.judge import Judged
 FASTER = lower(TIME, by=pct(10))
 HELD, REFUTED = judged(FASTER, "holds"), judged(FASTER, "refuted")
 UNDECIDED = replace(judged(FASTER, "inconclusive"), further=40, further_s=150.0)
+FAR = replace(UNDECIDED, further_s=7200.0)
 HOPELESS = replace(UNDECIDED, further=None, further_s=None)
 INVALID = judged(FASTER, "invalid", None)
 
@@ -71,6 +72,11 @@ STORE = f"{NOTHING}; to watch the times of this machine, too, measure once with 
         # undecided
         ((OPEN, HERE), {}, "1 claim undecided; --rllm-tier=fine .*, about 3 min of measuring"),
         ((OPEN, OPEN), {}, "2 claims undecided; --rllm-tier=fine .*, about 5 min of measuring"),
+        (
+            (row("inconclusive", FAR),),
+            {},
+            "1 claim undecided: the effects lie on their margins, and an hour would not decide",
+        ),
         ((row("inconclusive", HOPELESS),), {}, "1 claim undecided; .* four times as much$"),
         ((OPEN,), {"tier": "smoke"}, "1 claim undecided.*smoke.*--rllm-tier=short.*--rllm-plan"),
         (

@@ -22,7 +22,7 @@ from pytest_rllm.records.reader import packed
 from pytest_rllm.records.run import RecordError
 from pytest_rllm.reports import FORMATS
 from pytest_rllm.reports.progress import Progress
-from pytest_rllm.reports.row import Row
+from pytest_rllm.reports.row import Row, range_text
 from pytest_rllm.reports.session_report import Decision, SessionReport
 from pytest_rllm.reports.table import table_of
 from pytest_rllm.reports.terminal import case_text
@@ -161,6 +161,31 @@ def test_large_effects_are_shown_without_decimals() -> None:
 def test_an_interval_says_its_confidence(confidence: float, shown: str) -> None:
     (line,) = row(replace(FASTER, confidence=confidence)).lines()
     assert line[2] == f"-40.0 .. -15.0 at {shown}"
+
+
+@pytest.mark.parametrize(
+    ("n", "further", "further_s", "reach"),
+    [
+        (240, 2400, 60.0, True),
+        (240, 98_729, 60.0, False),  # no data set has so many
+        (240, 400, 3601.0, False),
+        (240, 400, None, True),
+    ],
+)
+def test_more_than_anybody_measures_is_told_as_the_margins_that_are_decided(
+    n: int, further: int, further_s: float | None, reach: bool
+) -> None:
+    told = row(replace(UNDECIDED, n=n, further=further, further_s=further_s)).explanations()
+    if reach:
+        assert told == [
+            f"accuracy not lower by more than 3 pp: about {further} more questions would decide"
+        ]
+    else:
+        assert told == [
+            "accuracy not lower by more than 3 pp: the effect lies on the margin: it would take "
+            f"{further} more questions; what was measured decides on margins outside of "
+            f"{range_text(UNDECIDED)} pp"
+        ]
 
 
 def test_all_that_needs_saying_is_said_once() -> None:

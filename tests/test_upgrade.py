@@ -99,6 +99,11 @@ def test_one_refuted_claim_is_not_safe(others: list[Row], silent: list[str]) -> 
         (OPEN, "about 40 more blocks would decide, 3 min"),
         (replace(OPEN, further_s=4.0), "about 40 more blocks would decide, 1 min"),
         (
+            replace(OPEN, further=2157, further_s=37080.0),
+            "the effect lies on the margin: it would take 2157 more blocks; what was measured "
+            "decides on margins outside of -1.0 .. +10.5 %",
+        ),
+        (
             replace(OPEN, further=None, further_s=None),
             "the effect lies on the margin, or its scatter is unknown: more runs may not decide",
         ),

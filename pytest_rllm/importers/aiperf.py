@@ -18,7 +18,16 @@ from .. import metrics
 from ..records.deltas import Deltas
 from ..records.run import Sample
 from ..records.sse import parse
-from .foreign import Foreign, Importer, ImportRefused, one_token_each, request, uneven, unnamed
+from .foreign import (
+    Foreign,
+    Importer,
+    ImportRefused,
+    elapsed,
+    one_token_each,
+    request,
+    uneven,
+    unnamed,
+)
 
 NAME = "AIPerf"
 SCHEMA = "1."
@@ -221,7 +230,10 @@ def _value(one: dict[str, Any], name: str, unit: str | None = None) -> Any:
         return None
     if unit and metric["unit"] != unit:
         raise ValueError(f"{name} in {metric['unit']}, not in {unit}")
-    return metric["value"]
+    value = metric["value"]
+    for number in value if isinstance(value, list) else [value]:
+        elapsed(KEY.format(**one["metadata"]), name, number)  # counts, too, are not below 0
+    return value
 
 
 def _error(one: dict[str, Any]) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ others take an answer key or the engine's telemetry, which none of the tools kee
 
 KNOWN_TO = 0.01
 """What a file bounds to within one per cent is known; what it leaves further open is not kept."""
+CLOCKS_S = 1e-3
+"""By how much times of one request may contradict each other: some tools read several clocks."""
 
 
 class ImportRefused(ValueError):
@@ -132,7 +136,18 @@ def request(
     finish_reason: str | None = None,
     error: str | None = None,
 ) -> Sample:
-    """A request of another tool; its text is not told, so ``key`` is all that names it."""
+    """A request of another tool; its text is not told, so ``key`` is all that names it.
+
+    Raises:
+        ImportRefused: times that cannot be, with the request and what is wrong.
+    """
+    deltas = list(deltas)
+    finished = error is None
+    times = {"due": intended_s, "start": sent_s, "end": ended_s}
+    times |= {f"event {i}": delta.at_s for i, delta in enumerate(deltas, 1)}
+    _check_times(key, times, finished=finished)
+    if output_tokens is not None and output_tokens < 0:
+        raise ImportRefused(f"request {key}: {output_tokens} output tokens")
     return Sample(
         prompt=Prompt(key, "", "", "", "word", key),
         intended_s=intended_s,
@@ -143,6 +158,40 @@ def request(
         finish_reason=finish_reason,
         error=error,
     )
+
+
+def _check_times(key: str, times: Mapping[str, float], *, finished: bool) -> None:
+    """Raises ImportRefused where a request's times, in the order in which they can be, are none.
+
+    An answer that finished takes time, and so does its first event.
+    """
+    for name, at in times.items():
+        if not math.isfinite(at):
+            raise ImportRefused(f"request {key}: the time of its {name} is {at}")
+    due, start, end, *events = times.items()
+    in_order = [due, start, *events, end]
+    for (before, was), (after, now) in pairwise(in_order):
+        if now < was - CLOCKS_S:
+            raise ImportRefused(
+                f"request {key}: its {after} ({now:g} s) lies before its {before} ({was:g} s); "
+                "times are from the start of the run"
+            )
+    for name, at in (end, *events[:1]):
+        if finished and at <= start[1]:
+            raise ImportRefused(f"request {key}: its {name} came 0 s after its start")
+
+
+def elapsed(key: object, field: str, value: Any) -> float:
+    """A time or a count that a tool kept of a request: not negative, and a number.
+
+    Raises:
+        ImportRefused: it is none, by the request and the tool's name of the field.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ImportRefused(f"request {key}: {field} is {value!r}, which cannot be")
+    if math.isinf(value):
+        raise ImportRefused(f"request {key}: {field} is {value!r}, which cannot be")
+    return float(value)
 
 
 def one_token_each(counts: Sequence[tuple[int, int | None]]) -> bool:

@@ -20,6 +20,7 @@ from .foreign import (
     Foreign,
     Importer,
     ImportRefused,
+    elapsed,
     one_token_each,
     request,
     uneven,
@@ -85,6 +86,11 @@ def _run(result: dict[str, Any], number: int) -> Foreign:
             "--save-result --save-detailed (only newer versions keep start_times)"
         )
     requests = [_Request(*row) for row in zip(*(result[name] for name in DETAILED), strict=True)]
+    for i, one in enumerate(requests):
+        elapsed(i, "start_times", one.sent)
+        elapsed(i, "ttfts", one.ttft)
+        for gap in one.itls:
+            elapsed(i, "itls", gap)
     finished = [one for one in requests if not one.failed]
     n_failed = len(requests) - len(finished)
     told = result["completed"], result.get("failed", n_failed)
@@ -96,6 +102,8 @@ def _run(result: dict[str, Any], number: int) -> Foreign:
     one_each = result["backend"] in COMPLETIONS and one_token_each([o.count for o in finished])
     queues = _queues(result)
     waits = queues or [0.0] * len(requests)
+    for i, wait in enumerate(waits):
+        elapsed(i, "queue_times", wait)
     due = [one.sent - wait for one, wait in zip(requests, waits, strict=True)]
     samples = []
     for i, one in enumerate(requests):

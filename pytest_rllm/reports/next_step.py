@@ -79,7 +79,12 @@ def _to_decide(report: SessionReport, undecided: list[Judged]) -> str:
         )
     if not TIERS[report.tier].as_planned:
         return f"{what} at tier {report.tier}: the effect lies on its margin, or scatters too much"
-    known = [judged.further_s for judged in undecided if judged.further_s]
+    if not any(judged.within_reach or not judged.further for judged in undecided):
+        return (
+            f"{what}: the effects lie on their margins, and an hour would not decide; the lines "
+            "above say which margins are decided"
+        )
+    known = [j.further_s for j in undecided if j.further_s and j.within_reach]
     minutes = f", about {math.ceil(sum(known) / 60)} min of measuring" if known else ""
     return f"{what}; --rllm-tier=fine measures four times as much{minutes}"
 

@@ -141,6 +141,18 @@ def interval_text(judged: Judged) -> str:
     return f"{range_text(judged)} at {_confidence_text(judged.confidence)}"
 
 
+def further_text(judged: Judged) -> str:
+    """What would decide a claim; where nobody can have that, which margins are decided."""
+    if judged.within_reach:
+        return f"about {judged.further} more {judged.replicate} would decide"
+    said = f"the effect lies on the margin: it would take {judged.further} more {judged.replicate}"
+    if not (interval := range_text(judged)):
+        return said
+    return (
+        f"{said}; what was measured decides on margins outside of {interval} {_unit(judged.scale)}"
+    )
+
+
 def detectable_text(judged: Judged) -> str:
     """The distance from the margin that a true effect needs to be noticed."""
     return f"{_number(judged.detectable, judged.scale).lstrip('+')} {_unit(judged.scale)}"
@@ -158,7 +170,7 @@ def _explained(judgement: Judgement) -> Iterator[str]:
             yield f"{judged.claim}: {judged.why}"
     for judged in judgement.verdicts:
         if judged.further:
-            yield f"{judged.claim}: about {judged.further} more {judged.replicate} would decide"
+            yield f"{judged.claim}: {further_text(judged)}"
     yield from judgement.not_measured
     yield from judgement.remarks
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from ..reports.row import Row, effect_text, interval_text
+from ..reports.row import Row, effect_text, further_text, interval_text
 from ..reports.session_report import Decision, Word
 from ..verdicts.judge import Judged
 from ..verdicts.judgement import Judgement
@@ -173,5 +173,6 @@ def _cost_text(judged: Judged) -> str:
         return (
             "; the effect lies on the margin, or its scatter is unknown: more runs may not decide"
         )
-    minutes = max(1, round(judged.further_s / 60))
-    return f"; about {judged.further} more {judged.replicate} would decide, {minutes} min"
+    if not judged.within_reach:
+        return f"; {further_text(judged)}"
+    return f"; {further_text(judged)}, {max(1, round(judged.further_s / 60))} min"

@@ -26,6 +26,11 @@ SERVERS_HIDE = (
 ONLY_WITHOUT_VOID = "holds only without the void blocks"
 
 
+REACH_S = 3600.0
+"""Longer than this nobody measures for one claim that is undecided."""
+MORE_QUESTIONS = 10
+
+
 @dataclass(frozen=True)
 class Judged:
     """A claim with its effect and verdict; plain values, so that it travels as JSON.
@@ -62,6 +67,15 @@ class Judged:
     slug: str = ""
     metric_slug: str = ""
     comparison: str = "1"
+
+    @property
+    def within_reach(self) -> bool:
+        """Whether more replicates would decide that can be had: within an hour, and of questions
+        no more than MORE_QUESTIONS times those that were asked, as data sets have an end."""
+        if self.further is None:
+            return False
+        enough = self.replicate != "questions" or self.further <= MORE_QUESTIONS * max(1, self.n)
+        return enough and (self.further_s or 0.0) <= REACH_S
 
     @property
     def effect_key(self) -> str:
