@@ -159,6 +159,7 @@ def test_an_interim_response_is_passed_over() -> None:
         ([b"SSH-2.0-OpenSSH_9.6\r\n"], "not HTTP: "),
         ([CHUNKED + b"zz\r\n"], "not HTTP: "),
         ([CHUNKED + b"1\r\na\r\n", 3.0], "stalled: nothing arrived for 1 s"),
+        ([CHUNKED + b"1\r\na\r\n", 0.8, b"1\r\na\r\n", 3.0], "stalled: nothing with content"),
     ],
 )
 def test_an_incomplete_response_has_the_reason(pieces: list[bytes | float], error: str) -> None:
@@ -199,6 +200,115 @@ def test_a_stream_that_sent_done_may_leave_its_body_open() -> None:
     assert not got.keep_alive
 
 
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def a_choice(delta: str, **more: object) -> bytes:
+    return b'data: {"choices": [{"delta": %s}]}\n\n' % delta.encode()
+
+
+@pytest.mark.parametrize(
+    "ping",
+    [
+        b": ping\n\n",
+        b"data:\n\n",
+        b"data: \r\n\r\n",
+        b"event: ping\nid: 3\n\n",
+        b"\n",
+        b'data: {"choices": []}\n\n',
+        a_choice('{"role": "assistant", "content": ""}'),
+        b'data: {"choices": [{"delta": {}}], "usage": {"completion_tokens": 2}}\n\n',
+    ],
+)
+def test_what_carries_nothing_is_no_life(ping: bytes) -> None:
+    """A gateway pings for as long as it is asked, and the engine behind it is silent."""
+    first = (
+        b'data: {"choices": [{"delta": {"content": "a"}}], "usage": {"completion_tokens": 2}}\n\n'
+    )
+    pieces = [CHUNKED + chunk(first), *[0.05, chunk(ping)] * 100]
+    with ByteServer(pieces) as server:
+        begun = time.monotonic()
+        (got,) = ask(server.url, stall_s=0.4)
+        took = time.monotonic() - begun
+    assert got.error == (
+        "stalled: nothing with content arrived for 0.4 s, though the connection was kept alive by "
+        "comments or empty events"
+    )
+    assert took < 100 * 0.05
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        a_choice('{"content": "a"}'),
+        a_choice('{"reasoning": "a"}'),
+        a_choice('{"thought": "a"}'),
+        a_choice('{"tool_calls": [{"function": {"arguments": "a"}}]}'),
+        a_choice('{"content": "a"}').replace(b"\n", b"\r\n"),
+        b'data: {"choices": [{"delta": {"content": null}, "token_ids": [1]}]}\n\n',
+    ],
+)
+def test_an_event_with_content_is_life_however_it_is_cut(life: bytes) -> None:
+    half = len(life) // 2
+    pieces = [CHUNKED, *[0.15, chunk(life[:half]), 0.1, chunk(life[half:])] * 4]
+    with ByteServer([*pieces, chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"]) as server:
+        (got,) = ask(server.url, stall_s=0.6)
+    assert got.error is None
+
+
+def test_tokens_without_text_are_life() -> None:
+    event = 'data: {"choices": [{"delta": {}}], "usage": {"completion_tokens": %d}}\n\n'
+    pieces = [CHUNKED, *(p for i in range(8) for p in (0.12, chunk((event % i).encode())))]
+    with ByteServer([*pieces, b"0\r\n\r\n"]) as server:
+        assert ask(server.url, stall_s=0.5)[0].error is None
+
+
+def test_reads_that_were_spilled_are_no_life_either() -> None:
+    pieces = [CHUNKED, *[chunk(b": ping\n\n"), 0.002] * (2 * SPILL_READS)]
+    with ByteServer(pieces) as server:
+        (got,) = ask(server.url, stall_s=0.4, spill=lambda _times, _datas: None)
+    assert got.error is not None
+    assert got.error.startswith("stalled: nothing with content arrived")
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        [b"data: [DONE]\n\n"],
+        [b"data:[DONE]\r\n\r\n"],
+        [b"data: [DO", b"NE]", b"\n\n"],
+        [b"data: [DONE]\n\n: ping\n\n"],
+        [b"data: [DONE]\n\n", b"data: [DONE]\n\n", a_choice('{"content": "more"}')],
+    ],
+)
+@pytest.mark.parametrize("last", ["pings", "closes", "stays open"])
+def test_a_response_is_over_at_done_whatever_follows(done: list[bytes], last: str) -> None:
+    pieces: list[bytes | float | None] = [CHUNKED + chunk(a_choice('{"content": "a"}'))]
+    for part in done:
+        pieces += [0.01, chunk(part)]
+    pieces += {"pings": [0.05, chunk(b": ping\n\n")] * 200, "closes": [], "stays open": [10.0]}[
+        last
+    ]
+    with ByteServer(pieces) as server:
+        begun = time.monotonic()
+        (got,) = ask(server.url, stall_s=5.0)
+        took = time.monotonic() - begun
+    assert got.error is None
+    assert got.done_s is not None
+    assert got.done_s - begun < 2.0
+    assert took < 5.0, "it was waited for, though it was over"
+    assert got.lingered == (last != "closes")
+
+
+def test_an_answer_that_names_done_is_not_over() -> None:
+    text = a_choice('{"content": "data: [DONE]"}')
+    pieces = [CHUNKED + chunk(text), 0.5, chunk(text), b"0\r\n\r\n"]
+    with ByteServer(pieces) as server:
+        (got,) = ask(server.url, stall_s=2.0)
+    assert (got.error, got.done_s, body(got)) == (None, None, 2 * text)
+
+
 def test_a_request_is_aborted_after_a_number_of_reads() -> None:
     pieces: list[bytes | float] = [CHUNKED]
     for _ in range(20):
@@ -223,7 +333,7 @@ def test_spilled_reads_are_complete_and_in_order() -> None:
     for data in sent:
         pieces += [b"6\r\n%s\r\n" % data, 0.0005]
     with ByteServer([*pieces, b"0\r\n\r\n"]) as server:
-        (got,) = ask(server.url, spill=spill)
+        (got,) = ask(server.url, stall_s=30.0, spill=spill)
     assert got.error is None
     assert b"".join(spilled) + body(got) == b"".join(sent)
     assert spilled

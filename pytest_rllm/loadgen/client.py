@@ -19,7 +19,8 @@ import uvloop
 from .. import access
 from ..datasets.prompts import Prompt
 from ..records.spool import Spool, SpoolError
-from .http import Connections, Exchange
+from ..records.told_errors import instead_of_events
+from .http import EVENTS, Connections, Exchange
 
 VERSION = "2"
 """Increased when a change of the client may change a measured time; baselines are then stale."""
@@ -89,7 +90,7 @@ class Client:
         url: base of an OpenAI-compatible API, without ``/v1``.
         requests: all requests of the run, by number.
         spool: takes the reads and the end of each response.
-        stall_s: a response fails when nothing arrives for this many seconds.
+        stall_s: a response fails when nothing with content arrives for this many seconds.
         take: returns the number of the next request of a closed loop that waits for no other one to
             end; None when all are taken.
         ended: called after each response.
@@ -210,7 +211,8 @@ class Client:
         error = exchange.error or _refusal(exchange, self._url)
         if exchange.times:
             spill(exchange.times, exchange.datas)
-        ended_s = (last if last and error is None else self._clock()) - self._start
+        now = self._clock()
+        ended_s = ((exchange.done_s or last or now) if error is None else now) - self._start
         spool.note(
             "end",
             number=number,
@@ -221,10 +223,12 @@ class Client:
             error=error,
             refused=exchange.error is None and error is not None,
             cut=None if request.cut_after is None else exchange.cut,
+            **({"tools": True} if request.body.get("tools") else {}),
         )
         spool.check()
         self._ended()
-        return ended_s
+        # Where we waited for the end of a body that is over, the next request is due only now.
+        return now - self._start if exchange.lingered else ended_s
 
     async def _watch_lag(self, lags: list[float]) -> None:
         while True:
@@ -260,6 +264,8 @@ def _refusal(exchange: Exchange, url: str) -> str | None:
         return f"{said}; {advice}" if advice else said
     if advice:
         return advice
-    if exchange.content_type != "text/event-stream":
-        return f"not a stream: content type {exchange.content_type!r}"
+    if exchange.content_type != EVENTS:
+        kind = f"not a stream: content type {exchange.content_type!r}"
+        instead = instead_of_events(exchange.text.encode())
+        return f"{kind}; {instead}" if instead else kind
     return None

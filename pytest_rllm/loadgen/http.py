@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 import httptools
 
 from .. import access
+from ..records.framing import DONE
 from ..refusals import Refusal, about_tls
+from .life import Life
 
 Spill = Callable[[list[float], list[bytes]], None]
 """Takes reads of a response's body: arrival times on the clock of the connections, and bytes."""
@@ -25,14 +27,16 @@ CONNECT_WITHIN_S = 30.0
 IDLE_S = 2.0
 """A connection that was idle for longer is not used again, because servers close idle connections
 (uvicorn: after 5 s)."""
-LINGER_S = 1.0
-"""A response that has sent ``[DONE]`` but not the end of its body is ended after this time."""
+LINGER_S = 0.25
+"""A response is over with ``[DONE]``. The end of its body, after which its connection can be used
+again, is waited for so long, whatever else arrives."""
 SPILL_READS = 256
 """Number of reads that are kept per response before they are spilled."""
 SPILL_PHASE = 101
 """Number of reads by which each exchange spills earlier than the previous one."""
 SILENT = "stalled"
-"""How the error of a response begins in which nothing arrived any more."""
+"""How the error of a response begins in which nothing with content arrived any more."""
+EVENTS = "text/event-stream"
 WATCH_EVERY_S = 1.0
 """Seconds between two checks for stalled responses."""
 
@@ -48,6 +52,9 @@ class Exchange:
         status: HTTP status; 0 before it arrives.
         headers: by lower-case name.
         error: why the response is not complete; None if it is.
+        done_s: arrival of ``[DONE]``, with which a stream of events is over; None before.
+        lingered: whether the end of the body was not waited for any longer after that.
+        alive_s: when the request was sent, or later the last look at an event with content.
         cut: whether the client aborted the request, as ``cut_after`` demands.
         bound: number of reads after which :meth:`full` is called.
         keep_alive: whether the connection can be used again.
@@ -56,8 +63,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_ended", "_limit", "_parser", "_spill", "_tail",
-        "bound", "cut", "datas", "error", "feed", "headers", "keep_alive", "now", "status", "times",
+        "_ended", "_life", "_limit", "_parser", "_seen", "_spill",
+        "alive_s", "bound", "cut", "datas", "done_s", "error", "feed", "headers", "keep_alive",
+        "lingered", "now", "status", "times",
     )  # fmt: skip
 
     def __init__(
@@ -73,10 +81,13 @@ class Exchange:
         self.error: str | None = None
         self.cut = False
         self.keep_alive = False
-        self.now = 0.0
+        self.now = self.alive_s = 0.0
+        self.done_s: float | None = None
+        self.lingered = False
         self._limit, self._spill = limit, spill
         self.bound = limit or SPILL_READS - phase % SPILL_READS
-        self._tail = b""
+        self._life = Life()
+        self._seen = 0
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self.feed = self._parser.feed_data
@@ -108,21 +119,43 @@ class Exchange:
         return b"content-length" in self.headers or b"transfer-encoding" in self.headers
 
     @property
-    def sent_done(self) -> bool:
-        """Whether the last read ends with ``[DONE]``, the end of a stream of events."""
-        last = self.datas[-1] if self.datas else self._tail
-        return last.rstrip().endswith(b"[DONE]")
-
-    @property
     def open(self) -> bool:
         """Whether more may arrive."""
         return not self._ended.done()
 
     def end(self, error: str | None = None) -> None:
-        """End the exchange: nothing more will arrive."""
+        """End the exchange: nothing more will arrive. One that is over did not fail."""
+        if not self.open:
+            return
+        if error is not None:
+            self.look()
+        self.error = error if self.done_s is None else None
+        self._ended.set_result(None)
+
+    def look(self) -> None:
+        """Look whether what arrived since the last look shows that the engine lives, or that the
+        response is over."""
+        if self.content_type != EVENTS:
+            self.alive_s = self.now
+        elif self._seen < len(self.datas):
+            new = b"".join(self.datas[self._seen :])
+            self._seen = len(self.datas)
+            if self._life.look(new):
+                self.alive_s = self.now
+            if self._life.over and self.done_s is None:
+                self.done_s = self.now
+
+    def done(self) -> None:
+        """The response may be over: wait for the end of its body no longer than LINGER_S."""
+        self.look()
+        if self.done_s is not None:
+            asyncio.get_running_loop().call_later(LINGER_S, self.linger)
+
+    def linger(self) -> None:
+        """End an exchange whose response is over and whose body is not."""
         if self.open:
-            self.error = error
-            self._ended.set_result(None)
+            self.lingered = True
+            self.end()
 
     def full(self) -> bool:
         """Spill the reads, now that ``bound`` have arrived; returns whether to abort instead."""
@@ -130,10 +163,11 @@ class Exchange:
             self.cut = True
             self.end()
         elif self._spill:
-            self._tail = self.datas[-1]
+            self.look()
             self._spill(self.times, self.datas)
             self.times.clear()
             self.datas.clear()
+            self._seen = 0
             self.bound = SPILL_READS
         return self.cut
 
@@ -191,6 +225,8 @@ class _Connection(asyncio.Protocol):
             exchange.end(f"not HTTP: {type(error).__name__}: {error}")
             self.transport.abort()
             return
+        if DONE in data and exchange.done_s is None and exchange.open:
+            exchange.done()
         if len(exchange.times) >= exchange.bound and exchange.full():
             self.transport.abort()
 
@@ -214,7 +250,7 @@ class Connections:
     Args:
         url: base, ``http://`` or ``https://``, with a path if the server needs one; keys and TLS
             come from ``access``.
-        stall_s: a response fails when nothing arrives for this many seconds.
+        stall_s: a response fails when nothing with content arrives for this many seconds.
         clock: monotonic seconds; gives the times of reads.
 
     Attributes:
@@ -305,7 +341,7 @@ class Connections:
         connection.exchange = exchange
         self._busy.add(connection)
         try:
-            exchange.now = self._clock()
+            exchange.now = exchange.alive_s = self._clock()
             connection.transport.write(request)
             await exchange.wait()
         finally:
@@ -341,8 +377,15 @@ class Connections:
                 exchange = connection.exchange
                 if exchange is None or not exchange.open:
                     continue
-                silent = self._clock() - exchange.now
-                if silent > LINGER_S and exchange.sent_done:
-                    exchange.end()
-                elif silent > self._stall_s:
-                    exchange.end(f"{SILENT}: nothing arrived for {self._stall_s:g} s")
+                exchange.look()
+                if exchange.done_s is not None:
+                    if self._clock() - exchange.done_s > LINGER_S:
+                        exchange.linger()
+                elif self._clock() - exchange.alive_s > self._stall_s:
+                    pinged = exchange.now > exchange.alive_s + self._stall_s / 2
+                    exchange.end(
+                        f"{SILENT}: nothing with content arrived for {self._stall_s:g} s, though "
+                        "the connection was kept alive by comments or empty events"
+                        if pinged
+                        else f"{SILENT}: nothing arrived for {self._stall_s:g} s"
+                    )

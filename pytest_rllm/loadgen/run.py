@@ -53,7 +53,7 @@ def drive(
         writer: of the record; it is closed at the end.
         scrape: telemetry to read during the run, and once before and once after it.
         monitor: one reading of other series (GPU, host); called in a thread during the run.
-        stall_s: a response fails when nothing arrives for this many seconds.
+        stall_s: a response fails when nothing with content arrives for this many seconds.
         progress: called after each response.
         clock: monotonic seconds; must be ``time.monotonic`` with several processes.
         processes: number of client processes; 1 is this one, more are started beside it.

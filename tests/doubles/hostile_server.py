@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import struct
@@ -141,6 +142,51 @@ async def done_and_left_open(reply: Reply) -> None:
     reply.event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
     reply.write(b"data: [DONE]\n\n")
     await asyncio.Event().wait()
+
+
+@hostile(None)
+async def done_and_pings(reply: Reply) -> None:
+    await _begin(reply)
+    reply.event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    reply.write(b"data: [DONE]\n\n")
+    while not reply.gone:
+        await asyncio.sleep(0.05)
+        reply.write(b": ping\n\n")
+
+
+@hostile("stalled: nothing with content arrived for 2 s, though the connection was kept alive")
+async def pings_alone(reply: Reply) -> None:
+    await _begin(reply)
+    while not reply.gone:
+        await asyncio.sleep(0.05)
+        reply.write(b": ping\n\ndata:\n\n")
+
+
+@hostile("finish reason 'repetition'; an answer is whole with stop or length only")
+async def finish_reason_of_its_own(reply: Reply) -> None:
+    await _begin(reply)
+    reply.finish("repetition")
+
+
+@hostile("not a stream: content type 'application/json'; .*: model is loading", kept=0)
+async def json_at_200(reply: Reply) -> None:
+    reply.head(kind="application/json")
+    reply.write(b'{"error": {"message": "model is loading"}}')
+    reply.finish(reason=None)
+
+
+@hostile("the server answered in JSON, not by a stream of events: model is loading", kept=0)
+async def json_as_events(reply: Reply) -> None:
+    reply.head()
+    reply.write(b'{"error": {"message": "model is loading"}}')
+    reply.finish(reason=None)
+
+
+@hostile(r"the server compresses its answers \(gzip\)", kept=0)
+async def compressed_as_events(reply: Reply) -> None:
+    reply.head()
+    reply.write(gzip.compress(b"data: [DONE]\n\n"))
+    reply.finish(reason=None)
 
 
 @hostile("error in the stream: out of memory")
