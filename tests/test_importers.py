@@ -902,3 +902,23 @@ def test_end_to_end_from_the_shell(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-1] == "safe: A is not worse than B by more than 5 %"
     assert len(list((tmp_path / ".rllm/imports").rglob("*.jsonl"))) == 12
+
+
+def test_an_answer_that_the_engine_aborted_has_failed_in_an_import_too(
+    tmp_path: Path,
+) -> None:
+    """Where the file holds the events; where it tells no finish reasons, that is said."""
+    folder = Path(copytree(RECORDED / "aiperf" / "raw", tmp_path / "aborted"))
+    file = folder / "profile_export_raw.jsonl"
+    text = file.read_text()
+    assert '\\"finish_reason\\":\\"length\\"' in text
+    file.write_text(
+        text.replace('\\"finish_reason\\":\\"length\\"', '\\"finish_reason\\":\\"abort\\"')
+    )
+    (foreign,) = read(file)
+    assert {sample.error for sample in foreign.samples} == {
+        "finish reason 'abort'; an answer is whole with stop or length only"
+    }
+    assert foreign.doubts == ()
+    for name in ("vllm_bench/chat.json", "guidellm/chat.json", "aiperf/raw/profile_export.jsonl"):
+        assert any("keeps no finish reasons" in doubt for doubt in read(RECORDED / name)[0].doubts)

@@ -28,7 +28,7 @@ from pytest_rllm.experiment.workloads import Sampling, closed
 from pytest_rllm.loadgen.fidelity import ClientCapacity, Fidelity
 from pytest_rllm.loadgen.run import drive
 from pytest_rllm.models import PAIRS, ModelPair
-from pytest_rllm.records.header import Header
+from pytest_rllm.records.header import CONTEXT, Header
 from pytest_rllm.records.reader import packed, read_run
 from pytest_rllm.records.run import RecordError
 from pytest_rllm.reports.progress import Progress
@@ -168,6 +168,8 @@ async def stall(reply: Reply) -> None:
 
 ARMS = [arm(engine=engine, prompts=prompts(4)) for engine in ("new", "old")]
 LABELS = ["engine 2", "engine 1"]
+HOLDS = {CONTEXT: 1536}
+"""What every record of a server of ours notes: tokens of a prompt and its answer together."""
 HEADER = Header(arm="an arm", fingerprint="f")
 
 
@@ -319,7 +321,7 @@ def test_a_run_is_of_its_arms_engine_and_the_record_says_so(live: Live, tmp_path
         made = live.run(one, path, HEADER, Place("block 3"))
         assert (made.header.engine, made.header.server) == (LABELS[number - 1], number)
         assert made.header.match["engine"] == "declaring"
-        assert made.header.notes == {}
+        assert made.header.notes == HOLDS
         again = read_run(tmp_path / path)
         assert (again.header, again.samples) == (made.header, made.samples)
         assert [s.error for s in made.samples] == [None] * 4
@@ -420,11 +422,11 @@ def test_a_refused_probe_is_asked_again_and_the_record_notes_it(
     anchored.prepare(ARMS)
     refuse(server, refused)
     made = anchored.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
-    assert made.header.notes == {"failed_probes": refused}
-    assert read_run(tmp_path / "r.jsonl").header.notes == {"failed_probes": refused}
+    assert made.header.notes == {"failed_probes": refused} | HOLDS
+    assert read_run(tmp_path / "r.jsonl").header.notes == {"failed_probes": refused} | HOLDS
     assert made.header.anchor_s is not None
     other = anchored.run(ARMS[1], Path("other.jsonl"), HEADER, Place())
-    assert other.header.notes == {}, "the other server refused none"
+    assert other.header.notes == HOLDS, "the other server refused none"
 
 
 def test_a_server_answers_no_probe_where_a_load_that_is_no_engine_says_how_fast_the_machine_is(
@@ -435,7 +437,7 @@ def test_a_server_answers_no_probe_where_a_load_that_is_no_engine_says_how_fast_
     made = live.run(ARMS[0], Path("r.jsonl"), HEADER, Place())
     assert made.header.anchor_s is None
     assert made.header.reference_s is not None
-    assert made.header.notes == {}
+    assert made.header.notes == HOLDS
 
 
 def test_a_probe_that_is_always_refused_is_an_error_of_one_sentence(

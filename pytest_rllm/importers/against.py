@@ -25,6 +25,7 @@ from ..verdicts.judge import judge_family
 from ..verdicts.judgement import Judgement
 from ..verdicts.precedence import overall
 from ..verdicts.reasons import Reason
+from ..verdicts.streams import clumped
 from ..verdicts.validity import FAILED_SHARE, LENGTHS_APART
 
 GATED = (TTFT, TTFVT, TBT, E2E, TPS, RUN_TIME)
@@ -85,6 +86,9 @@ def judge(
     reasons = [Reason(text, every_claim) for text in everything]
     if of_length:
         reasons += [Reason(text, of_length) for text in _lengths(firsts, seconds)]
+    for fault in (*clumped(firsts), *clumped(seconds)):
+        costs = tuple(claim.slug for claim in claims if fault.costs(claim))
+        reasons += [Reason(fault.text, costs)] if costs else []
     invalid = {
         slug: [reason.text for reason in reasons if slug in reason.claims] for slug in every_claim
     }

@@ -19,6 +19,7 @@ from ..records.deltas import Deltas
 from ..records.run import Sample
 from ..records.sse import parse
 from .foreign import (
+    NO_FINISH,
     Foreign,
     Importer,
     ImportRefused,
@@ -91,6 +92,7 @@ def read(documents: Sequence[dict[str, Any]], path: Path) -> list[Foreign]:
             samples=samples,
             input_tokens=(summary.get("total_isl") or {}).get("avg"),
             not_kept=not_kept,
+            doubts=() if raw else (NO_FINISH,),
         )
     ]
 
@@ -190,6 +192,7 @@ def _of_raw(lines: list[dict[str, Any]], start: int) -> tuple[list[Sample], dict
             error=stream.error,
         )
         sample.usage.update(stream.usage)
+        sample.contradiction, sample.remarks = stream.contradiction, stream.remarks
         samples.append(sample)
     finished = [sample for sample in samples if sample.error is None]
     why = {}

@@ -39,6 +39,10 @@ CLOCKS_S = 1e-3
 """By how much times of one request may contradict each other: some tools read several clocks."""
 
 
+NO_FINISH = "the tool keeps no finish reasons: an answer that the engine aborted counts as finished"
+"""Doubt of every run whose file does not tell how its answers ended."""
+
+
 class ImportRefused(ValueError):
     """A file cannot become a record; the message says why and what to pass instead."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from .. import metrics
 from ..records.deltas import Delta
 from ..records.run import Sample
-from .foreign import Foreign, Importer, ImportRefused, one_token_each, request, uneven
+from .foreign import NO_FINISH, Foreign, Importer, ImportRefused, one_token_each, request, uneven
 
 NAME = "GuideLLM"
 SCHEMA = 2
@@ -95,7 +95,8 @@ def _run(tool: str, benchmark: dict[str, Any]) -> Foreign:
         not_kept=_not_kept(config, finished, counts, visible, limits, one_each),
         doubts=[
             "output tokens are the engine's count, or the number that was asked for where the "
-            "engine told none"
+            "engine told none",
+            NO_FINISH,
         ],
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 from .. import metrics
 from .foreign import (
     KNOWN_TO,
+    NO_FINISH,
     Foreign,
     Importer,
     ImportRefused,
@@ -130,7 +131,8 @@ def _run(result: dict[str, Any], number: int) -> Foreign:
         input_tokens=sum(one.prompt_tokens for one in requests),
         not_kept=_not_kept(result, finished, one_each=one_each, due=queues is not None),
         doubts=[
-            "output tokens are the engine's count, or the tool's own where the engine told none"
+            "output tokens are the engine's count, or the tool's own where the engine told none",
+            NO_FINISH,
         ],
         counters={ours: result[theirs] for ours, theirs in COUNTERS.items() if theirs in result},
     )

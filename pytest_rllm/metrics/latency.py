@@ -10,6 +10,12 @@ import numpy as np
 from ..records.run import Run, Sample
 from .base import Metric, MetricUnavailable, NotTold, finished, known, metric, uncounted
 
+TOGETHER_S = 1e-4
+"""Deltas that arrive within this time arrived together; no engine makes tokens that fast one after
+the other."""
+MOST_WHOLE = 0.05
+"""Share of answers that may have come whole in one read, for times between tokens of the others."""
+
 
 @metric("TPS", "token/s", better="higher", timed=True, fixed_length=True)
 def TPS(run: Run) -> float:
@@ -56,9 +62,18 @@ def TTFVT(run: Run) -> float:
 def TBT(run: Run) -> float:
     """Mean over requests of the seconds between tokens: (last - first arrival) / later tokens.
 
-    The tokens of one delta arrive together; no arrival times are interpolated between them.
+    The tokens of one delta arrive together; no arrival times are interpolated between them. Answers
+    that came whole in one read have no such time, and are left out as long as they are few.
     """
-    return statistics.fmean(_tbt(sample, run) for sample in finished(run))
+    times = [_tbt(sample, run) for sample in finished(run)]
+    known = [time for time in times if time is not None]
+    whole = len(times) - len(known)
+    if not known or whole > MOST_WHOLE * len(times):
+        raise MetricUnavailable(
+            f"TBT: {whole} of {len(times)} answers came whole in one read: something between "
+            "engine and client holds them back"
+        )
+    return statistics.fmean(known)
 
 
 @metric("TBT p99", "s", better="lower", timed=True)
@@ -175,7 +190,8 @@ def _percentile(values: Sequence[float] | np.ndarray, percent: int, what: str) -
     return float(np.percentile(values, percent))
 
 
-def _tbt(sample: Sample, run: Run) -> float:
+def _tbt(sample: Sample, run: Run) -> float | None:
+    """Seconds between tokens; None where all of them came in one read."""
     deltas = sample.deltas
     if not deltas.counted:
         raise NotTold(f"the engine did not report tokens per delta{uncounted(run)}")
@@ -185,11 +201,8 @@ def _tbt(sample: Sample, run: Run) -> float:
             raise MetricUnavailable(f"TBT: the answer to {sample.prompt.id} is one token long")
         raise NotTold(f"TBT: the answer to {sample.prompt.id} came in one delta")
     first, last = carrying[0], carrying[-1]
-    if deltas.at_s[first] == deltas.at_s[last]:
-        raise NotTold(
-            f"TBT: the answer to {sample.prompt.id} came whole in one read: something between "
-            "engine and client holds it back"
-        )
+    if deltas.at_s[last] - deltas.at_s[first] <= TOGETHER_S:
+        return None
     return float(deltas.at_s[last] - deltas.at_s[first]) / int(deltas.tokens[first + 1 :].sum())
 
 

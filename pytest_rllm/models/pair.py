@@ -70,6 +70,9 @@ class ModelPair:
             leaves it to ``sizes.size_of``.
         stands_for: the size, in billions of parameters, whose findings the pair is measured by;
             None for its own.
+        reasoning_opened: whether the reasoning model's chat template ends a prompt with the opening
+            tag of reasoning: where no field tells reasoning, an answer that was cut off before the
+            closing tag is then reasoning alone.
         single_turn: whether the models learned from single questions alone: after earlier turns
             they answer next to nothing rightly, and their accuracy could not fall.
         made_for: ids of the findings that the pair is made for; others measure it only where
@@ -103,6 +106,7 @@ class ModelPair:
     size_b: float | None = None
     stands_for: float | None = None
     single_turn: bool = False
+    reasoning_opened: bool = False
     made_for: frozenset[str] = frozenset()
     budgets: tuple[int, ...] = ()
     level_from: int | None = None

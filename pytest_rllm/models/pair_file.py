@@ -27,6 +27,7 @@ KEYS = {
     "served_name": "what a server that runs already calls the model",
     "size_b": "the size of the reasoning model in billions of parameters",
     "stands_for": "the size in billions of parameters whose findings the pair is measured by",
+    "reasoning_opened": "true where the chat template opens the reasoning",
     "single_turn": "true where the models learned from single questions alone",
     "context_length": "the longest sequence in tokens",
     "context": "a table with the longest sequence in tokens of reasoning or plain",
@@ -122,6 +123,7 @@ def read_pair(path: Path) -> ModelPair:
         size_b=_size(top, "size_b"),
         stands_for=_size(top, "stands_for"),
         single_turn=top.flag("single_turn"),
+        reasoning_opened=top.flag("reasoning_opened"),
         file=path,
     )
 

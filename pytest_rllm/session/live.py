@@ -25,7 +25,15 @@ from ..loadgen.http import SILENT
 from ..loadgen.pages import Scrape
 from ..loadgen.run import Progress, Side, drive, drive_in_turns
 from ..models import ModelPair
-from ..records.header import PLACEMENT, REMARKS, SAID_TO_SERVE, WEIGHTS_GIB, Header
+from ..records.header import (
+    CONTEXT,
+    OPENED,
+    PLACEMENT,
+    REMARKS,
+    SAID_TO_SERVE,
+    WEIGHTS_GIB,
+    Header,
+)
 from ..records.reader import read_run, recorded
 from ..records.run import RecordError, Run
 from ..records.writer import RunWriter
@@ -290,12 +298,16 @@ class Live:
             machine=self.machine if on_this_machine(engine.url) else "",
             match=self.match(engine, arm.serving),
             versions=hardware.versions(),
-            notes={**header.notes, **self._notes(server)},
+            notes={**header.notes, **self._notes(server, arm)},
         )
 
-    def _notes(self, server: Server) -> dict[str, Any]:
+    def _notes(self, server: Server, arm: Arm) -> dict[str, Any]:
         """What a record says on top, where there is something to say."""
         notes: dict[str, Any] = {}
+        if self.pair.reasoning_opened and arm.serving.reasons:
+            notes[OPENED] = True
+        if not server.engine.url:  # of another one's server only its users know
+            notes[CONTEXT] = self.pair.max_model_len
         if failed := self._probes.refused(server):
             notes["failed_probes"] = failed
         if server.engine.url and server.engine.serves != Serving():

@@ -64,7 +64,7 @@ class Fault:
         """Whether a claim rests on what is spoilt."""
         metric = claim.metric
         if self.metrics:
-            return metric.name in self.metrics
+            return metric.name in self.metrics or metric.whole in self.metrics
         if self.series and metric.series:
             return "*" in self.series or bool(set(self.series) & set(metric.series))
         return metric.evidence in self.spoils

@@ -15,6 +15,7 @@ from .claims import Claim
 from .judge import Blocks
 from .really_on import faults_of_quantisation, faults_of_run
 from .reasons import EVERYTHING, TIMES, WHAT_ENDS, WHAT_FINISHED, Fault, Reason, Side
+from .streams import clumped, contradicting
 from .telemetry import faults_of_telemetry
 from .void_blocks import Reasons, disturbed, first_reason
 
@@ -60,6 +61,7 @@ def check(blocks: Blocks, claims: Sequence[Claim]) -> Checked:
     void = {i: first_reason(of_block) for i, of_block in reasons.items()}
     faults = [
         *_failed(blocks),
+        *contradicting(blocks),
         *(fault for i, side in enumerate("AB") for fault in _of_arm([b[i] for b in blocks], side)),
         *_disturbed(blocks, void),
         *_one_sided(blocks, reasons),
@@ -93,6 +95,7 @@ def _of_arm(runs: Sequence[Run], side: str) -> Iterator[Fault]:
     """Faults of the runs of one arm."""
     arm = runs[0].header.arm
     mine: Side = "A" if side == "A" else "B"
+    yield from clumped(runs)
     for run in runs:
         if run.closing is None:
             yield Fault(
