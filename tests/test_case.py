@@ -117,6 +117,7 @@ def test_two_comparisons_of_the_same_arms_are_stored_side_by_side(
         comparison = case.compare(arm(), against=arm(serving=CACHING))
         comparison.shows(lower(SHARE, by=pp(5)))
     assert case.conclude().outcome == "pass"
+    case.session.end_test(passed=True)
     stored = Baselines(tmp_path).cases(MATCH["hardware"], MATCH["engine"], "f")["c"]
     assert sorted(stored.effects) == ["1/share/pp", "2/share/pp"]
     assert sorted(stored.levels) == ["1/a/share", "1/b/share", "2/a/share", "2/b/share"]
@@ -366,6 +367,7 @@ def test_a_part_is_compared_with_its_part_of_the_baseline_and_nothing_is_stored(
         lower(SHARE, by=pp(5))
     )
     assert whole.conclude().outcome == "pass"
+    session.end_test(passed=True)
     (path,) = session.baselines.written
     before = path.read_text()
 

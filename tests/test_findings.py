@@ -90,6 +90,33 @@ def unused(result: pytest.RunResult) -> list[str]:
     return [line.removeprefix(NO_TEST) for line in result.outlines if line.startswith(NO_TEST)]
 
 
+LATER = {
+    "a later line": ("", "    assert False, 'later'"),
+    "a teardown": (
+        "import pytest\n\n@pytest.fixture(autouse=True)\ndef closing():\n    yield\n    1 / 0\n",
+        "",
+    ),
+    "a subtest": ("", "    with subtests.test('part'):\n        assert False"),
+}
+
+
+@pytest.mark.parametrize("what", LATER)
+def test_only_what_passed_as_a_whole_is_stored(
+    session: Session, stored: Path, pytester: pytest.Pytester, what: str
+) -> None:
+    (stored / "one.json").unlink()
+    before, after = LATER[what]
+    path = pytester.path / "findings" / "test_one.py"
+    sound = path.read_text()
+    body = sound.replace("(compare, workload)", "(compare, workload, subtests)") + f"\n{after}\n"
+    path.write_text(f"{before}\n{body}")
+    assert session("--rllm-baseline=create").ret == pytest.ExitCode.TESTS_FAILED
+    assert not (stored / "one.json").exists()
+    path.write_text(sound)
+    assert session("--rllm-baseline=create").ret == pytest.ExitCode.OK
+    assert (stored / "one.json").exists()
+
+
 def test_a_finding_that_is_gone_is_named_and_trimmed(
     session: Session, stored: Path, pytester: pytest.Pytester
 ) -> None:
@@ -245,7 +272,7 @@ def test_a_broken_ledger_is_named_when_something_is_stored(session: Session, sto
     (stored / "ledger.jsonl").write_text('{"finding": 1}\n')
     result = session("--rllm-baseline=create")
     assert ended(result) == {"errors": 2}
-    result.stdout.fnmatch_lines(["*could not be checked: *ledger.jsonl:1: broken line*"])
+    result.stdout.fnmatch_lines(["ERROR *ledger.jsonl:1: broken line*; fix the file, or restore it *"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 

@@ -7,7 +7,7 @@ case, until a case is written anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,14 @@ class Baselines:
         words: which of WORDS were asked for.
         written: files that were changed or removed.
         asked: hardware, engine and finding of every file that was asked for.
+        proposed: what writes the changes that wait until their test is over and has passed.
     """
 
     root: Path
     words: frozenset[str] = frozenset()
     written: list[Path] = field(default_factory=list)
     asked: set[tuple[str, str, str]] = field(default_factory=set)
+    proposed: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         unknown = self.words - set(WORDS)
@@ -93,6 +95,18 @@ class Baselines:
     ) -> Case | None:
         """Store what the words allow of a fresh case; returns the case as it is stored now, with
         today's keys."""
+        after = self.propose(hardware, engine, finding, case_id, fresh)
+        self.store()
+        return after
+
+    def propose(
+        self, hardware: str, engine: str, finding: str, case_id: str, fresh: Case
+    ) -> Case | None:
+        """As :meth:`change`, but nothing is written before :meth:`store`.
+
+        Raises:
+            BaselineError: a file cannot be used.
+        """
         cases = self.cases(hardware, engine, finding)
         stored = cases.get(case_id)
         before = None if stored is None else upgrade(stored, fresh.judgements)
@@ -100,14 +114,30 @@ class Baselines:
         if after is None:
             return None
         cases[case_id] = after
-        outdated = "update" in self.words and self._outdated(hardware, engine, finding, cases)
-        if after != before or outdated:
+        self._ledger(self.path(hardware, engine, finding).parent)  # a broken one fails the case
+
+        def write() -> None:
+            outdated = "update" in self.words and self._outdated(hardware, engine, finding, cases)
+            if after == before and not outdated:
+                return
             self._write(hardware, engine, finding, cases)
             folder = self.path(hardware, engine, finding).parent
             if stored is not None and stored.schema == SCHEMA_1:
                 self._move_ledger(folder, finding, case_id, fresh)
             ledger.append(folder, _accepted(finding, case_id, before, after))
+
+        self.proposed.append(write)
         return after
+
+    def store(self) -> None:
+        """Write what was proposed.
+
+        Raises:
+            BaselineError: a file cannot be used.
+        """
+        proposed, self.proposed = self.proposed, []
+        for write in proposed:
+            write()
 
     def elsewhere(
         self,

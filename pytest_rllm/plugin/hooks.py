@@ -180,6 +180,15 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    failed = item.session.testsfailed
+    done = yield
+    if (measuring := item.config.stash.get(SESSION, None)) is not None:
+        measuring.end_test(passed=item.session.testsfailed == failed)
+    return done
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     try:
         _skip_without_gpu(item)

@@ -329,7 +329,7 @@ class FindingCase:
         return tuple(judgement for c in self.comparisons for judgement in c.judgements)
 
     def conclude(self, not_measured: str | None = None) -> Row:
-        """Decide how the case ends; stores what the baseline words allow.
+        """Decide how the case ends; proposes to store what the baseline words allow.
 
         Args:
             not_measured: why a part of the case cannot be measured on these engines.

@@ -19,7 +19,7 @@ def outcome_of(
     judgements: Sequence[Judgement],
     not_measured: str | None = None,
 ) -> Outcome:
-    """Decide how a case ends; stores what the baseline words allow.
+    """Decide how a case ends; proposes to store what the baseline words allow.
 
     Args:
         session: that measured it.
@@ -65,7 +65,7 @@ def _beside_baseline(
         session.messages.append(f"--rllm-baseline stores nothing of {finding} [{case}]: {why}")
     stored: StoredCase | None
     if decided and baselines.words and not why:
-        stored = baselines.change(*where, case, fresh)
+        stored = baselines.propose(*where, case, fresh)
     else:
         stored = baselines.cases(*where).get(case)
     more = session.tier.times > 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -267,8 +267,8 @@ class Session:
         found = api_diff.decide(fresh, api_snapshot.stored(folder), self.baselines.words)
         if found.store is not None:
             path = api_snapshot.path_in(folder, fresh)
-            api_snapshot.write(found.store, path)
-            self.baselines.written.append(path)
+            self.baselines.proposed.append(partial(api_snapshot.write, found.store, path))
+            self.baselines.proposed.append(partial(self.baselines.written.append, path))
         self.messages += found.lines
         return found
 
@@ -303,6 +303,16 @@ class Session:
         return Readings(self.gpu)
 
     # ---- the end
+
+    def end_test(self, *, passed: bool) -> None:
+        """Store what a test proposed for the baselines, where it passed as a whole: with its last
+        lines, its parts and what comes after it. Otherwise it is forgotten."""
+        if not passed:
+            self.baselines.proposed.clear()
+        try:
+            self.baselines.store()
+        except BaselineError as error:
+            self.broken = str(error)
 
     def close(self, existing: Mapping[str, set[str]] | None = None) -> None:
         """Stop every server; look through what is stored, and trim cases that do not exist where
