@@ -272,7 +272,9 @@ def test_a_broken_ledger_is_named_when_something_is_stored(session: Session, sto
     (stored / "ledger.jsonl").write_text('{"finding": 1}\n')
     result = session("--rllm-baseline=create")
     assert ended(result) == {"errors": 2}
-    result.stdout.fnmatch_lines(["ERROR *ledger.jsonl:1: broken line*; fix the file, or restore it *"])
+    result.stdout.fnmatch_lines(
+        ["ERROR *ledger.jsonl:1: broken line*; fix the file, or restore it *"]
+    )
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 

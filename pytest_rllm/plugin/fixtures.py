@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..experiment.arm import Arm
     from ..models import ModelPair
     from ..records.run import Run
+    from ..reports.row import Row
     from ..session.case import FindingCase
     from ..session.comparison import Comparison
     from ..session.contrasts import Contrasts
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey["Session"]()
 CASE = pytest.StashKey["FindingCase"]()
+ROWS = pytest.StashKey[list["Row"]]()
+"""Of the attempts at a case."""
 
 
 def session_of(config: pytest.Config) -> Session:
@@ -230,6 +233,7 @@ def _case(request: pytest.FixtureRequest, model: ModelPair) -> FindingCase:
     item: Any = request.node
     if CASE not in item.stash:
         refuse_workers(request.config)
-        item.stash[CASE] = case_of(item, session_of(request.config), model)
+        attempt = len(item.stash.get(ROWS, ())) + 1
+        item.stash[CASE] = case_of(item, session_of(request.config), model, attempt)
     case: FindingCase = item.stash[CASE]
     return case

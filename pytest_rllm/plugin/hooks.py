@@ -19,7 +19,7 @@ from .findings import (
     select,
     title_of,
 )
-from .fixtures import CASE, SESSION, prepare_builds, refuse_workers, session_of
+from .fixtures import CASE, ROWS, SESSION, prepare_builds, refuse_workers, session_of
 from .options import FLAGS, LISTS, OPTIONS, model_names, upgrading, value
 
 WHOLE = pytest.StashKey[dict[str, set[str]] | None]()
@@ -188,8 +188,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     return done
 
 
+def _nothing(**_: object) -> None:
+    """The body of a test that had passed before something around it failed."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    if CASE in item.stash:  # another plugin runs it again: that is a fresh attempt
+        del item.stash[CASE]
+        kept = [one for one in item.user_properties if one != ("rllm_error", True)]
+        item.user_properties[:] = kept
     try:
         _skip_without_gpu(item)
         return (yield)
@@ -218,11 +226,15 @@ def _skip_without_gpu(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+def pytest_runtest_call(item: Any) -> Generator[None]:
     if CASE not in item.stash:
         return (yield)
-    from .results import outcome_of
+    from .results import end_as_before, outcome_of
 
+    if (rows := item.stash.get(ROWS, [])) and rows[-1].decided:
+        end_as_before(item, rows[-1])
+        item.obj = _nothing  # what was measured is not measured until it passes
+        return (yield)
     with outcome_of(item, item.stash[CASE], PROPERTY):
         return (yield)
 

@@ -29,7 +29,7 @@ from ..session.session import DecisionKnown, Session
 from ..session.sources import EngineDied
 from ..session.upgrade import CANNOT_TELL
 from .findings import MARK, title_of
-from .fixtures import session_of
+from .fixtures import ROWS, session_of
 from .options import upgrading, value
 
 ERRORS = (EngineError, RecordError, BaselineError, MachineError, SnapshotError, ClientError)
@@ -67,10 +67,19 @@ def outcome_of(item: pytest.Item, case: FindingCase, name: str) -> Iterator[None
         row = case.conclude(not_measured=why)
     except ERRORS as error:
         _end_in_error(item, case, name, error)
+    except (Exception, pytest.fail.Exception) as error:
+        if case.judgements:  # what was decided before a later line failed is told, and stays
+            _keep(item, name, _error_row(case, error))
+        raise
     finally:
         session.say.clear()
     _keep(item, name, row)
     _end(item, row, session.inconclusive)
+
+
+def end_as_before(item: pytest.Item, row: Row) -> None:
+    """End a test that is run again, though it had been decided, as it ended then."""
+    _end(item, row, session_of(item.config).inconclusive)
 
 
 def _end_in_error(item: pytest.Item, case: FindingCase, name: str, error: Exception) -> NoReturn:
@@ -144,10 +153,11 @@ def _silent(items: Sequence[pytest.Item], session: Session) -> list[str]:
 
 def _keep(item: pytest.Item, name: str, row: Row) -> None:
     session_of(item.config).rows.append(row)
+    item.stash.setdefault(ROWS, []).append(row)
     item.user_properties.append((name, row.dumped()))
 
 
-def _error_row(case: FindingCase, error: Exception) -> Row:
+def _error_row(case: FindingCase, error: BaseException) -> Row:
     judgements = case.judgements
     return Row(
         finding=case.finding,
@@ -157,8 +167,9 @@ def _error_row(case: FindingCase, error: Exception) -> Row:
         outcome="error",
         judgements=judgements,
         statuses=tuple(judged.verdict for one in judgements for judged in one.verdicts),
-        notes=(str(error).splitlines()[0],),
+        notes=((str(error).splitlines() or [type(error).__name__])[0],),
         records=str(case.session.shown_records / case.folder),
+        attempt=case.attempt,
         died=case.session.engines.label(error.engine) if isinstance(error, EngineDied) else "",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..datasets import sandbox
@@ -21,12 +22,21 @@ from .findings import MARK, case_id, finding_id, records_of, tier_of
 if TYPE_CHECKING:
     from ..session.session import Session
 
+MOST_ATTEMPTS = 9
+"""At one case, of which records are looked for."""
 BUNDLED = "bundled-"
 """How names of data sets begin that a finding must not ask for more questions than they have."""
 
 
-def case_of(item: Any, session: Session, model: ModelPair) -> FindingCase:
-    """The case that a test item is, for a session and a pair."""
+def case_of(item: Any, session: Session, model: ModelPair, attempt: int = 1) -> FindingCase:
+    """The case that a test item is, for a session and a pair.
+
+    Each attempt has records of its own; a replay judges those of the last one.
+    """
+    folders = [attempt_folder(records_of(item), n) for n in range(1, MOST_ATTEMPTS + 1)]
+    folder = attempt_folder(records_of(item), attempt)
+    if session.replaying:
+        folder = next((f for f in reversed(folders) if (session.records / f).is_dir()), folder)
     session.engines.pair = model
     mark = item.get_closest_marker(MARK)
     about = mark.kwargs if mark else {"sentence": item.name, "cite": "not a finding"}
@@ -35,11 +45,17 @@ def case_of(item: Any, session: Session, model: ModelPair) -> FindingCase:
         case=case_id(item),
         session=session,
         pair=model,
-        folder=records_of(item),
+        folder=folder,
         sentence=about["sentence"],
         cite=about["cite"],
         tier=tier_of(item),
+        attempt=attempt,
     )
+
+
+def attempt_folder(folder: Path, attempt: int) -> Path:
+    """Where the records of an attempt lie, beside those of the first."""
+    return folder if attempt == 1 else folder.with_name(f"{folder.name}.attempt-{attempt}")
 
 
 def tools(case: FindingCase) -> dict[str, Any]:

@@ -14,7 +14,8 @@ UNUSABLE = ("error", "invalid")
 
 def next_step(report: SessionReport) -> str:
     """The one thing to do next, the most urgent first."""
-    rows = report.rows
+    again = {(row.finding, row.case, row.attempt - 1) for row in report.rows}
+    rows = [r for r in report.rows if (r.finding, r.case, r.attempt) not in again]
     if report.interrupted and report.replayed:
         return "this session was stopped; replay the records again to judge all of them"
     if report.interrupted:

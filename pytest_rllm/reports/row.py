@@ -37,6 +37,7 @@ class Row:
         records: folder of the case's records.
         died: label of the engine whose server ended while it was measured; empty when none did.
         pair: name of the pair of models.
+        attempt: at the case, from 1; a plugin may run a test again that failed.
     """
 
     finding: str
@@ -53,10 +54,18 @@ class Row:
     records: str = ""
     died: str = ""
     pair: str = ""
+    attempt: int = 1
 
     @property
     def title(self) -> str:
-        return f"{self.finding} [{self.case}]"
+        again = f", attempt {self.attempt}" if self.attempt > 1 else ""
+        return f"{self.finding} [{self.case}]{again}"
+
+    @property
+    def decided(self) -> bool:
+        """Whether another attempt would be one at another answer: an error alone may be tried
+        again, and what was refuted before it stays."""
+        return self.outcome != "error" or any(one.verdict == "refuted" for one in self.verdicts)
 
     @property
     def verdicts(self) -> tuple[Judged, ...]:

@@ -67,6 +67,7 @@ class FindingCase:
         folder: where the case's records lie, relative to the session's.
         tier: the smallest tier that the finding is part of.
         comparisons: made so far.
+        attempt: at the case, from 1.
     """
 
     finding: str
@@ -78,6 +79,7 @@ class FindingCase:
     folder: Path
     tier: TierName = "short"
     comparisons: list[Comparison | Contrasts] = field(default_factory=list)
+    attempt: int = field(default=1, kw_only=True)
     _seconds: list[float] = field(default_factory=list, init=False)
     _planned: int = field(default=0, init=False)
 
@@ -379,5 +381,6 @@ class FindingCase:
             stored_on=outcome.stored_on,
             pace=outcome.pace,
             pair=self.pair.name,
+            attempt=self.attempt,
             records=str(self.session.shown_records / self.folder),
         )
