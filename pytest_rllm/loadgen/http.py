@@ -37,6 +37,8 @@ SPILL_PHASE = 101
 SILENT = "stalled"
 """How the error of a response begins in which nothing with content arrived any more."""
 EVENTS = "text/event-stream"
+DONE_WITHIN = 64
+"""Bytes at the end of a read in which ``[DONE]`` is looked for at once."""
 WATCH_EVERY_S = 1.0
 """Seconds between two checks for stalled responses."""
 
@@ -225,7 +227,8 @@ class _Connection(asyncio.Protocol):
             exchange.end(f"not HTTP: {type(error).__name__}: {error}")
             self.transport.abort()
             return
-        if DONE in data and exchange.done_s is None and exchange.open:
+        # At its end only: what is sent behind it, and its parts, are found at the next look.
+        if data.find(DONE, -DONE_WITHIN) >= 0 and exchange.done_s is None and exchange.open:
             exchange.done()
         if len(exchange.times) >= exchange.bound and exchange.full():
             self.transport.abort()

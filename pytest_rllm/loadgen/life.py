@@ -31,10 +31,17 @@ class Life:
         data = self._begun + data
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *whole, self._begun = data.split(b"\n\n")
-        if DONE in data and not self.over:
-            self.over = any(_data(block).strip() == DONE for block in (*whole, self._begun))
-        return any(self._carries(_data(block)) for block in reversed(whole))
+        end = data.rfind(b"\n\n")
+        self._begun = data[end + 2 :] if end >= 0 else data
+        self.over = self.over or _data(self._begun).strip() == DONE
+        while end >= 0:
+            start = data.rfind(b"\n\n", 0, end)
+            told = _data(data[start + 2 if start >= 0 else 0 : end])
+            self.over = self.over or told.strip() == DONE
+            if self._carries(told):
+                return True
+            end = start
+        return False
 
     def _carries(self, data: bytes) -> bool:
         if not data or data.isspace():

@@ -74,12 +74,12 @@ class Events:
                 if begun:
                     block = bytes(begun) + block
                     begun.clear()
-                if block.startswith(b"data:") and b"\n" not in block:
-                    data, name = block[5:], b""
+                if block.startswith(b"data: ") and b"\n" not in block:
+                    data, name = block[6:], b""
                 else:
                     data, name = self._fields(block)
                 if data and not data.isspace():
-                    yield Event(at_s, data.removeprefix(b" "), name)
+                    yield Event(at_s, data, name)
             begun += rest
         self.unfinished = Event(at_s, *self._fields(bytes(begun)))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .deltas import MOST_TOKENS, Delta, Deltas
 from .framing import DONE, Event, Events, events, read_event
-from .texts import CALLS, KNOWN, is_reasoning, texts
+from .texts import CALLS, KNOWN, VISIBLE, is_reasoning, texts
 from .told_errors import (
     SHOWN,
     each_is_an_event,
@@ -87,8 +87,9 @@ def parse(
     stream = reading.stream
     framed = Events(chunks)
     for event in framed:
-        if event.data.startswith(DONE) and event.data.rstrip() == DONE:
-            stream.done_s = event.at_s
+        at_s, data, _ = event
+        if data.startswith(DONE) and data.rstrip() == DONE:
+            stream.done_s = at_s
             break
         reading.event(event)
         if stream.error:
@@ -117,14 +118,16 @@ class _Reading:
         self._counted = 0
         self._doubt: str | None = None
         self._late: list[str] = []
+        self._reasons_in = ""  # the field in which reasoning was told first
 
     def event(self, event: Event) -> None:
         """Take one event; what is wrong with it becomes the stream's error."""
         try:
-            if event.name == b"error":
-                self.stream.error = f"error in the stream: {error_text(event.data)}"
+            at_s, data, name = event
+            if name == b"error":
+                self.stream.error = f"error in the stream: {error_text(data)}"
             else:
-                self._content(event.at_s, read_event(event.data))
+                self._content(at_s, read_event(data))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             lines = event.data.count(b"\n") + 1
             if lines > 1 and each_is_an_event(event.data):
@@ -172,10 +175,10 @@ class _Reading:
 
     def _content(self, at_s: float, content: dict[str, Any]) -> None:
         stream = self.stream
-        if message := told_error(content):
+        choices = content.get("choices") or ()
+        if (not choices or "error" in content) and (message := told_error(content)):
             stream.error = f"error in the stream: {message}"
             return
-        choices = content.get("choices") or ()
         used = self._usage(content, choices)
         if used is None:
             used = _running(content)
@@ -195,6 +198,11 @@ class _Reading:
     def _usage(self, content: dict[str, Any], choices: Any) -> int | None:
         """Keep the usage that an event tells, for itself or in its choice; returns the tokens."""
         usage = content.get("usage")
+        if type(usage) is dict and None not in usage.values():
+            used = usage.get("completion_tokens")
+            if type(used) is int and used >= 0:
+                self.stream.usage.update(usage)
+                return used
         if not usage:
             within = (one.get("usage") for one in choices if isinstance(one, dict))
             usage = next(filter(None, within), None)
@@ -237,7 +245,8 @@ class _Reading:
             tokens = 0
         self._counted += tokens or 0
         self._add(at_s, texts(delta), tokens)
-        self._finish(choice.get("finish_reason"))
+        if reason := choice.get("finish_reason"):
+            self._finish(reason)
 
     def _add(self, at_s: float, found: list[tuple[str, str]], tokens: int | None) -> None:
         """Append the texts of one event; the same reasoning in several fields is taken once.
@@ -248,7 +257,7 @@ class _Reading:
         if self.stream.finish_reason is not None:
             self._late += [text for _, text in found]
             return
-        if len(found) > 1 or (found and is_reasoning(found[0][0])):
+        if len(found) > 1 or (found and found[0][0] not in (VISIBLE, self._reasons_in)):
             found = self._once(found)
         if found and tokens == 0 and found[0][0] != CALLS:
             self._doubt = self._doubt or f"it stayed at {self._counted} while text came"
@@ -266,17 +275,18 @@ class _Reading:
             if is_reasoning(name):
                 if any(is_reasoning(other) and text == told for other, told in kept):
                     continue
-                before = [row for row in self._rows if is_reasoning(row[1])]
-                if before and before[0][1] != name and text == "".join(t for *_, t in before):
+                self._reasons_in = self._reasons_in or name
+                if name != self._reasons_in and text == self._reasoning():
                     self._remark(f"delta.{name} repeats the reasoning and is left out")
                     continue
             kept.append((name, text))
         return kept
 
+    def _reasoning(self) -> str:
+        return "".join(text for _, name, _, text in self._rows if is_reasoning(name))
+
     def _finish(self, reason: Any) -> None:
         stream = self.stream
-        if not reason:
-            return
         if isinstance(reason, dict) and isinstance(reason.get("type"), str):
             reason, note = reason["type"], str(reason.get("message") or "")
         else:

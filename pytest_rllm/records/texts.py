@@ -16,6 +16,7 @@ stands in several of them, the first of this order is read."""
 CALLS = "tool_calls"
 KNOWN = frozenset((*REASONING, VISIBLE, CALLS, ""))
 """Fields of deltas whose meaning is known; ``""`` is of tokens without text."""
+_TEXTUAL = frozenset((*REASONING, VISIBLE))
 NO_TEXT = frozenset(
     (
         "role",
@@ -43,12 +44,14 @@ def texts(delta: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     found: list[tuple[str, str]] = []
     for name, value in delta.items():
+        if type(value) is str and value and name in _TEXTUAL:  # nearly all of them
+            found.append((name, value))
+            continue
         if not value or name in NO_TEXT:
             continue
         if isinstance(value, str):
-            if name == VISIBLE or name in REASONING:
-                found.append((name, value))
-        elif name == VISIBLE and isinstance(value, list):
+            continue
+        if name == VISIBLE and isinstance(value, list):
             found += _parts(value)
         elif name in REASONING and isinstance(value, list | dict):
             found += [(name, text) for text in ["".join(_inside(value))] if text]
