@@ -215,7 +215,7 @@ def test_what_people_read_of_a_stream(name: str, explain: Explain) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("page.html", b"<html>", "only files named .sse, .jsonl, .jsonl.xz are known here"),
+        ("page.html", b"<html>", "only files named .sse, .txt, .jsonl, .jsonl.xz are known here"),
         ("run.jsonl", b"{}\n", "broken line"),
         ("run.jsonl", b"", "empty; record it anew"),
         ("run.jsonl.xz", b"no xz", "broken as an xz file"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from doubles.synthetic import run, sample
 
+from pytest_rllm.__main__ import main
 from pytest_rllm.engines.sglang import SglangEngine
 from pytest_rllm.engines.vllm import VllmEngine
 from pytest_rllm.experiment.serving import Serving
@@ -149,6 +151,48 @@ def test_a_line_that_stands_twice_is_not_added() -> None:
     text = page("m03_negative_kv_use").replace("-0.39", "0.39")
     said = vllm(text + 'vllm:num_requests_running{engine="0",model_name="m"} 1.0\n')
     assert said.missing["running"].endswith("stands there twice with the same labels")
+
+
+# ---- what people read
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("m01_two_engines_data_parallel", 0, "  kv_use (gauge): 0.6\n"),
+        (
+            "m03_negative_kv_use",
+            1,
+            "  refused: kv_use: vllm:kv_cache_usage_perc in /metrics of vllm is -0.39, outside of",
+        ),
+        ("m04_nan", 1, "  refused: kv_use: vllm:kv_cache_usage_perc in /metrics of vllm is nan"),
+        ("m07_router_page", 1, "  refused: /metrics of vllm is none of its own but a router's"),
+        ("m08_ray_prefix", 0, "  generation_tokens (counter): 10\n"),
+        ("m09_go_client_without_total", 0, "  generation_tokens (counter): 10\n"),
+    ],
+)
+def test_a_page_is_explained(
+    name: str, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(PAGES / f"{name}.txt")
+    assert main(["explain", path]) == status
+    told = capsys.readouterr().out
+    assert "names, read as vllm's\n" in told
+    assert said in told
+    assert main(["explain", path, "--json"]) == status
+    content = json.loads(capsys.readouterr().out)
+    assert content["engine"] == "vllm"
+    assert ("kv_use" in content["refused"]) == (status == 1)
+
+
+@pytest.mark.parametrize("text", ["", "# HELP a b\n", "vllm:num_requests_running{ 1\n"])
+def test_what_is_no_page_is_not_understood(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "page.txt"
+    path.write_text(text)
+    assert main(["explain", str(path)]) == 2
+    assert "not understood: " in capsys.readouterr().err
 
 
 # ---- series of a run

@@ -300,7 +300,8 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         if server := _ROUTED.search(page):
             why = f"{where} is none of its own but a router's (label {server[1]}), with "
             why += f"{', '.join(sample_names(page))}: give the URL of the engine itself"
-            return Page({}, dict.fromkeys((*wanted, "kv_capacity_tokens"), why))
+            names = (*wanted, "kv_capacity_tokens")
+            return Page({}, dict.fromkeys(names, why), frozenset(names))
         configs = labels(page, CONFIG)
         rooms = {
             config.get("engine", ""): float(config[CAPACITY])

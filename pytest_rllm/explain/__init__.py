@@ -11,11 +11,15 @@ from pkgutil import resolve_name
 
 from .explained import Explained, NotUnderstood
 
-HELP = "say what is understood of a captured stream (.sse) or of a run's record (.jsonl, .jsonl.xz)"
+HELP = (
+    "say what is understood of a captured stream (.sse), of a metrics page (.txt) or of a run's "
+    "record (.jsonl, .jsonl.xz)"
+)
 COUNTS, FAILED, NOT_UNDERSTOOD = 0, 1, 2
 """Exit status: the request would count, it would count as failed, the file is not understood."""
 READERS = {
     ".sse": "pytest_rllm.explain.stream:explain",
+    ".txt": "pytest_rllm.explain.page:explain",
     ".jsonl": "pytest_rllm.explain.record:explain",
     ".jsonl.xz": "pytest_rllm.explain.record:explain",
 }
@@ -28,8 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "file",
         metavar="FILE",
         type=Path,
-        help="the body of one streamed response, as `curl -N` writes it, named .sse; or the record "
-        "of a run. Exit status 0: it would count; 1: as failed; 2: the file is not understood",
+        help="the body of one streamed response, as `curl -N` writes it, named .sse; a metrics "
+        "page, named .txt; or the record of a run. Exit status 0: it would count; 1: as failed; "
+        "2: the file is not understood",
     )
     parser.add_argument("--json", action="store_true", help="the same as JSON, for programs")
     parser.add_argument(

@@ -28,10 +28,12 @@ class Page:
         values: per series its value, in the series' unit.
         missing: per series that is not on the page, or not as it can be, a sentence: what was
             looked for, and what is there instead.
+        refused: those of them that are on the page.
     """
 
     values: dict[str, float]
     missing: dict[str, str] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -91,16 +93,17 @@ def read_series(
     found: dict[str, list[Sample]] = {}
     for sample in samples(text, {name for names in wanted.values() for name in names}):
         found.setdefault(sample.name, []).append(sample)
-    values, missing = {}, {}
+    values, missing, refused = {}, {}, list[str]()
     for ours, theirs in wanted.items():
         there = next((name for name in theirs if name in found), None)
         if there is None:
             missing[ours] = why_missing(ours, theirs, text, where, prefix)
         elif why := refusal(ours, found[there]):
             missing[ours] = f"{ours}: {there} in {where} {why}"
+            refused.append(ours)
         else:
             values[ours] = together(ours, found[there], room)
-    return Page(values, missing)
+    return Page(values, missing, frozenset(refused))
 
 
 def why_missing(ours: str, theirs: Sequence[str], text: str, where: str, prefix: str = "") -> str:

@@ -77,7 +77,7 @@ def read(page: str, *, speculates: bool) -> Page:
             found.setdefault(sample.name, []).append(sample)
     rooms = {frozenset(s.labels.items()): s.value for s in found.get(CAPACITY, ())}
     none_ended = CAPACITY in found and REQUESTS not in found
-    values, missing = {}, {}
+    values, missing, refused = {}, {}, list[str]()
     for ours, sources in wanted.items():
         theirs = [one.name for one in sources]
         told = next((one for one in sources if one.name in found or one.beside in found), None)
@@ -89,11 +89,12 @@ def read(page: str, *, speculates: bool) -> Page:
             there = [s for s in found.get(told.name, ()) if _counts(s, told)]
             if why := refusal(ours, there):
                 missing[ours] = f"{ours}: {told.name} in {WHERE} {why}"
+                refused.append(ours)
             else:
                 values[ours] = together(
                     ours, there, lambda s: rooms.get(frozenset(s.labels.items()))
                 )
-    return Page(values, missing)
+    return Page(values, missing, frozenset(refused))
 
 
 def _counts(sample: Sample, source: Source) -> bool:
