@@ -37,8 +37,11 @@ SPILL_PHASE = 101
 SILENT = "stalled"
 """How the error of a response begins in which nothing with content arrived any more."""
 EVENTS = "text/event-stream"
-DONE_WITHIN = 64
-"""Bytes at the end of a read in which ``[DONE]`` is looked for at once."""
+NEAR_END = -64
+"""From where on in a read ``[DONE]`` is looked for at once."""
+LOOK_EVERY_S = 5.0
+"""Seconds that a response is trusted to live after it was seen to; a quarter of what makes it
+stalled, if that is less."""
 WATCH_EVERY_S = 1.0
 """Seconds between two checks for stalled responses."""
 
@@ -228,7 +231,7 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
             return
         # At its end only: what is sent behind it, and its parts, are found at the next look.
-        if data.find(DONE, -DONE_WITHIN) >= 0 and exchange.done_s is None and exchange.open:
+        if data.find(DONE, NEAR_END) >= 0 and exchange.done_s is None and exchange.open:
             exchange.done()
         if len(exchange.times) >= exchange.bound and exchange.full():
             self.transport.abort()
@@ -380,7 +383,8 @@ class Connections:
                 exchange = connection.exchange
                 if exchange is None or not exchange.open:
                     continue
-                exchange.look()
+                if self._clock() - exchange.alive_s > min(LOOK_EVERY_S, self._stall_s / 4):
+                    exchange.look()
                 if exchange.done_s is not None:
                     if self._clock() - exchange.done_s > LINGER_S:
                         exchange.linger()
