@@ -16,6 +16,8 @@ from .sources import EngineDied
 SIGNATURE_PROMPT = "Work modulo 100. a=47; b=a+35; c=b-18; d=c*3; e=d+b. Find e."
 SIGNATURE_TOKENS = 48
 ANCHOR_TOKENS = 24
+SHOWN = 200
+"""Bytes of an answer in a message."""
 PROBE_TRIES = 3
 """A server that fails a share of its requests shall be measured, not end the session: a probe is
 asked again, and the record says how many were refused."""
@@ -55,12 +57,19 @@ class Probes:
 
         Raises:
             EngineDied: it has ended.
-            EngineError: it refuses every time, or wants a key.
+            EngineError: it refuses every time, wants a key, or answers as its kind does not.
         """
         if not server.engine.capabilities.log_probabilities:
             return ()
         said = self._greedy(server, engine, SIGNATURE_TOKENS, log_probabilities=True)
-        return tuple(server.engine.log_probabilities(json.loads(said)))
+        try:
+            return tuple(server.engine.log_probabilities(json.loads(said)))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EngineError(
+                f"{server.engine.label} answered a probe otherwise than its kind does "
+                f"({type(error).__name__}: {error}): {said[:SHOWN].decode(errors='replace')!r}\n"
+                f"{server.last_words()}"
+            ) from None
 
     def anchor_s(self, server: Server, engine: str) -> float:
         """Seconds that one fixed greedy request takes, alone: the machine's speed right now, where
@@ -92,11 +101,11 @@ class Probes:
                         engine,
                         f"{server.engine.label} died between two runs, status {server.status}: "
                         f"POST {url}: {error}\n{server.last_words()}",
-                    ) from error
+                    ) from None
                 raise EngineError(
                     f"{server.engine.label} refused a probe {PROBE_TRIES} times: POST {url}: "
                     f"{error}\n{server.last_words()}"
-                ) from error
+                ) from None
         raise AssertionError("the last try returns or raises")
 
     def _count_refused(self, server: Server) -> None:
