@@ -1,5 +1,5 @@
 """How much a comparison takes: looks that its questions can fill, questions and servers that its
-claims need; and whether its questions can be asked of the models at all."""
+claims need; whether its questions can be asked of the models at all, and what GPUs allow it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..verdicts.means import unseen
 from ..verdicts.sequential import confidences
 from ..verdicts.tails import NO_HARM
 from .comparison import one
+from .limits import Limits
 from .session import Session
 
 MARKS = 8
@@ -131,6 +132,39 @@ def too_few_questions(claim: Claim, arms: Sequence[Arm], confidence: float) -> s
         f"{n} independent questions{of_tier} are too few for it to hold: if no answer changes, "
         f"{100 * may_change:.1f} pp may still change unseen; {needed} questions would do"
     )
+
+
+def limits_of(session: Session, pair: ModelPair, arms: Sequence[Arm], blocks: int) -> Limits | None:
+    """What the GPUs of this machine allow; None in a replay, of two builds, and where the arms are
+    not served on these GPUs."""
+    if session.replaying or session.engines.builds is not None or not pair.gpu_memory_gib:
+        return None
+    engines = [session.engines.for_arm(arm) for arm in arms]
+    if session.gpu.why_not or any(engine.on_cpu or engine.url is not None for engine in engines):
+        return None
+    return Limits(arms, pair, session.gpu, blocks)
+
+
+def cannot_hold(
+    session: Session, arms: Sequence[Arm], setting: Setting, limits: Limits | None
+) -> Callable[[Claim], str | None]:
+    """Why a claim cannot hold whatever is measured, None where it can: of two builds, with so few
+    questions; else on these GPUs, which is kept for a replay.
+
+    Args:
+        session: that measures.
+        arms: both sides.
+        setting: where and how they are measured.
+        limits: what the GPUs allow.
+    """
+
+    def why_not(claim: Claim) -> str | None:
+        if session.engines.builds is not None:
+            return too_few_questions(claim, arms, confidences(setting.sizes)[-1])
+        why = None if limits is None else limits.too_small(claim)
+        return session.not_measured(setting.where / claim.slug, why)
+
+    return why_not
 
 
 def no_room(arm: Arm, pair: ModelPair) -> str | None:

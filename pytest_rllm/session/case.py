@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import cast
+from typing import Any, cast
 
 from ..baselines.compare import Outcome
 from ..datasets.prompts import Prompt, data_revisions
@@ -18,25 +18,25 @@ from ..experiment.turns import turns_of
 from ..experiment.workloads import Sampling, Workload
 from ..metrics.base import Metric
 from ..models import ModelPair
-from ..records.header import DATA, Header
+from ..records.header import DATA, REMARKS, Header
 from ..records.run import Run
 from ..reports.row import Row
-from ..verdicts.claims import Claim
 from ..verdicts.judgement import Judgement
-from ..verdicts.sequential import confidences
 from . import upgrade
 from .amount import (
     Setting,
     cannot_answer,
+    cannot_hold,
     fitting,
+    limits_of,
     no_room,
     servers_for,
     stored_effects,
-    too_few_questions,
 )
 from .comparison import CannotMeasure, Comparison, compare, never
 from .contrasts import Contrasts
 from .ending import outcome_of
+from .limits import Limits
 from .pace import manner
 from .plan import Planned, Steps, own_steps
 from .run_blocks import header_of
@@ -157,11 +157,7 @@ class FindingCase:
             # All that a test may do with it is `shows`, which notes the claims.
             return cast(Comparison, self.plan(arms, setting))
 
-        def too_few(claim: Claim) -> str | None:
-            if self.session.engines.builds is None:
-                return None  # two servings may differ enough for few questions
-            return too_few_questions(claim, arms, confidences(setting.sizes)[-1])
-
+        limits = limits_of(self.session, self.pair, arms, setting.parts)
         comparison = compare(
             self.session.source(self.pair),
             first,
@@ -169,7 +165,7 @@ class FindingCase:
             blocks=setting.sizes,
             parts=setting.parts,
             where=setting.where,
-            header=self.header(),
+            header=self.header(limits),
             key=setting.key,
             turns=turns_of(first, second, setting.parts),
             servers=setting.servers,
@@ -177,7 +173,7 @@ class FindingCase:
             machine=self.session.machine,
             untold=partial(self.untold, arms),
             enough=upgrade.refutes if self.session.stops_early else never,
-            too_few=too_few,
+            cannot_hold=cannot_hold(self.session, arms, setting, limits),
             label=self.session.engines.label,
             measured=self.took,
             reused=self.session.count_kept,
@@ -254,8 +250,12 @@ class FindingCase:
             setting: where and how it would be measured.
             steps: the claims on two arms that a claim is made of.
         """
+        limits = limits_of(self.session, self.pair, arms, setting.parts)
+        case, plan = f"{self.finding} [{self.case}]", self.session.costs.plan
+        if limits is not None and (told := limits.told()):
+            self.note(f"{case}: {told}")
         planned = Planned(
-            f"{self.finding} [{self.case}]",
+            case,
             f"{self.finding}/{self.case}/{setting.key}",
             tuple(arms),
             self.pair,
@@ -266,7 +266,9 @@ class FindingCase:
             steps=steps,
             seating=self.session.seating(self.pair, arms),
             untold=partial(self.untold, arms),
-            claimed=self.session.costs.plan.comparisons.append,
+            limits=limits,
+            claimed=plan.comparisons.append,
+            set_aside=partial(plan.not_measured.setdefault, case),
         )
         self._planned += 1
         return planned
@@ -340,6 +342,8 @@ class FindingCase:
             ClaimsNothing: no comparison was made, or nothing was claimed of one.
         """
         judgements = self.judgements
+        aside = [c.set_aside for c in self.comparisons if isinstance(c, Comparison)]
+        not_measured = "; ".join(filter(None, (*aside, not_measured))) or None
         if not_measured is not None and not judgements:
             return self._row(Outcome("skip", [], [not_measured]))
         if not self.comparisons:
@@ -361,10 +365,12 @@ class FindingCase:
             raise TypeError("compare(Serving, ...) needs prompts= and workload=")
         return Arm(serving, prompts, workload, sampling or Sampling(self.pair.generous))
 
-    def header(self) -> Header:
-        """What every record of the case says of it."""
+    def header(self, limits: Limits | None = None) -> Header:
+        """What every record of the case says of it, and what the GPUs allow, where it is known."""
         data = data_revisions(self.pair.tiers.values(), self.session.data)
-        notes = {DATA: data} if data else {}
+        notes: dict[str, Any] = {DATA: data} if data else {}
+        if limits is not None and (told := limits.told()):
+            notes[REMARKS] = [told]
         return Header(finding=self.finding, case=self.case, pair=self.pair.name, notes=notes)
 
     def _row(self, outcome: Outcome) -> Row:

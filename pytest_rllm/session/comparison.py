@@ -52,11 +52,12 @@ class Comparison:
         machine: what is known of an engine on a class of hardware.
         untold: why an arm's engine does not tell what a metric takes; None when both do.
         enough: whether no further look can change anything that matters.
-        too_few: why there are too few questions for a claim to hold; None when there are enough.
+        cannot_hold: why a claim cannot hold whatever is measured; None when it can.
         blocks: what was measured so far.
         judgement: what :meth:`shows` found; None before.
         judged: told what was found.
         claimed: told what is claimed, before anything is measured.
+        set_aside: why no claim could hold, so that nothing was measured; None otherwise.
     """
 
     key: str
@@ -65,22 +66,23 @@ class Comparison:
     machine: Callable[[str, str], Machine]
     untold: Callable[[Metric], str | None] = lambda _metric: None
     enough: Callable[[Judgement], bool] = never
-    too_few: Callable[[Claim], str | None] = lambda _claim: None
+    cannot_hold: Callable[[Claim], str | None] = lambda _claim: None
     blocks: list[tuple[Run, Run]] = field(default_factory=list)
     judgement: Judgement | None = None
     judged: Callable[[Judgement], None] = ignore
     claimed: Callable[[Sequence[Claim]], None] = ignore
+    set_aside: str | None = field(default=None, init=False)
 
     def shows(self, *claims: Claim) -> Judgement:
         """Measure and judge the claims, which stand together, until each is decided or the
         comparison's maximum is reached. What they mean for the test is decided when the test
         function ends.
 
-        A claim keeps the verdict of the look that decided it.
+        A claim keeps the verdict of the look that decided it. Where none could hold, nothing is
+        measured and the judgement is empty; the other comparisons of the test are made.
 
         Raises:
-            CannotMeasure: no claim can be measured on these engines, or with so few questions;
-                nothing was started.
+            CannotMeasure: no claim can be measured on these engines; nothing was started.
         """
         if not claims:
             raise ValueError("shows() needs at least one claim")
@@ -91,11 +93,15 @@ class Comparison:
         left_out = {
             claim: why
             for claim in claims
-            if (why := self.untold(claim.metric) or self.too_few(claim))
+            if (why := self.untold(claim.metric) or self.cannot_hold(claim))
         }
         measured = [claim for claim in claims if claim not in left_out]
         if not measured:
-            raise CannotMeasure("; ".join(dict.fromkeys(left_out.values())))
+            why = "; ".join(dict.fromkeys(left_out.values()))
+            if any(self.untold(claim.metric) for claim in claims):
+                raise CannotMeasure(why)
+            self.set_aside = why
+            return Judgement(self.key, ("", ""), ())
         not_measured = [f"{claim} is not measured: {why}" for claim, why in left_out.items()]
         self.claimed(measured)
         judgement: Judgement | None = None
@@ -227,7 +233,7 @@ def compare(
     machine: Callable[[str, str], Machine] = unmeasured,
     untold: Callable[[Metric], str | None] = lambda _metric: None,
     enough: Callable[[Judgement], bool] = never,
-    too_few: Callable[[Claim], str | None] = lambda _claim: None,
+    cannot_hold: Callable[[Claim], str | None] = lambda _claim: None,
     label: Callable[[str], str] = str,
     measured: Callable[[float], None] = ignore,
     reused: Callable[[], None] = ignore,
@@ -245,7 +251,7 @@ def compare(
         turns: how many the two runs of a pair take, A B B A; 1: one run follows the other.
         servers: how many pairs of servers claims need; the blocks are spread over them.
         seating: whether the arms take turns.
-        machine, untold, enough, too_few: as of a :class:`Comparison`.
+        machine, untold, enough, cannot_hold: as of a :class:`Comparison`.
         label: of an arm's engine, for people.
         measured: told after every pair of runs how many seconds it took.
         reused: told of every block that an earlier session had measured.
@@ -277,4 +283,4 @@ def compare(
         for group in groups:
             group.servers = servers(claims)
 
-    return Comparison(key, pairs, sizes, machine, untold, enough, too_few, claimed=claimed)
+    return Comparison(key, pairs, sizes, machine, untold, enough, cannot_hold, claimed=claimed)

@@ -16,6 +16,7 @@ from ..reports.terminal import short
 from ..verdicts.claims import Claim
 from ..verdicts.contrasts import CurveClaim
 from .comparison import CannotMeasure
+from .limits import Limits
 from .needs import not_measured
 from .pace import Pace, Took, manner
 from .run_blocks import ignore
@@ -23,6 +24,8 @@ from .seating import TOGETHER, Seating, sittings
 
 DETECTABLE = 1.43
 """Of half an interval of 95 %: an effect that is seen four times out of five."""
+LONG_MIN = 120
+"""Minutes above which hours are told."""
 HEADERS = ("finding and claim", "sees", "blocks", "requests", "tokens", "minutes")
 Server = tuple[str, str, str]
 """Engine, pair and serving of a server, in words."""
@@ -54,7 +57,9 @@ class Planned:
         steps: the claims on two arms that a claim is made of.
         seating: where servers go, and whether arms take turns.
         untold: why nothing can be said of a metric; None where it can.
+        limits: what the GPUs of this machine allow; None where nothing is known of that.
         claimed: told, with the comparison, that there are claims which can be measured.
+        set_aside: told why no claim could hold, so that nothing would be measured.
     """
 
     case: str
@@ -69,19 +74,30 @@ class Planned:
     steps: Steps = field(default=own_steps, kw_only=True)
     seating: Seating = field(default=TOGETHER, kw_only=True)
     untold: Callable[[Metric], str | None] = field(default=lambda _: None, kw_only=True)
+    limits: Limits | None = field(default=None, kw_only=True)
     claimed: Callable[[Planned], None] = field(default=ignore, kw_only=True)
+    set_aside: Callable[[str], object] = field(default=ignore, kw_only=True)
 
     def shows(self, *claims: Said) -> None:
         """Note the claims; nothing is measured.
 
         Raises:
-            CannotMeasure: no claim can be measured.
+            CannotMeasure: no claim can be measured on these engines.
         """
-        left_out = {claim: why for claim in claims if (why := self.untold(claim.metric))}
-        self.claims = tuple(claim for claim in claims if claim not in left_out)
-        if not self.claims:
-            raise CannotMeasure("; ".join(dict.fromkeys(left_out.values())))
-        self.claimed(self)
+        untold = {claim: why for claim in claims if (why := self.untold(claim.metric))}
+        small = {claim: why for claim in claims if (why := self._too_small(claim))}
+        self.claims = tuple(claim for claim in claims if claim not in untold | small)
+        if small:
+            self.set_aside("; ".join(small.values()))
+        if self.claims:
+            self.claimed(self)
+        elif untold:
+            raise CannotMeasure("; ".join(dict.fromkeys(untold.values())))
+
+    def _too_small(self, claim: Said) -> str | None:
+        if self.limits is None or not isinstance(claim, Claim):
+            return None
+        return self.limits.too_small(claim)
 
     @property
     def servers(self) -> list[Server]:
@@ -142,9 +158,20 @@ class Plan:
         return self.pace.of(one.key, [manner(arm) for arm in one.arms])
 
     def seconds(self, one: Planned, blocks: int) -> float | None:
-        """Estimated time of so many blocks, without starts; None where the pace is unknown."""
-        took = self.took(one)
-        return None if took is None else took.each_s(one.requests) * blocks
+        """Estimated time of so many blocks, without starts: at the pace of this machine, else by
+        the roofline of its GPUs; None where neither is known."""
+        if (took := self.took(one)) is not None:
+            return took.each_s(one.requests) * blocks
+        each = None if one.limits is None else one.limits.block_s()
+        return None if each is None else each * blocks
+
+    def start_s(self, server: Server) -> float | None:
+        """Seconds that a server takes to start, likewise."""
+        _, pair, serving = server
+        if (known := self.pace.start_s(serving)) is not None:
+            return known
+        limits = (one.limits for one in self.comparisons if one.pair.name == pair)
+        return next((each.start_s() for each in limits if each is not None), None)
 
     def likely(self, one: Planned) -> int:
         """Blocks at the look that decided the last time, else at the first one."""
@@ -230,7 +257,8 @@ class Plan:
 
     def _minutes(self, one: Planned) -> str:
         seconds = [self.seconds(one, size) for size in (one.sizes[0], one.sizes[-1])]
-        return _range([f"{s / 60:.1f}" if s is not None else "unknown" for s in seconds])
+        about = "" if self.took(one) else "~"
+        return _range([f"{about}{s / 60:.1f}" if s is not None else "unknown" for s in seconds])
 
     def _totals(self) -> Iterator[str]:
         first, more = self.starts()
@@ -260,13 +288,11 @@ class Plan:
             yield f"{pair.name}: {text}{count}"
 
     def _total_minutes(self, first: Sequence[Server]) -> str:
-        unknown = [one for one in self.comparisons if self.took(one) is None]
-        starts = [self.pace.start_s(serving) for _, _, serving in first]
-        if unknown or None in starts:
-            return (
-                f"minutes: unknown; {len(unknown)} of the {len(self.comparisons)} comparisons were "
-                "never measured on this machine: the first session tells"
-            )
+        new = [one for one in self.comparisons if self.took(one) is None]
+        starts = [self.start_s(server) for server in first]
+        of_all = f"{len(new)} of the {len(self.comparisons)} comparisons were never measured"
+        if None in starts or any(self.seconds(one, 1) is None for one in new):
+            return f"minutes: unknown; {of_all} on this machine: the first session tells"
         begin = sum(s for s in starts if s is not None)
         each = begin / len(starts) if starts else 0.0
 
@@ -276,10 +302,15 @@ class Plan:
             return (begin + (started - len(first)) * each + measured) / 60
 
         about, most = total(self.likely), total(lambda one: one.sizes[-1])
-
+        if about > LONG_MIN:
+            spent = f"hours: about {about / 60:.1f}, at most {most / 60:.1f}"
+        else:
+            spent = f"minutes: about {about:.0f}, at most {most:.0f}"
+        if not new:
+            return f"{spent}, at the pace of this machine's last sessions"
         return (
-            f"minutes: about {about:.0f}, at most {most:.0f}, at the pace of this "
-            "machine's last sessions"
+            f"{spent}; {of_all} here, and are reckoned from the bandwidth of the GPU's memory: "
+            "half as long or twice as long is likely (docs/gpu.md)"
         )
 
 
