@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, replace
 from itertools import zip_longest
@@ -486,6 +487,23 @@ def test_all_questions_come_once_before_the_next_repeat() -> None:
     once = choose(TIERS, "easy", "hard", n=4)
     thrice = choose(TIERS, "easy", "hard", n=4, repeats=3)
     assert thrice == [replace(p, repeat=k) for k in range(3) for p in once]
+
+
+def test_a_data_set_with_too_few_questions_is_asked_more_often_where_that_is_wanted(
+    registered: Callable[[str, list[Prompt]], None],
+) -> None:
+    registered("mine-easy", numbered("easy", 6))
+    registered("mine-hard", numbered("hard", 2))
+    table = {tier: f"mine-{tier}" for tier in ("easy", "hard")}
+    hard = choose(table, "hard", n=5, fill=True)
+    assert [(p.id, p.repeat) for p in hard] == [(f"hard-{i}", k) for k in (0, 1) for i in (0, 1)]
+    both = choose(table, "easy", "hard", n=12, repeats=2, fill=True)
+    asked = Counter(p.id for p in both)
+    assert asked == {f"easy-{i}": 2 for i in range(6)} | {f"hard-{i}": 6 for i in range(2)}
+    assert len({(p.id, p.repeat) for p in both}) == len(both) == 24
+    assert choose(table, "easy", n=4, fill=True) == choose(table, "easy", n=4)
+    with pytest.raises(ValueError, match="leave out fill or turns"):
+        choose(table, "easy", n=4, turns=2, fill=True)
 
 
 def test_a_data_set_may_give_all_it_has(

@@ -175,6 +175,16 @@ def test_nothing_is_said_on_a_cpu(
     assert len(found.verdicts) == 1
 
 
+def test_of_speculation_and_of_answers_of_their_own_length_no_limit_is_told(
+    pair: ModelPair,
+) -> None:
+    drafted = limits(pair, speed(Serving(speculative="ngram"), 138), speed(Serving(), 138))
+    assert drafted.most_saved("TBT") == pytest.approx(0.75)
+    assert drafted.told() is None
+    free = [replace(speed(each, 138), sampling=Sampling(1024)) for each in (FP8, Serving())]
+    assert limits(pair, *free).told() is None
+
+
 # ---- what a plan reckons
 
 
@@ -221,3 +231,46 @@ def test_a_plan_knows_no_minutes_of_a_gpu_that_does_not_tell_its_bandwidth(
     long = speed(FP8, 3300), speed(Serving(), 3300)
     case.compare(long[0], against=long[1], blocks=(24,)).shows(lower(E2E, by=pct(10)))
     assert "minutes: unknown; 1 of the 1" in "\n".join(case.session.costs.plan.lines(1000))
+
+
+# ---- workloads of the paper's pairs
+
+PUBLISHED = {
+    "r1-distill-qwen-14b": CONFIG_14B,
+    "r1-distill-qwen-32b": CONFIG_14B | {"num_hidden_layers": 64, "intermediate_size": 27_648},
+    "r1-distill-llama-70b": CONFIG_14B
+    | {
+        "num_hidden_layers": 80,
+        "hidden_size": 8192,
+        "intermediate_size": 28_672,
+        "num_attention_heads": 64,
+        "vocab_size": 128_256,
+    },
+    "qwen3-14b": CONFIG_14B
+    | {"num_hidden_layers": 40, "intermediate_size": 17_408, "vocab_size": 151_936},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_with_the_examples_of_a_pair_an_optimisation_can_save_what_is_claimed(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED[name]))
+    pair = replace(PAIRS[name], reasoning=str(tmp_path))
+    prompt = 100 * (1 + pair.examples)  # a question of MATH-500 and its answer, about
+    assert limits(pair, speed(FP8, prompt), speed(Serving(), prompt)).too_small(FASTER) is None
+    assert limits(pair, speed(FP8, 100), speed(Serving(), 100)).too_small(FASTER) is not None
+    assert prompt + 1024 < pair.max_model_len
+
+
+def test_the_bundled_pairs_are_asked_without_examples_as_before() -> None:
+    assert {pair.examples for pair in PAIRS.values() if not pair.large} == {0}
+    assert {pair.examples for pair in PAIRS.values() if pair.large} == {32, 64}
+
+
+def test_answers_of_their_own_length_end_one_by_one(pair: ModelPair) -> None:
+    fixed = replace(speed(Serving(), 138), sampling=Sampling(4096, fixed_length=True))
+    free = replace(fixed, sampling=Sampling(20_480))  # half of 8192 tokens on average
+    seconds = [limits(pair, each, each).block_s() for each in (fixed, free)]
+    alone = 4096 * 2 * 0.0121  # both arms, steps of one answer
+    assert seconds[1] - seconds[0] == pytest.approx(alone, rel=0.1)  # type: ignore[operator]

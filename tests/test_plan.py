@@ -436,3 +436,15 @@ def test_a_plan_of_a_replay_is_refused(pytester: pytest.Pytester, project: Path)
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--rllm-plan tells what measuring costs*--rllm-replay*"])
+
+
+def test_the_cases_of_a_pair_which_share_servers_run_one_after_the_other(
+    pytester: pytest.Pytester, project: Path
+) -> None:
+    (project / "test_left.py").write_text(FINDING.replace("test_right", "test_left"))
+    pairs = "--rllm-model=r1-distill-qwen-14b,tiny,r1-distill-qwen-7b"
+    result = pytester.runpytest_inprocess(*ARGS, "--collect-only", "-q", pairs)
+    collected = re.findall(r"^test_(left|right)\.py::\w+\[(.*)\]$", result.stdout.str(), re.M)
+    assert [pair for _, pair in collected] == [
+        pair for pair in ("r1-distill-qwen-14b", "tiny", "r1-distill-qwen-7b") for _ in range(2)
+    ]

@@ -3,12 +3,14 @@ data sets of the published sizes and a mock hub."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import datasets as library  # noqa: F401 - in-process runs of pytest cannot load it twice
 import pytest
+from doubles.families import shape
 from doubles.mock_hub import MockHub
 from doubles.mock_nvml import MockDevice, MockNvml
 
@@ -16,7 +18,7 @@ from pytest_rllm.datasets import prompts as module
 from pytest_rllm.datasets.prompts import DataMissing, Loader, Prompt
 from pytest_rllm.engines.pool import Pool
 from pytest_rllm.engines.vllm import VllmEngine, _Package
-from pytest_rllm.session import needs
+from pytest_rllm.session import limits, needs
 
 FINDINGS = Path(__file__).parent.parent / "tests_findings"
 SIZES = {
@@ -90,7 +92,25 @@ def test_what_all_findings_need_of_the_papers_7b_is_known_before_anything_starts
         [
             "not measured: weight-quant-slow *awq-int4*: there is no model casperhansen/*",
             "not measured: *: data set 'gpqa' is gated: accept its terms",
-            "not measured: weight-quant ?hard*: 240 questions of 'aime2024' *, it has 30*",
             "not measured: *: answers are programs, which run only in a sandbox: *",
         ]
     )
+
+
+def test_a_plan_of_all_findings_of_the_papers_7b_is_in_hours(
+    pytester: pytest.Pytester, hub: MockHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pytester.path / "data").mkdir()
+    gpu = MockDevice("NVIDIA H100 80GB HBM3", 79.6, bus_bits=5120, memory_clock_mhz=2619)
+    monkeypatch.setitem(sys.modules, "pynvml", MockNvml(gpu))
+    monkeypatch.setattr(limits, "shape_of", shape)
+    limits._shape.cache_clear()
+    args = ("--rllm-plan", "--rllm-tier=gate", "--rllm-model=r1-distill-qwen-7b")
+    quiet = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--import-mode=importlib")
+    result = pytester.runpytest_inprocess(FINDINGS, *args, "--rllm-data=data", *quiet)
+    limits._shape.cache_clear()
+    found = re.search(r"^hours: about ([\d.]+), at most ([\d.]+); ", result.stdout.str(), re.M)
+    assert found is not None
+    # Simulated before: 10 to 14 hours of 19 cases, and half or twice as much is likely.
+    assert 4 < float(found[1]) < 28
+    assert float(found[1]) < float(found[2]) < 60

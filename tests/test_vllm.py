@@ -122,6 +122,16 @@ def test_on_a_gpu_it_is_told_its_share_of_memory_beside_a_fixed_cache_too(
     assert "--gpu-memory-utilization" not in VllmEngine().launch(Serving(), pair, 1).argv
 
 
+def test_the_log_says_whether_speculation_changes_the_scheduling() -> None:
+    log = (
+        "WARNING vllm.py:1607] Async scheduling not supported with ngram-based speculative "
+        "decoding and will be disabled.\n"
+    )
+    (remark,) = VllmEngine().remarks(log)
+    assert "the arms differ in more than speculation" in remark
+    assert VllmEngine().remarks("INFO: ready\n") == []
+
+
 def test_what_weights_and_cache_took_is_read_from_the_log() -> None:
     log = (
         "INFO gpu_model_runner.py:2392] Model loading took 14.2717 GiB and 3.1 seconds\n"

@@ -17,11 +17,12 @@ from pytest_rllm import E2E, Arm, Sampling, Serving, finding, higher, in_tier, n
 def test_adaptive_runtime(compare, dataset, workload, model, harder, easier):
     """Half as long again is a clear step; the plain model may move by less than that.
 
-    Each tier is asked as many questions, so E2E compares the time per question.
+    Each tier is asked as many questions, so E2E compares the time per question. A data set that has
+    fewer (AIME has 30) is asked more than once, so that as many are in flight.
     """
 
     def arm(role: str, tier: str) -> Arm:
-        asked = dataset(tier, n=384, at_most=True)
+        asked = dataset(tier, n=384, fill=True)
         return Arm(Serving(model=role), asked, workload.closed(12), Sampling(model.generous))
 
     compare(arm("reasoning", harder), against=arm("reasoning", easier)).shows(

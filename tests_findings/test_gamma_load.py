@@ -95,6 +95,7 @@ def test_accuracy(compare, knee, dataset, workload, model):
 )
 def test_fluctuation(compare, knee, dataset, workload, model):
     """At the knee of the reasoning model, in bursts; margins as under a closed load."""
+    more = pct(100) if model.large else pp(10)
     prompts = dataset("easy", "medium", "hard", n=8 * REQUESTS, at_most=True)
     sampling = Sampling(model.generous)
     found = knee(Arm(Serving(), prompts[:REQUESTS], workload.closed(1), sampling))
@@ -106,8 +107,8 @@ def test_fluctuation(compare, knee, dataset, workload, model):
         sampling=sampling,
         blocks=(8,),
     ).shows(
-        higher(KV_PEAK, by=pp(10)),
-        higher(KV_SWING, by=pp(10)),
+        higher(KV_PEAK, by=more),
+        higher(KV_SWING, by=more),
     )
 
 
@@ -130,7 +131,8 @@ def test_optimisations(compare, knee, dataset, workload, model, serving, metric,
     per cent is the margin that these optimisations have under a closed load, too.
     """
     sampling = Sampling(model.fixed_length, temperature=0.0, fixed_length=True)
-    prompts = dataset("medium", n=8 * REQUESTS // repeats, repeats=repeats, at_most=True)
+    asked = {"n": 8 * REQUESTS // repeats, "repeats": repeats, "shots": model.examples}
+    prompts = dataset("medium", **asked, at_most=True)
     base = Arm(Serving(), prompts[:REQUESTS], workload.closed(1), sampling)
     load = workload.gamma(knee(base).rate, 3)
     compare(

@@ -1,6 +1,6 @@
 """Pilot study: a reasoning model's KV cache fills and empties, a plain model's hardly moves."""
 
-from pytest_rllm import KV_PEAK, KV_SWING, Serving, finding, higher, pp
+from pytest_rllm import KV_PEAK, KV_SWING, Serving, finding, higher, pct, pp
 
 
 @finding(
@@ -8,11 +8,14 @@ from pytest_rllm import KV_PEAK, KV_SWING, Serving, finding, higher, pp
     cite="Li et al., ICLR 2026 (arXiv 2510.18672), pilot study",
     tier="smoke",
 )
-def test_kv_fluctuation(compare, dataset, workload):
+def test_kv_fluctuation(compare, dataset, workload, model):
     """The paper saw 3 to 70 % against less than about 3 %: 10 points are a modest reading of it.
 
-    Swing needs a cache that fills and empties: long blocks, of four waves of requests.
+    Swing needs a cache that fills and empties: long blocks, of four waves of requests. The cache of
+    a large model is as large as its GPU allows, and a share of it says nothing: there it is twice
+    as much, which is modest, too.
     """
+    more = pct(100) if model.large else pp(10)
     compare(
         Serving(model="reasoning"),
         against=Serving(model="plain"),
@@ -20,6 +23,6 @@ def test_kv_fluctuation(compare, dataset, workload):
         workload=workload.closed(16),
         blocks=(8, 12),
     ).shows(
-        higher(KV_PEAK, by=pp(10)),
-        higher(KV_SWING, by=pp(10)),
+        higher(KV_PEAK, by=more),
+        higher(KV_SWING, by=more),
     )

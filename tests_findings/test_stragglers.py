@@ -52,7 +52,7 @@ def test_mixed_batch(compare, dataset, workload, model):
     """
 
     def arm(*tiers: str) -> Arm:
-        prompts = dataset(*tiers, n=360, at_most=True)
+        prompts = dataset(*tiers, n=360, fill=True)
         return Arm(Serving(), prompts, workload.together(), Sampling(model.generous))
 
     compare(arm("easy", "hard"), against=arm("hard"), blocks=(8, 12)).shows(

@@ -69,7 +69,7 @@ def test_hard(compare, dataset, workload, model):
     compare(
         Serving(quantization="gptq-int4"),
         against=Serving(),
-        prompts=dataset("hard", n=240),
+        prompts=dataset("hard", n=240, fill=True),
         workload=workload.closed(16),
         sampling=Sampling(model.generous),
     ).shows(
@@ -91,7 +91,7 @@ def test_gptq_against_fp8(compare, dataset, workload, model):
     compare(
         first,
         **arms,
-        prompts=dataset("hard", n=240),
+        prompts=dataset("hard", n=240, fill=True),
         sampling=Sampling(model.fixed_length, fixed_length=True),
         blocks=(12, 24),
     ).shows(
@@ -100,7 +100,7 @@ def test_gptq_against_fp8(compare, dataset, workload, model):
     compare(
         first,
         **arms,
-        prompts=dataset("hard", n=240),
+        prompts=dataset("hard", n=240, fill=True),
         sampling=Sampling(model.generous),
     ).shows(
         lower(ACCURACY, by=HARD_LOSS),

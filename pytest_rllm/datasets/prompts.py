@@ -193,6 +193,7 @@ def choose(
     repeats: int = 1,
     folder: Path | None = None,
     at_most: bool = False,
+    fill: bool = False,
     times: int = 1,
     shots: int = 0,
     turns: int = 1,
@@ -210,6 +211,8 @@ def choose(
         repeats: number of prompts per question.
         folder: of ``--rllm-data``.
         at_most: take all questions of a data set that has too few, instead of an error.
+        fill: the same, and ask these questions as often more as makes up for it, so that as many
+            requests are sent as were asked for, or fewer by a part of the data set.
         times: choose so many times ``n`` questions, or as many times as every tier has them.
         shots: number of other questions of these tiers, in equal shares, that are sent with their
             answers before each question: the same ones before all of them.
@@ -225,9 +228,12 @@ def choose(
             "ask for at least one question of each tier, at least once, "
             f"not n={n} of {wanted} with repeats={repeats}, shots={shots} and turns={turns}"
         )
+    if fill and turns > 1:
+        raise ValueError("conversations cannot be filled up: leave out fill or turns")
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"a tier is named twice in {wanted}: its questions would be asked twice")
     shares, more = [], []
+    at_most = at_most or fill
     for i, tier in enumerate(wanted):
         if tier not in tiers:
             raise ValueError(f"unknown tier {tier!r}; there are {', '.join(tiers)}")
@@ -252,7 +258,17 @@ def choose(
         mixed = [
             p for i in range(0, len(mixed), turns) for p in _conversation(mixed[i : i + turns])
         ]
-    found = Prompts(replace(prompt, repeat=k) for k in range(repeats) for prompt in mixed)
+    rounds = {prompt.id: repeats for prompt in mixed}
+    if fill:
+        for (_, share, _), part in zip(shares, asked, strict=True):
+            again = repeats * max(1, times * share // len(part))
+            rounds |= {prompt.id: again for prompt in part}
+    found = Prompts(
+        replace(prompt, repeat=k)
+        for k in range(max(rounds.values()))
+        for prompt in mixed
+        if k < rounds[prompt.id]
+    )
     found.times = times
     return found
 

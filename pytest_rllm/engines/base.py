@@ -370,6 +370,14 @@ class Launcher(ABC):
         """
         return None
 
+    def remarks(self, log: str) -> list[str]:  # noqa: ARG002
+        """What the log of a server says that readers of a comparison should know, as sentences.
+
+        Args:
+            log: what it printed so far.
+        """
+        return []
+
     def kv_gib(self, log: str) -> float | None:  # noqa: ARG002
         """GiB of memory that it gave to the KV cache, on each GPU; None where its log does not
         tell.

@@ -109,6 +109,10 @@ _RAY = re.compile("^(# [A-Z]+ )?ray_vllm_", re.MULTILINE)
 """How names begin that Ray tells of the vLLM which it runs; it takes no colon."""
 _ROUTED = re.compile(r'^vllm:\w+\{[^}]*\b(server="[^"]*")', re.MULTILINE)
 """Label of what the router of vLLM's production stack tells of the servers behind it."""
+NO_ASYNC = (
+    "vLLM plans a step when the one before has ended while it speculates so, and meanwhile when it "
+    "does not: the arms differ in more than speculation"
+)
 _LOADED = re.compile(r"Model loading took ([\d.]+) GiB")
 _CACHE = re.compile(r"Available KV cache memory: ([\d.]+) GiB")
 CONFIG = "vllm:cache_config_info"
@@ -381,6 +385,9 @@ class VllmEngine(OpenAIEndpoint, Launcher):
         own = pair.flags.get(self.name, ())
         argv = [*server, *flags_of(options), *switches, *own, *serving.flags]
         return Launch(argv, env | self._python.variables)
+
+    def remarks(self, log: str) -> list[str]:
+        return [NO_ASYNC] if "Async scheduling not supported" in log else []
 
     def weights_gib(self, log: str) -> float | None:
         """As vLLM says on a GPU when the model is loaded; it does not on a CPU."""

@@ -59,7 +59,9 @@ _EAGLE = {
 _ARCHIVE = BUNDLED / "tiny-quantized.tar.xz"
 
 
-def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelPair:
+def _deepseek(
+    size: str, plain: str, memory_gib: float, gpus: int = 1, examples: int = 32
+) -> ModelPair:
     called = {"awq-int4": size.lower()}
     quantized = {
         kind: {"reasoning": name.format(called.get(kind, size))}
@@ -78,6 +80,7 @@ def _deepseek(size: str, plain: str, memory_gib: float, gpus: int = 1) -> ModelP
         budgets=(256, 512, 1024, 2048, 4096, 8192, 16_384, 20_480),
         level_from=4096,
         fixed_length=1024,
+        examples=examples,
         max_model_len=32_768,
         gpu_memory_gib=memory_gib,
         gpus=gpus,
@@ -200,8 +203,8 @@ PAIRS: Mapping[str, ModelPair] = {
         _deepseek("Qwen-1.5B", "Qwen/Qwen2.5-1.5B-Instruct", 20),
         _deepseek("Qwen-7B", "Qwen/Qwen2.5-7B-Instruct", 44),
         _deepseek("Qwen-14B", "Qwen/Qwen2.5-14B-Instruct", 76),
-        _deepseek("Qwen-32B", "Qwen/Qwen2.5-32B-Instruct", 76, gpus=2),
-        _deepseek("Llama-70B", "meta-llama/Llama-3.3-70B-Instruct", 76, gpus=4),
+        _deepseek("Qwen-32B", "Qwen/Qwen2.5-32B-Instruct", 76, gpus=2, examples=64),
+        _deepseek("Llama-70B", "meta-llama/Llama-3.3-70B-Instruct", 76, gpus=4, examples=64),
         _qwen3("8B", 44),
         _qwen3("14B", 76),
         *_wide(),

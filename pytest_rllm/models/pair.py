@@ -47,6 +47,8 @@ class ModelPair:
             ``enough``.
         fixed_length: output tokens per request where speed is compared; fewer than a hard
             question takes, so that nothing is generated past an answer's natural end.
+        examples: how many worked examples stand before a question where an optimisation is to show
+            what it saves: of a large model, steps and prompts must be long for that.
         max_model_len: context length to serve with, in tokens.
         context: per role (``"reasoning"``, ``"plain"``) one of its own, where it differs.
         kv_cache_bytes: size of the KV cache at 16 bits per number, twice that where an engine
@@ -93,6 +95,7 @@ class ModelPair:
     generous: int
     fixed_length: int
     max_model_len: int
+    examples: int = 0
     kv_cache_bytes: int | None = None
     kv_block_tokens: int | None = None
     gpu_memory_gib: float = 0

@@ -85,6 +85,7 @@ def asking(session: Session, model: ModelPair) -> Callable[..., list[Prompt]]:
         n: int,
         repeats: int = 1,
         at_most: bool = False,
+        fill: bool = False,
         shots: int = 0,
         turns: int = 1,
     ) -> list[Prompt]:
@@ -107,6 +108,7 @@ def asking(session: Session, model: ModelPair) -> Callable[..., list[Prompt]]:
                     repeats=max(repeats, tier.answers),
                     folder=session.data,
                     at_most=at_most or tier.questions is not None,
+                    fill=fill and tier.questions is None,
                     times=tier.times,
                     shots=shots,
                     turns=turns,

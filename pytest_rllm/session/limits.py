@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from ..checkpoints import CheckpointError
@@ -62,8 +62,11 @@ class Limits:
         )
 
     def told(self) -> str | None:
-        """The most that an optimisation could save, as a sentence; None of arms that differ in
-        something else, or where nothing is known."""
+        """The most that an optimisation could save where speed is compared, as a sentence; None of
+        arms that differ in something else, of speculation, whose limit is the same everywhere, and
+        where nothing is known."""
+        if any(arm.serving.speculative or not arm.sampling.fixed_length for arm in self.arms):
+            return None
         first = "TTFT" if self.arms[0].serving.prefix_caching else "TBT"
         most = {name: self.most_saved(name) for name in (first, "E2E")}
         parts = [f"{_percent(100 * part)} of {name}" for name, part in most.items() if part]
@@ -94,6 +97,9 @@ class Limits:
                 total += requests / arm.workload.rate
             else:
                 total += roofline.run_s(load, requests)
+            if not arm.sampling.fixed_length:  # a run ends with its longest answer, all alone
+                longest = min(arm.sampling.max_tokens, self.pair.enough) - load.output_tokens
+                total += max(0.0, longest) * roofline.step_s(replace(load, in_flight=1))
         return total
 
     def start_s(self) -> float | None:

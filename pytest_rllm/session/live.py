@@ -304,6 +304,7 @@ class Live:
     def _notes(self, server: Server, arm: Arm) -> dict[str, Any]:
         """What a record says on top, where there is something to say."""
         notes: dict[str, Any] = {}
+        remarks = [r for both, r in self._one_server.items() if r and server.engine.key in both]
         if self.pair.reasoning_opened and arm.serving.reasons:
             notes[OPENED] = True
         if not server.engine.url:  # of another one's server only its users know
@@ -313,11 +314,12 @@ class Live:
         if server.engine.url and server.engine.serves != Serving():
             notes[SAID_TO_SERVE] = server.engine.url
         if isinstance(server, Started) and isinstance(server.engine, Launcher):
-            took = server.engine.weights_gib(server.log.read_text(errors="replace"))
+            log = server.log.read_text(errors="replace")
+            took = server.engine.weights_gib(log)
             notes |= {} if took is None else {WEIGHTS_GIB: took}
+            remarks += server.engine.remarks(log)
         if server.placement is not None:
             notes[PLACEMENT] = server.placement.said
-        remarks = [r for both, r in self._one_server.items() if r and server.engine.key in both]
         if remarks:
             notes[REMARKS] = remarks
         return notes
