@@ -227,7 +227,7 @@ def test_an_archived_upgrade_is_known_as_one(
     assert not list(temporary.iterdir())
     result = pytester.runpytest_inprocess(*ARGS, "--rllm-replay=kept.tar.xz", "-n", "2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*the upgrade gate takes one decision*leave -n out*"])
+    result.stderr.fnmatch_lines(["*the upgrade gate takes one decision*leave out -n*"])
     assert not list(temporary.iterdir())
 
 

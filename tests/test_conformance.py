@@ -125,7 +125,7 @@ def suite(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             Untrue(("--reasoning-field", "thoughts")),
             "test_reasoning_comes_in_a_field_of_its_own",
             {},
-            r"deltas came in \('',\)",
+            r"deltas came in \('thoughts',\)",
         ),
         (
             Untrue(("--without-metric", "mock:preemptions_total")),

@@ -291,7 +291,9 @@ def test_a_step_that_is_known_not_to_hold_is_a_known_deviation(tmp_path: Path) -
         _, case, made = curve_of(values, tmp_path)
         case.session.baselines = Baselines(tmp_path / "stored", frozenset(words))
         made.shows(rises(TIME, by=pct(50)))
-        return case.conclude()
+        row = case.conclude()
+        case.session.baselines.store()
+        return row
 
     concluded((1, 1.4, 1.2, 2.0), "create")
     stored = Baselines(tmp_path / "stored").cases(MATCH["hardware"], MATCH["engine"], "f")["c"]

@@ -195,7 +195,7 @@ def test_a_share_of_the_streams_is_empty(serve: Serve) -> None:
 def test_reasoning_may_come_in_a_field_that_nobody_knows(serve: Serve) -> None:
     stream = answered(serve("--reasoning-field", "thoughts"), EASY[0])
     assert "thoughts" in stream.fields
-    assert set(stream.deltas.fields) == {"", "content"}
+    assert set(stream.deltas.fields) == {"thoughts", "content"}
 
 
 def test_a_metric_may_be_left_out_and_costs_no_other(serve: Serve) -> None:

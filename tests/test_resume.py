@@ -60,7 +60,7 @@ def stopped_after(project: Path, n: int, by: signal.Signals = signal.SIGINT) -> 
         time.sleep(0.02)
     os.kill(session.pid, by)
     said, _ = session.communicate(timeout=TIMEOUT_S)
-    assert session.returncode == (pytest.ExitCode.INTERRUPTED if by == signal.SIGINT else -by)
+    assert session.returncode == (pytest.ExitCode.INTERRUPTED if by == signal.SIGINT else -by), said
     return said
 
 

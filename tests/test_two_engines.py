@@ -110,6 +110,7 @@ def test_two_engines_have_a_baseline_of_their_own(
     case.session.baselines = Baselines(tmp_path, frozenset({"create"}))
     case.compare(arm(), against=arm(engine=OTHER)).shows(lower(SHARE, by=pp(5)))
     assert case.conclude().outcome == "pass"
+    case.session.baselines.store()
     stored = Baselines(tmp_path)
     assert list(stored.cases(MATCH["hardware"], "mock-vs-other", "f")) == ["c"]
     assert stored.cases(MATCH["hardware"], "mock", "f") == {}
