@@ -226,7 +226,7 @@ def test_an_undecided_finding_skips_or_fails_as_told(replay, monkeypatch) -> Non
     close = f"higher(ACCURACY, by=pp({100 * estimate - 0.5:.3f}))"
     result = replay(claims=close)
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*more questions would decide*"])
+    result.stdout.fnmatch_lines(["*the effect lies on the margin: it would take * more questions*"])
     replay("--rllm-inconclusive", "fail", claims=close).assert_outcomes(failed=1)
     monkeypatch.setenv("CI", "true")
     replay(claims=close).assert_outcomes(failed=1)
