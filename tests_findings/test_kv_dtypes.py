@@ -32,8 +32,9 @@ def test_kv_dtypes(compare, dataset, workload, kv_dtype, model):
     Known deviations of vLLM on a CPU (0.32.0): ``float16`` and ``bfloat16`` have the room and the
     numerics of the base, which is served in bfloat16 here: the first is accepted and ignored, the
     second is the model's own. ``turboquant_*`` and ``ultraquant_4bit`` have a third more room, and
-    two of three answers are wrong. ``fp8_inc``, ``fp8_ds_mla`` and ``fp8_per_token_head`` have the
-    room and other numerics, the same in all three, and are sure of what is wrong.
+    two of three answers are wrong. ``fp8_inc``, ``fp8_ds_mla``, ``nvfp4`` and its kinds, and all
+    ``..._per_token_head`` have twice the room and other numerics, and no answer is right: they are
+    accepted and broken.
     """
     compare(
         Serving(kv_cache_dtype=kv_dtype),
