@@ -113,10 +113,11 @@ class Limits:
         if shape is None:
             return None
         told = [device.bandwidth_gb_s for device in self.gpu.devices]
+        spread = max(arm.serving.tensor_parallel, self.pair.gpus)
         return Roofline.of(
             shape,
             arm.serving,
-            gpus=max(arm.serving.tensor_parallel, self.pair.gpus),
+            gpus=min(spread, len(told) or spread),
             bandwidth_gb_s=min((each for each in told if each), default=None),
         )
 
